@@ -1,0 +1,1 @@
+"""Extended Kalman filter training of neural networks."""

@@ -1,0 +1,19 @@
+"""Errors that a user can act on."""
+
+__all__ = ["CheckpointError", "EKFError", "InputError"]
+
+
+class EKFError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    The message is one line: what is wrong, where, the value found, and what to do.
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+class InputError(EKFError, ValueError):
+    """Something the user gave (a file, a setting, an array) breaks a rule."""
+
+
+class CheckpointError(EKFError):
+    """A saved file cannot be used: truncated, altered, or of another version."""
