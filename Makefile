@@ -1,0 +1,86 @@
+# Needs make and Python 3.11 or newer, nothing else: every target makes the environment it runs in.
+# An environment is made anew when pyproject.toml or constraints.txt change, and not otherwise.
+
+# The first interpreter that is new enough; another one: make demo PYTHON=/path/to/python3.12
+NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+ifndef PYTHON
+PYTHON := $(or $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+    $$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done),python3)
+endif
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PYTEST_ARGS ?=
+
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-deepmd coverage lint format types docs bench bench-check wheel wheel-test clean
+
+help:
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' Makefile
+
+demo: .venv-demo/.stamp ## train on a small built-in data set; about a minute
+	.venv-demo/bin/ekfcore demo
+
+test: .venv/.stamp ## run the tests
+	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+test-deepmd: .venv-deepmd/.stamp ## run the tests that compare with DeePMD-kit
+	.venv-deepmd/bin/python -m pytest -m deepmd $(PYTEST_ARGS) || [ $$? -eq 5 ] # 5: there is no such test yet
+
+coverage: .venv/.stamp ## run the tests and list the lines that none of them reaches
+	.venv/bin/python -m coverage run -m pytest $(PYTEST_ARGS)
+	.venv/bin/python -m coverage report --show-missing --skip-covered
+
+lint: .venv-dev/.stamp ## check style and formatting
+	.venv-dev/bin/ruff check .
+	.venv-dev/bin/ruff format --check .
+
+format: .venv-dev/.stamp ## mend what can be mended
+	.venv-dev/bin/ruff check --fix .
+	.venv-dev/bin/ruff format .
+
+types: install-wheel ## check the types; only an installed wheel shows mypy the types of ekfcore.backends and .models
+	.venv-dev/bin/mypy
+
+docs: install-wheel ## build docs/_build/html; a warning is an error
+	rm -rf docs/_build docs/reference/api
+	.venv-dev/bin/python -P -m sphinx --fail-on-warning --keep-going docs docs/_build/html
+
+bench: .venv-dev/.stamp ## compare the speed of HEAD with main (BASE=...) in fresh environments
+	cd asv_bench && ../.venv-dev/bin/asv continuous --show-stderr $(or $(BASE),main) HEAD
+
+bench-check: install-wheel ## see that every benchmark can be found and imported
+	cd asv_bench && ../.venv-dev/bin/asv check --python=same
+
+wheel: .venv-dev/.stamp ## build dist/: the source archive and, from that, the wheel
+	rm -rf dist
+	.venv-dev/bin/python -m build
+
+wheel-test: wheel ## run the tests on the wheel, without any extra
+	$(call environment,.venv-wheel)
+	.venv-wheel/bin/python -m pip install -c constraints.txt "$$(echo dist/*.whl)[test]"
+	.venv-wheel/bin/python -P -m pytest $(PYTEST_ARGS)
+
+clean: ## remove everything that the other targets made
+	rm -rf .venv .venv-* .asv build dist *.egg-info docs/_build docs/reference/api .coverage
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+.PHONY: install-wheel
+install-wheel: wheel
+	.venv-dev/bin/python -m pip install --quiet --no-deps --force-reinstall dist/*.whl
+
+define environment
+@$(PYTHON) -c '$(NEW_ENOUGH)' 2>/dev/null || { \
+    echo "This needs Python 3.11 or newer with its venv module (Debian, Ubuntu: apt install python3-venv)."; \
+    echo "Found: $(PYTHON), $$($(PYTHON) --version 2>&1). Choose another: make PYTHON=/path/to/python3.12"; exit 1; }
+$(PYTHON) -m venv --clear $(1)
+endef
+
+.venv-demo/.stamp: EXTRAS := [atoms]
+.venv/.stamp: EXTRAS := [all,test]
+.venv-dev/.stamp: EXTRAS := [dev]
+.venv-deepmd/.stamp: EXTRAS := [atoms,deepmd,test]
+.venv-demo/.stamp .venv/.stamp .venv-dev/.stamp .venv-deepmd/.stamp: pyproject.toml constraints.txt
+	$(call environment,$(@D))
+	$(@D)/bin/python -m pip install -c constraints.txt --editable '.$(EXTRAS)'
+	@touch $@

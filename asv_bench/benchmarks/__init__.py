@@ -1,0 +1,1 @@
+"""Benchmarks: same seed everywhere, arrays built in ``setup``, a missing library skips by NotImplementedError there."""

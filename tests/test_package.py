@@ -1,0 +1,152 @@
+"""What must hold for every module, whoever wrote it: packaging, names, import direction, examples."""
+
+import ast
+import doctest
+import importlib
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {"ekfcore": "ekfcore", "ekfcore.backends": "backends", "ekfcore.models": "models"}
+OPTIONAL = {"array_api_strict", "ase", "cupy", "deepmd", "dpdata", "h5py", "jax", "matplotlib", "numba"}
+OPTIONAL |= {"pydantic", "rich", "scipy", "torch", "vesin"}
+
+
+def _sources() -> dict[str, Path]:
+    """Return the source file of every module in the repository by import name."""
+    found = {}
+    for package, folder in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            found[".".join((package, *parts)).removesuffix(".__init__")] = path
+    return found
+
+
+SOURCES = _sources()
+MODULES = [name for name in SOURCES if not name.endswith("__main__")]  # importing that one would run it
+FLAT = [name for name, path in SOURCES.items() if path.parent == ROOT / "ekfcore"]
+
+
+def _import(name: str) -> ModuleType:
+    """Import a module, or skip if it needs an optional package that is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        missing = {package for package in OPTIONAL if importlib.util.find_spec(package) is None}
+        if missing & {(error.name or "").partition(".")[0], *re.findall(r"\w+", str(error))}:
+            pytest.skip(f"{name} needs an optional package: {error}")
+        raise
+
+
+def test_every_package_is_declared() -> None:
+    """A sub-package that pyproject.toml forgets is missing from the wheel without a word."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    on_disk = {name for name, path in SOURCES.items() if path.name == "__init__.py"}
+    homes = {path.parent for path in SOURCES.values()}
+    assert not [str(home) for home in homes if not (home / "__init__.py").exists()], "a folder has no __init__.py"
+    assert sorted(setuptools["packages"]) == sorted(on_disk)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_imports_and_exports_what_it_says(name: str) -> None:
+    """Every module can be imported and has each name of its `__all__`."""
+    module = _import(name)
+    assert not [public for public in getattr(module, "__all__", []) if not hasattr(module, public)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_all_lists_the_public_names(name: str) -> None:
+    """`__all__` holds the public names that a module defines; an `__init__` also those that it passes on."""
+    tree = ast.parse(SOURCES[name].read_text(encoding="utf-8"))
+    public = {n for n in _defined(tree.body, imports=SOURCES[name].name == "__init__.py") if not n.startswith("_")}
+    exported = _literal_all(tree)
+    if exported is None:
+        only_docstring = len(tree.body) <= 1
+        assert only_docstring, f"{name} has no __all__"
+    else:
+        assert sorted(exported) == sorted(public)
+
+
+def _literal_all(tree: ast.Module) -> list[str] | None:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__":
+            names: list[str] = ast.literal_eval(node.value)
+            return names
+    return None
+
+
+def _defined(body: list[ast.stmt], *, imports: bool) -> Iterator[str]:
+    """Yield the names that statements at module level bind."""
+    for node in body:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.name
+            case ast.Assign():
+                yield from (n.id for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                yield name
+            case ast.Import() | ast.ImportFrom() if imports:
+                yield from (alias.asname or alias.name for alias in node.names)
+            case ast.If(body=inner, orelse=other) | ast.Try(body=inner, orelse=other):
+                yield from _defined(inner + other, imports=imports)
+
+
+def test_no_module_is_imported_twice() -> None:
+    """A file that is in `sys.modules` under two names has two copies of each class, which never compare equal."""
+    for name in MODULES:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue  # test_module_imports_and_exports_what_it_says tells whether that is right
+    homes = tuple(str(Path(path).resolve()) for root in FOLDERS for path in importlib.import_module(root).__path__)
+    names = defaultdict(set)
+    for name, module in list(sys.modules.items()):
+        path = str(Path(getattr(module, "__file__", None) or "-").resolve())
+        if path.startswith(homes):
+            names[path].add(name)
+    assert len(names) > len(FOLDERS)
+    assert not {path: found for path, found in names.items() if len(found) > 1}
+
+
+def test_core_needs_numpy_and_array_api_compat_only(tmp_path: Path) -> None:
+    """`import ekfcore` is light, and silent even when warnings are errors."""
+    code = f"import sys, ekfcore; print(*sorted({OPTIONAL!r} & set(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-P", "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_flat_files_import_nothing_above_them(name: str) -> None:
+    """Backends, models and the folders of ekfcore stand on the flat files, never the other way round."""
+    folders = {path.parent.name for path in SOURCES.values() if path.parent.parent == ROOT / "ekfcore"}
+    above = {f"ekfcore.{folder}" for folder in {"backends", "models"} | folders}
+    tree = ast.parse(SOURCES[name].read_text(encoding="utf-8"))
+    assert not [target for target in _imported(tree) if ".".join(target.split(".")[:2]) in above]
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """Yield the absolute name of everything that a flat file of ekfcore imports, at whatever depth."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = ".".join(filter(None, ["ekfcore" if node.level else "", node.module]))
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(name: str) -> None:
+    """What a docstring shows is what happens."""
+    assert doctest.testmod(_import(name), optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
