@@ -1,1 +1,30 @@
-"""Extended Kalman filter training of neural networks."""
+"""Train neural-network force fields, and any small network, with an extended Kalman filter."""
+
+from ekfcore.config import Anneal, EKFConfig
+from ekfcore.covariance import Covariance
+from ekfcore.errors import CheckpointError, EKFError, InputError
+from ekfcore.filter import EKFState, FilterError, UpdateInfo, init, update
+from ekfcore.memory import MemoryFactor
+from ekfcore.partition import BlockLayout, partition
+from ekfcore.protocols import Backend, JacobianProvider
+from ekfcore.uncertainty import kpu
+
+__all__ = [
+    "Anneal",
+    "Backend",
+    "BlockLayout",
+    "CheckpointError",
+    "Covariance",
+    "EKFConfig",
+    "EKFError",
+    "EKFState",
+    "FilterError",
+    "InputError",
+    "JacobianProvider",
+    "MemoryFactor",
+    "UpdateInfo",
+    "init",
+    "kpu",
+    "partition",
+    "update",
+]

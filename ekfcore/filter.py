@@ -1,0 +1,291 @@
+"""The extended Kalman filter: frozen state in, new state and a record of what happened out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from array_api_compat import array_namespace
+
+from ekfcore._typing import Array, Namespace
+from ekfcore.config import EKFConfig
+from ekfcore.covariance import Covariance
+from ekfcore.errors import EKFError, InputError
+from ekfcore.partition import BlockLayout
+from ekfcore.protocols import Backend
+from ekfcore.registry import get_backend
+
+__all__ = ["EKFState", "FilterError", "Status", "UpdateInfo", "init", "update"]
+
+Status = Literal["ok", "skipped", "non_finite", "not_psd", "unchecked"]
+
+
+class FilterError(EKFError):
+    """An update broke down numerically; the state before it is intact."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class EKFState:
+    """All that the next update needs.
+
+    Parameters
+    ----------
+    weights : array, shape (n,)
+        Weights w, an array of the caller's library on the caller's device.
+    covariance : Covariance
+        Block-diagonal P, shape (n, n).
+    lam : float
+        Memory factor lambda of the next update.
+    count : int
+        Measurements absorbed so far.
+    """
+
+    weights: Array
+    covariance: Covariance
+    lam: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class UpdateInfo:
+    """What one update did; nothing here is needed to go on.
+
+    Parameters
+    ----------
+    innovation : array, shape (m,)
+        Label minus prediction, e.
+    gain : array, shape (n, m)
+        Kalman gain K: the weights moved by K e.
+    hph : array, shape (m,)
+        Diagonal of H P H^T before the update, the variance that P gave the measured quantities.
+    lam : float
+        Memory factor that the update used.
+    trace : array, 0-d
+        Trace of P after the update.
+    status : str
+        "ok"; "skipped" (H is zero, nothing to learn); "non_finite" (NaN or infinity in H, the innovation or H P H^T) or
+        "not_psd" (H P H^T + R is not positive), both of which leave the state as it was; "unchecked".
+    """
+
+    innovation: Array
+    gain: Array
+    hph: Array
+    lam: float
+    trace: Array
+    status: Status
+
+
+def init(w: Array, layout: BlockLayout, config: EKFConfig | None = None, *, backend: str | None = None) -> EKFState:
+    """Start the filter at the weights `w` with P = p0 I.
+
+    Parameters
+    ----------
+    w : array, shape (n,)
+        Initial weights, any array library.
+    layout : BlockLayout
+        Blocks of P, from `partition`.
+    config : EKFConfig, optional
+        Settings; the default filter if not given.
+    backend : str, optional
+        Name of the kernels; the fastest that works for `w` if not given.
+
+    Returns
+    -------
+    EKFState
+        The state before the first measurement.
+
+    Raises
+    ------
+    InputError
+        If `w` is not a vector of floating-point numbers or does not fit the layout.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> state = init(np.zeros(3), BlockLayout((2, 1)))
+    >>> state.lam, state.covariance.layout.sizes
+    (0.98, (2, 1))
+    """
+    config = config or EKFConfig()
+    xp = array_namespace(w)
+    if w.ndim != 1 or w.shape[0] != layout.n_params:
+        raise InputError(f"`w` must have shape ({layout.n_params},) to fit the layout, got {tuple(w.shape)}")
+    if not xp.isdtype(w.dtype, "real floating"):
+        raise InputError(f"`w` must hold floating-point numbers, got {w.dtype}")
+    like = xp.zeros((1,), dtype=getattr(xp, config.dtype), device=w.device)
+    kernels = get_backend(backend, like=like)
+    covariance = Covariance.identity(layout, config.p0, backend=kernels, like=like)
+    return EKFState(weights=w, covariance=covariance, lam=config.memory.initial, count=0)
+
+
+def update(
+    state: EKFState,
+    H: Array,
+    innovation: Array | float,
+    *,
+    config: EKFConfig,
+    noise: float | Sequence[float] | None = None,
+    check: bool = True,
+    throw: bool = False,
+    donate: bool = False,
+) -> tuple[EKFState, UpdateInfo]:
+    r"""Absorb one measurement, or m measurements linearised at the same weights.
+
+    Parameters
+    ----------
+    state : EKFState
+        State before the measurement; never changed unless `donate`.
+    H : array, shape (n,) or (m, n)
+        Gradient of each measured quantity with respect to the weights.
+    innovation : float or array, shape (m,)
+        Label minus prediction of each measured quantity.
+    config : EKFConfig
+        Settings.
+    noise : float or sequence of m floats, optional
+        Variance R of each measurement; `config.noise` if not given.
+    check : bool
+        Look for trouble and leave the state as it was if there is any; costs one read of a few numbers from the device.
+    throw : bool
+        Raise FilterError on trouble, where the status alone would tell.
+    donate : bool
+        Allow the stores of P to be overwritten; `state` and the states it came from must not be used again.
+
+    Returns
+    -------
+    state : EKFState
+        State after the measurement.
+    info : UpdateInfo
+        What happened.
+
+    Raises
+    ------
+    InputError
+        If a shape does not fit.
+    FilterError
+        With `throw`, if the update broke down.
+
+    Notes
+    -----
+    With the gain of each block :math:`G_l = P_l H_l^T`,
+
+    .. math::
+
+        S = \lambda\, \mathrm{diag}(R) + \sum_l H_l P_l H_l^T, \quad w_l \leftarrow w_l + G_l S^{-1} e, \quad
+        P_l \leftarrow (P_l - G_l S^{-1} G_l^T) / \lambda .
+
+    For m = 1 this is Algorithm 1 of the paper, with R = L under ``noise="blocks"``. The m measurements are absorbed
+    jointly and exactly, P is divided by lambda once, and lambda then counts m measurements.
+
+    References
+    ----------
+    Hu et al., RLEKF, arXiv 2212.06989, Algorithm 1, lines 8 to 14.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> config = EKFConfig(noise=1.0)
+    >>> state = init(np.zeros(2), BlockLayout((2,)), config)
+    >>> state, info = update(state, np.asarray([1.0, 0.0]), 0.5, config=config)
+    >>> info.status, float(info.hph[0])
+    ('ok', 1.0)
+    """
+    xp = array_namespace(state.weights)
+    H, e = _measurement(xp, state, H, innovation)
+    R = _noise(xp, state, config, noise, e)
+    lam = state.lam
+    G = state.covariance.multiply(H)
+    HPH = G @ H.T
+    values, whiten = _whitening(xp, HPH, lam * R)
+    active = xp.stack([xp.any(H[:, part] != 0) for part in state.covariance.layout.slices])
+    hph = xp.linalg.diagonal(HPH)
+    status = _status(xp, e, values, active) if check else "unchecked"
+    moved = status in ("ok", "unchecked")
+    if throw and status in ("non_finite", "not_psd"):
+        raise FilterError(f"update {state.count} of the filter broke down: {_REASON[status]}")
+    U = whiten @ G
+    gain = (whiten.T @ U).T
+    new = _advance(xp, state, U, whiten @ e, active, config, donate) if moved else state
+    info = UpdateInfo(
+        innovation=e, gain=gain, hph=hph, lam=lam, trace=xp.sum(new.covariance.traces), status=status
+    )
+    return new, info
+
+
+_REASON = {
+    "non_finite": "H, the innovation or H P H^T is not finite; look at the labels of this sample, or at the noise",
+    "not_psd": "H P H^T + R is not positive, so P is not a covariance any more; use dtype float64 or a larger noise",
+}
+
+
+def _measurement(xp: Namespace, state: EKFState, H: Array, innovation: Array | float) -> tuple[Array, Array]:
+    """Bring H to shape (m, n) and the innovation to (m,), in the precision of P."""
+    like = state.covariance.scale
+    n = state.weights.shape[0]
+    if H.ndim not in (1, 2) or H.shape[-1] != n:
+        raise InputError(f"`H` must have shape ({n},) or (m, {n}), got {tuple(H.shape)}")
+    H = xp.astype(xp.reshape(H, (-1, n)), like.dtype, copy=False)
+    if isinstance(innovation, int | float):
+        e = xp.full((1,), float(innovation), dtype=like.dtype, device=like.device)
+    else:
+        e = xp.astype(xp.reshape(innovation, (-1,)), like.dtype, copy=False)
+    if e.shape[0] != H.shape[0]:
+        raise InputError(f"`innovation` must hold one number for each of the {H.shape[0]} rows of `H`, got {e.shape[0]}")
+    return H, e
+
+
+def _noise(xp: Namespace, state: EKFState, config: EKFConfig, noise: float | Sequence[float] | None, e: Array) -> Array:
+    """Return R for each measurement, shape (m,)."""
+    if noise is None:
+        noise = config.noise_at(state.count, len(state.covariance.layout.sizes))
+    values = [float(noise)] * e.shape[0] if isinstance(noise, int | float) else [float(r) for r in noise]
+    if len(values) != e.shape[0] or not all(0 < r < float("inf") for r in values):
+        raise InputError(f"`noise` must be one or {e.shape[0]} positive numbers, got {noise}")
+    return xp.asarray(values, dtype=e.dtype, device=e.device)
+
+
+def _whitening(xp: Namespace, HPH: Array, noise: Array) -> tuple[Array, Array]:
+    """Return the eigenvalues of S = H P H^T + noise and W with W S W^T = I, so that W^T W is the inverse of S.
+
+    Eigenvectors rather than a Cholesky factor: an indefinite S shows in the eigenvalues, where a factorisation would
+    raise, and the Array API has no triangular solve.
+    """
+    if HPH.shape[0] == 1:
+        values = HPH[0, :] + noise
+        return values, (1 / xp.sqrt(xp.where(values > 0, values, xp.nan)))[:, None]
+    eye = xp.eye(HPH.shape[0], dtype=HPH.dtype, device=HPH.device)
+    S = (HPH + HPH.T) / 2 + eye * noise
+    # eigh may raise on NaN; the status reports it from the values instead.
+    finite = xp.all(xp.isfinite(S))
+    values, vectors = xp.linalg.eigh(xp.where(finite, S, eye))
+    values = xp.where(finite, values, xp.nan)
+    return values, (vectors / xp.sqrt(xp.where(values > 0, values, xp.nan))).T
+
+
+def _status(xp: Namespace, e: Array, values: Array, active: Array) -> Status:
+    """Name the trouble, in one read from the device."""
+    finite = xp.all(xp.isfinite(e)) & xp.all(xp.isfinite(values))
+    checks = xp.stack([finite, xp.all(values > 0), xp.any(active)])
+    is_finite, is_positive, is_active = (bool(flag) for flag in checks)
+    if not is_finite:
+        return "non_finite"
+    if not is_positive:
+        return "not_psd"
+    return "ok" if is_active else "skipped"
+
+
+def _advance(
+    xp: Namespace, state: EKFState, U: Array, e: Array, active: Array, config: EKFConfig, donate: bool
+) -> EKFState:
+    """Move the weights by U^T e and take U^T U off P."""
+    count = e.shape[0]
+    covariance = state.covariance.downdate(
+        U, active, state.lam, count * config.process_noise_at(state.count)
+    )
+    if covariance.pending[0].shape[0] >= config.pending:
+        covariance = covariance.fold(donate=donate)
+    return replace(
+        state,
+        weights=state.weights + xp.astype(e @ U, state.weights.dtype, copy=False),
+        covariance=covariance,
+        lam=config.memory.advance(state.lam, count),
+        count=state.count + count,
+    )

@@ -1,0 +1,239 @@
+"""Geometry of a frame as the model sees it; nothing here depends on the weights."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from ekfcore._typing import Array
+from ekfcore.atoms import Frame, neighbour_pairs
+from ekfcore.errors import InputError
+
+from .architecture import Architecture
+
+__all__ = ["Environment", "PairBlock", "Statistics", "build_environment", "switch"]
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Statistics:
+    """Constants of a model that come from its training data.
+
+    Parameters
+    ----------
+    mean, std : array, shape (n_types, 4)
+        Mean and standard deviation of the rows of the environment matrix for each centre type [1/Å].
+    energy_bias : array, shape (n_types,)
+        Energy of an atom of each type [eV].
+    """
+
+    mean: Vector
+    std: Vector
+    energy_bias: Vector
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class PairBlock:
+    """Neighbours of one type around the n atoms of another type, `capacity` slots an atom; empty slots at the end.
+
+    Parameters
+    ----------
+    rows : array, shape (n, capacity, 4)
+        Normalised rows of the environment matrix.
+    unit : array, shape (n, capacity, 3)
+        Direction to the neighbour, zero in empty slots.
+    distance, slope, ratio : array, shape (n, capacity)
+        r [Å], ds/dr and s(r)/r [1/Å^2] of the switched s(r); all zero in empty slots.
+    centre, neighbour : array of int, shape (n * capacity,)
+        Indices of the two atoms of each slot in the frame; in empty slots both are the centre.
+    scale : array, shape (4,)
+        One over the standard deviation of each column of the rows.
+    """
+
+    rows: Array
+    unit: Array
+    distance: Array
+    slope: Array
+    ratio: Array
+    centre: Array
+    neighbour: Array
+    scale: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Environment:
+    """A frame, prepared for a model.
+
+    Parameters
+    ----------
+    pairs : tuple of tuple of PairBlock or None
+        ``pairs[c][t]`` holds the neighbours of type t around the atoms of type c; None where there are none of c.
+    outgoing, incoming : array of int, shape (N, k)
+        For each atom the slots, over all pairs in order, in which it is the centre and the neighbour; the index behind
+        the last slot stands for "none". Gathering by them replaces the scatter that the Array API lacks.
+    energy_bias : float
+        Sum of the energy bias over the atoms [eV].
+    n_atoms : int
+        Number of atoms N.
+    """
+
+    pairs: tuple[tuple[PairBlock, ...] | None, ...]
+    incoming: Array
+    outgoing: Array
+    energy_bias: float
+    n_atoms: int
+
+
+def switch(r: Vector, cutoff: float, smooth: float) -> tuple[Vector, Vector]:
+    """Return s(r) = sw(r)/r and its slope, with the quintic sw of DeePMD-kit.
+
+    Parameters
+    ----------
+    r : array
+        Distances [Å], positive.
+    cutoff, smooth : float
+        sw is 1 below `smooth`, 0 above `cutoff`, and 1 - 10 u^3 + 15 u^4 - 6 u^5 with
+        u = (r - smooth) / (cutoff - smooth) between [Å].
+    """
+    u = np.clip((r - smooth) / (cutoff - smooth), 0.0, 1.0)
+    sw = 1 + u**3 * (-10 + u * (15 - 6 * u))
+    dsw = -30 * u**2 * (1 - u) ** 2 / (cutoff - smooth)
+    return sw / r, dsw / r - sw / r**2
+
+
+def build_environment(frame: Frame, architecture: Architecture, statistics: Statistics, *, like: Array) -> Environment:
+    """Prepare a frame for a model.
+
+    Parameters
+    ----------
+    frame : Frame
+        Atoms; labels are not used.
+    architecture : Architecture
+        Elements, cutoffs and capacities.
+    statistics : Statistics
+        Normalisation and energy bias.
+    like : array
+        The arrays of the environment get its library, dtype and device.
+
+    Raises
+    ------
+    InputError
+        If the frame has an element that the model does not know, more neighbours than the capacity, overlapping atoms
+        or a cell without volume.
+    """
+    types = _types(frame, architecture)
+    i, j, vectors = neighbour_pairs(frame, architecture.cutoff)
+    slots = _slots(types, i, j, frame, architecture)
+    xp = array_namespace(like)
+
+    def real(a: NDArray[np.floating]) -> Array:
+        return xp.asarray(a, dtype=like.dtype, device=like.device)
+
+    def index(a: NDArray[np.integer]) -> Array:
+        return xp.asarray(a, dtype=xp.int64, device=like.device)
+
+    pairs: list[tuple[PairBlock, ...] | None] = []
+    centres, neighbours, real_slot = [], [], []
+    for centre in range(len(architecture.elements)):
+        atoms = np.flatnonzero(types == centre)
+        blocks = []
+        for neighbour, capacity in enumerate(architecture.capacity):
+            chosen = (types[i] == centre) & (types[j] == neighbour)
+            block = _pair_geometry(atoms, i[chosen], j[chosen], slots[chosen], vectors[chosen], capacity, architecture)
+            centres.append(block["centre"].ravel())
+            neighbours.append(block["neighbour"].ravel())
+            real_slot.append(block["distance"].ravel() > 0)
+            scale = 1 / statistics.std[centre]
+            blocks.append(
+                PairBlock(
+                    rows=real((block["rows"] - statistics.mean[centre]) * scale),
+                    unit=real(block["unit"]),
+                    distance=real(block["distance"]),
+                    slope=real(block["slope"]),
+                    ratio=real(block["ratio"]),
+                    centre=index(block["centre"].ravel()),
+                    neighbour=index(block["neighbour"].ravel()),
+                    scale=real(scale),
+                )
+            )
+        pairs.append(tuple(blocks) if len(atoms) else None)
+    used = np.concatenate(real_slot)
+    return Environment(
+        pairs=tuple(pairs),
+        outgoing=index(_gather_table(np.concatenate(centres), used, frame.n_atoms)),
+        incoming=index(_gather_table(np.concatenate(neighbours), used, frame.n_atoms)),
+        energy_bias=float(np.sum(statistics.energy_bias[types])),
+        n_atoms=frame.n_atoms,
+    )
+
+
+def _types(frame: Frame, architecture: Architecture) -> NDArray[np.int64]:
+    """Return the type of each atom, shape (N,)."""
+    lookup = {symbol: index for index, symbol in enumerate(architecture.elements)}
+    unknown = sorted(set(frame.symbols) - set(lookup))
+    if unknown:
+        raise InputError(
+            f"{frame.source} holds {', '.join(unknown)}, which the model does not know; "
+            f"its elements are {', '.join(architecture.elements)}"
+        )
+    return np.asarray([lookup[symbol] for symbol in frame.symbols], dtype=np.int64)
+
+
+def _slots(
+    types: NDArray[np.int64], i: NDArray[np.int64], j: NDArray[np.int64], frame: Frame, architecture: Architecture
+) -> NDArray[np.int64]:
+    """Number the neighbours of each type around each atom, in the order of the pairs."""
+    key = i * len(architecture.elements) + types[j]
+    order = np.argsort(key, kind="stable")
+    starts = np.searchsorted(key[order], key[order], side="left")
+    slots = np.empty_like(key)
+    slots[order] = np.arange(len(key)) - starts
+    over = slots >= np.asarray(architecture.capacity)[types[j]]
+    if np.any(over):
+        worst = int(np.argmax(np.where(over, slots, -1)))
+        symbol = architecture.elements[types[j[worst]]]
+        raise InputError(
+            f"{frame.source}: atom {i[worst]} has {slots[worst] + 1} {symbol} neighbours within {architecture.cutoff} Å, "
+            f"more than the model's capacity of {architecture.capacity[types[j[worst]]]}; "
+            "train with a larger model.capacity, or leave it out to have it computed from the data"
+        )
+    return slots
+
+
+def _pair_geometry(
+    atoms: NDArray[np.int64],
+    i: NDArray[np.int64],
+    j: NDArray[np.int64],
+    slots: NDArray[np.int64],
+    vectors: Vector,
+    capacity: int,
+    architecture: Architecture,
+) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
+    """Fill the slots of one pair of types; `rows` are not normalised yet."""
+    place = np.searchsorted(atoms, i), slots
+    shape = (len(atoms), capacity)
+    r = np.linalg.norm(vectors, axis=1)
+    s, ds = switch(r, architecture.cutoff, architecture.cutoff_smooth)
+    centre = np.broadcast_to(atoms[:, None], shape).copy()
+    out: dict[str, NDArray[np.float64] | NDArray[np.int64]] = {"centre": centre, "neighbour": centre.copy()}
+    out["neighbour"][place] = j
+    unit = vectors / r[:, None]
+    rows = np.concatenate([s[:, None], s[:, None] * unit], axis=1)
+    for name, values in {"rows": rows, "unit": unit, "distance": r, "slope": ds, "ratio": s / r}.items():
+        out[name] = np.zeros((*shape, *values.shape[1:]))
+        out[name][place] = values
+    return out
+
+
+def _gather_table(owner: NDArray[np.int64], used: NDArray[np.bool_], n_atoms: int) -> NDArray[np.int64]:
+    """Return for each atom the slots that it owns, padded with the number of slots."""
+    slots = np.flatnonzero(used)
+    slots = slots[np.argsort(owner[slots], kind="stable")]
+    counts = np.bincount(owner[slots], minlength=n_atoms)
+    table = np.full((n_atoms, int(counts.max(initial=0))), len(owner), dtype=np.int64)
+    column = np.arange(len(slots)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table[owner[slots], column] = slots
+    return table
+

@@ -1,0 +1,109 @@
+"""Initial weights and the constants that come from the training data."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ekfcore.atoms import Frame, neighbour_pairs
+from ekfcore.errors import InputError
+from ekfcore.models._network import NetworkShape
+
+from .architecture import Architecture
+from .environment import Statistics, switch
+
+__all__ = ["fit_statistics", "initial_weights", "neighbour_capacity"]
+
+
+def initial_weights(architecture: Architecture, *, seed: int) -> NDArray[np.float64]:
+    """Draw the weights as DeePMD-kit does, shape (n,).
+
+    Matrices are normal with variance 1 / (n_in + n_out), biases normal with variance 1, time steps normal around 0.1 with
+    standard deviation 0.001.
+    """
+    rng = np.random.default_rng(seed)
+    shapes = [architecture.embedding_net] * architecture.n_embeddings
+    shapes += [architecture.fitting_net] * len(architecture.elements)
+    return np.concatenate([_draw(shape, rng) for shape in shapes])
+
+
+def _draw(shape: NetworkShape, rng: np.random.Generator) -> NDArray[np.float64]:
+    parts = []
+    for layer in shape.layers:
+        parts.append(rng.normal(0.0, (layer.n_in + layer.n_out) ** -0.5, layer.n_in * layer.n_out))
+        parts.append(rng.normal(0.0, 1.0, layer.n_out))
+        if len(layer.part_sizes) == 3:
+            parts.append(rng.normal(0.1, 0.001, layer.n_out))
+    return np.concatenate(parts)
+
+
+def neighbour_capacity(frames: Sequence[Frame], elements: Sequence[str], cutoff: float) -> tuple[int, ...]:
+    """Return for each element the largest number of its atoms within the cutoff [Å] of any atom of the frames."""
+    most = np.zeros(len(elements), dtype=np.int64)
+    for frame in frames:
+        symbols = np.asarray(frame.symbols)
+        i, j, _ = neighbour_pairs(frame, cutoff)
+        for index, element in enumerate(elements):
+            most[index] = max(most[index], np.bincount(i[symbols[j] == element], minlength=1).max())
+    return tuple(int(count) for count in most)
+
+
+def fit_statistics(frames: Sequence[Frame], architecture: Architecture) -> Statistics:
+    """Measure the normalisation of the environment matrix and the energy bias.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        Training frames with energies.
+    architecture : Architecture
+        Elements, cutoffs and capacities; empty slots count as zeros, as in DeePMD-kit.
+
+    Returns
+    -------
+    Statistics
+        The mean is that of s(r) alone (the directions average to zero by symmetry); one deviation serves s(r) and one
+        the three directions.
+
+    Raises
+    ------
+    InputError
+        If no frame is given or one has no energy.
+    """
+    if not frames:
+        raise InputError("the statistics of a model need at least one training frame, got none")
+    n_types = len(architecture.elements)
+    total, square, across = np.zeros(n_types), np.zeros(n_types), np.zeros(n_types)
+    slots = np.zeros(n_types)
+    for frame in frames:
+        types = np.asarray([architecture.elements.index(symbol) for symbol in frame.symbols])
+        i, _, vectors = neighbour_pairs(frame, architecture.cutoff)
+        r = np.linalg.norm(vectors, axis=1)
+        s, _ = switch(r, architecture.cutoff, architecture.cutoff_smooth)
+        centre = types[i]
+        total += np.bincount(centre, s, n_types)
+        square += np.bincount(centre, s**2, n_types)
+        # |s r_hat|^2 = s^2, spread over three directions.
+        across += np.bincount(centre, s**2 / 3, n_types)
+        slots += np.bincount(types, minlength=n_types) * sum(architecture.capacity)
+    slots = np.maximum(slots, 1)
+    mean = np.zeros((n_types, 4))
+    mean[:, 0] = total / slots
+    radial = np.sqrt(np.maximum(square / slots - mean[:, 0] ** 2, 0.0))
+    std = np.stack([radial, *[np.sqrt(across / slots)] * 3], axis=1)
+    # 0.01 is DeePMD-kit's floor; it keeps elements without neighbours finite.
+    return Statistics(mean=mean, std=np.maximum(std, 0.01), energy_bias=_energy_bias(frames, architecture))
+
+
+def _energy_bias(frames: Sequence[Frame], architecture: Architecture) -> NDArray[np.float64]:
+    """Fit the energy of an atom of each element, shape (n_types,) [eV], by least squares.
+
+    Where the compositions cannot tell the elements apart the solution of smallest norm is taken.
+    """
+    counts, energies = [], []
+    for frame in frames:
+        if frame.energy is None:
+            raise InputError(f"{frame.source} has no energy; the energy bias needs one for every training frame")
+        counts.append([frame.symbols.count(element) for element in architecture.elements])
+        energies.append(frame.energy)
+    bias: NDArray[np.float64] = np.linalg.lstsq(np.asarray(counts, float), np.asarray(energies), rcond=1e-10)[0]
+    return bias

@@ -1,0 +1,330 @@
+"""The Deep Potential with its weight gradients in closed form.
+
+The energy of an atom is a network of the descriptor D = A A_<^T, where A = G^T R / N is linear in the embedding G(s) and
+in the rows R of the environment matrix. A linear functional of forces or virial is the derivative of the energy along a
+displacement of the atoms, so its weight gradient is one tangent pass (rows and s change, D follows) and one reverse pass
+over value and tangent together. The tangent of an embedding net is its slope G'(s) times the change of s, so that one
+tangent pass serves any number of functionals.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from array_api_compat import array_namespace
+
+from ekfcore._typing import Array, Namespace
+from ekfcore.atoms import Frame
+from ekfcore.errors import InputError
+from ekfcore.models._network import NetworkShape, Tape
+from ekfcore.protocols import Cotangent, Prediction
+
+from .architecture import Architecture
+from .environment import Environment, PairBlock, Statistics, build_environment
+
+__all__ = ["DeepPotential"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Centre:
+    """Energy and its slopes over the n atoms of one element: T types of neighbours, M channels, axis channels M_<."""
+
+    type: int
+    pairs: tuple[PairBlock, ...]
+    tapes: list[list[Tape]]  # of the embedding nets, one for each type of neighbours
+    G: list[Array]  # T arrays (n, capacity, M)
+    slopes: list[Array]  # dG/ds, like G
+    Gbar: list[Array]  # dE/dG, like G
+    A: Array  # (n, M, 4)
+    Abar: Array  # dE/dA, (n, M, 4)
+    Dbar: Array  # dE/dD, (n, M, M_<)
+    fitting_tapes: list[Tape]
+    energies: Array  # (n, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class DeepPotential:
+    """A Deep Potential with the se_e2_a descriptor; a JacobianProvider whose samples are environments.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Elements, cutoffs and widths.
+    statistics : Statistics
+        Normalisation of the environment matrix and energy bias.
+
+    References
+    ----------
+    Hu et al., RLEKF, arXiv 2212.06989, "Problem Setup"; descriptor and conventions of DeePMD-kit's se_e2_a.
+    """
+
+    architecture: Architecture
+    statistics: Statistics
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Sizes of the parameter parts in order."""
+        return self.architecture.layer_sizes
+
+    @property
+    def n_params(self) -> int:
+        """Number of weights."""
+        return sum(self.layer_sizes)
+
+    def environment(self, frame: Frame, *, like: Array) -> Environment:
+        """Prepare a frame, see `build_environment`."""
+        return build_environment(frame, self.architecture, self.statistics, like=like)
+
+    def predict(self, w: Array, sample: Environment) -> Prediction:
+        """Return energy, forces and virial of a frame.
+
+        Parameters
+        ----------
+        w : array, shape (n,)
+            Weights.
+        sample : Environment
+            The prepared frame of N atoms.
+
+        Returns
+        -------
+        dict
+            ``energy``, 0-d [eV]; ``forces``, shape (N, 3) [eV/Å]; ``virial``, shape (3, 3), W = -dE/dstrain [eV].
+        """
+        xp = array_namespace(w)
+        centres = self._evaluate(xp, w, sample)
+        pair_forces = []
+        virial = xp.zeros((3, 3), dtype=w.dtype, device=w.device)
+        for centre in centres:
+            for block, G, slope, Gbar in zip(centre.pairs, centre.G, centre.slopes, centre.Gbar, strict=True):
+                f = _pair_force(xp, block, G @ centre.Abar / self._slots, xp.sum(Gbar * slope, axis=-1))
+                vectors = xp.reshape(block.unit * block.distance[..., None], (-1, 3))
+                pair_forces.append(xp.reshape(f, (-1, 3)))
+                virial = virial - vectors.T @ pair_forces[-1]
+        energy = sum(xp.sum(centre.energies) for centre in centres) + sample.energy_bias
+        return {"energy": energy, "forces": _collect_forces(xp, pair_forces, sample), "virial": virial}
+
+    def jacobian(self, w: Array, sample: Environment, cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
+        """Return m linear functionals of a prediction and their gradients.
+
+        Parameters
+        ----------
+        w : array, shape (n,)
+            Weights.
+        sample : Environment
+            The prepared frame of N atoms.
+        cotangents : sequence of m mappings
+            Weights of ``energy`` (0-d), ``forces`` (N, 3) and ``virial`` (3, 3) in each functional; absent means zero.
+
+        Returns
+        -------
+        values : array, shape (m,)
+            The functionals.
+        H : array, shape (m, n)
+            Their gradients with respect to the weights.
+
+        Raises
+        ------
+        InputError
+            If a functional names something else.
+        """
+        xp = array_namespace(w)
+        for cotangent in cotangents:
+            if unknown := set(cotangent) - {"energy", "forces", "virial"}:
+                raise InputError(f"`cotangents` may name energy, forces and virial, got {sorted(unknown)}")
+        centres = self._evaluate(xp, w, sample)
+        moving = [c for c in cotangents if "forces" in c or "virial" in c]
+        dots, dot_rows = self._tangent_gradient(xp, w, centres, moving) if moving else (None, None)
+        energy, energy_row = None, None
+        if any("energy" in c for c in cotangents):
+            energy = sum(xp.sum(centre.energies) for centre in centres) + sample.energy_bias
+            energy_row = self._energy_gradient(xp, w, centres)
+        values, rows, taken = [], [], 0
+        for cotangent in cotangents:
+            value, row = xp.zeros((), dtype=w.dtype, device=w.device), xp.zeros_like(w)
+            if "energy" in cotangent:
+                weight = xp.asarray(cotangent["energy"], dtype=w.dtype, device=w.device)
+                value, row = weight * energy, weight * energy_row
+            if "forces" in cotangent or "virial" in cotangent:
+                value, row, taken = value + dots[taken], row + dot_rows[taken, :], taken + 1
+            values.append(value)
+            rows.append(row)
+        return xp.stack(values), xp.stack(rows)
+
+    @cached_property
+    def _slots(self) -> int:
+        """N of the descriptor, the capacity of all elements together."""
+        return sum(self.architecture.capacity)
+
+    @cached_property
+    def _nets(self) -> tuple[NetworkShape, NetworkShape]:
+        return self.architecture.embedding_net, self.architecture.fitting_net
+
+    def _embedding_slice(self, centre: int, neighbour: int) -> slice:
+        size = self._nets[0].n_params
+        start = size * self.architecture.embedding_index(centre, neighbour)
+        return slice(start, start + size)
+
+    def _fitting_slice(self, centre: int) -> slice:
+        embedding, fitting = self._nets
+        start = embedding.n_params * self.architecture.n_embeddings + fitting.n_params * centre
+        return slice(start, start + fitting.n_params)
+
+    def _evaluate(self, xp: Namespace, w: Array, sample: Environment) -> list[_Centre]:
+        """Evaluate the atomic energies and their slopes, element by element."""
+        return [
+            self._evaluate_centre(xp, w, index, pairs) for index, pairs in enumerate(sample.pairs) if pairs is not None
+        ]
+
+    def _evaluate_centre(self, xp: Namespace, w: Array, index: int, pairs: tuple[PairBlock, ...]) -> _Centre:
+        embedding, fitting = self._nets
+        n, tapes, Gs, slopes, A = pairs[0].rows.shape[0], [], [], [], 0
+        for neighbour, block in enumerate(pairs):
+            s = xp.reshape(block.rows[:, :, 0], (-1, 1))
+            G, tape = embedding.forward(xp, w[self._embedding_slice(index, neighbour)], s)
+            slope = embedding.tangent(xp, tape, xp.ones_like(s))
+            shape = (n, block.rows.shape[1], G.shape[-1])
+            tapes.append(tape)
+            Gs.append(xp.reshape(G, shape))
+            slopes.append(xp.reshape(slope, shape))
+            A = A + Gs[-1].mT @ block.rows
+        A = A / self._slots
+        D = A @ A[:, : self.architecture.axis, :].mT
+        energies, fitting_tapes = fitting.forward(xp, w[self._fitting_slice(index)], xp.reshape(D, (n, -1)))
+        Dbar = xp.reshape(fitting.reverse_input(xp, fitting_tapes, xp.ones_like(energies)), D.shape)
+        Abar = _descriptor_reverse(xp, Dbar, A)
+        return _Centre(
+            type=index,
+            pairs=pairs,
+            tapes=tapes,
+            G=Gs,
+            slopes=slopes,
+            Gbar=[block.rows @ (Abar.mT / self._slots) for block in pairs],
+            A=A,
+            Abar=Abar,
+            Dbar=Dbar,
+            fitting_tapes=fitting_tapes,
+            energies=energies,
+        )
+
+    def _energy_gradient(self, xp: Namespace, w: Array, centres: list[_Centre]) -> Array:
+        """Return dE/dw, shape (n,)."""
+        embedding, fitting = self._nets
+        gradient = _Gradient(self, xp, w, ())
+        for centre in centres:
+            ones = xp.ones_like(centre.energies)
+            gradient.fitting[centre.type] = fitting.reverse(xp, centre.fitting_tapes, ones)
+            for neighbour, (tape, Gbar) in enumerate(zip(centre.tapes, centre.Gbar, strict=True)):
+                rows = xp.reshape(Gbar, (-1, Gbar.shape[-1]))
+                gradient.add_embedding(centre.type, neighbour, embedding.reverse(xp, tape, rows))
+        return gradient.join()
+
+    def _tangent_gradient(
+        self, xp: Namespace, w: Array, centres: list[_Centre], moving: Sequence[Cotangent]
+    ) -> tuple[Array, Array]:
+        """Return the functionals of forces and virial, shape (m,), and their gradients, shape (m, n)."""
+        m = len(moving)
+        gradient = _Gradient(self, xp, w, (m,))
+        values = xp.zeros((m,), dtype=w.dtype, device=w.device)
+        for centre in centres:
+            rows_dot = [_rows_tangent(xp, block, moving) for block in centre.pairs]
+            values = values + self._centre_tangent(xp, centre, rows_dot, gradient)
+        return values, gradient.join()
+
+    def _centre_tangent(self, xp: Namespace, centre: _Centre, rows_dot: list[Array], gradient: "_Gradient") -> Array:
+        """Add one element's part of the gradients and return its part of the values, shape (m,)."""
+        embedding, fitting = self._nets
+        axis, A, Dbar, B = self.architecture.axis, centre.A, centre.Dbar, centre.Abar / self._slots
+        m, n = rows_dot[0].shape[:2]
+        Adot = 0
+        for block, G, slope, T in zip(centre.pairs, centre.G, centre.slopes, rows_dot, strict=True):
+            Adot = Adot + G.mT @ T + (slope * T[..., :1]).mT @ block.rows
+        Adot = Adot / self._slots
+        Ddot = Adot @ A[:, :axis, :].mT + A @ Adot[..., :axis, :].mT
+        energies_dot = fitting.tangent(xp, centre.fitting_tapes, xp.reshape(Ddot, (m, n, -1)))
+        ones = xp.ones_like(centre.energies)
+        gradient.fitting[centre.type], xbar = fitting.reverse_tangent(xp, centre.fitting_tapes, None, ones)
+        Abar = _descriptor_reverse(xp, xp.reshape(xbar, (m, *Dbar.shape)), A) + _descriptor_reverse(xp, Dbar, Adot)
+        Abar = Abar / self._slots
+        for neighbour, (block, tape, Gbar, T) in enumerate(
+            zip(centre.pairs, centre.tapes, centre.Gbar, rows_dot, strict=True)
+        ):
+            M = Gbar.shape[-1]
+            value_bar = xp.reshape(block.rows @ Abar.mT + T @ B.mT, (m, -1, M))
+            slope_bar = xp.reshape(T[..., :1] * Gbar, (m, -1, M))
+            row, _ = embedding.reverse_tangent(xp, tape, value_bar, slope_bar)
+            gradient.add_embedding(centre.type, neighbour, row)
+        return xp.sum(xp.reshape(energies_dot, (m, -1)), axis=-1)
+
+
+class _Gradient:
+    """Collects the gradients of the networks and joins them in the order of the weights."""
+
+    def __init__(self, model: DeepPotential, xp: Namespace, w: Array, leading: tuple[int, ...]) -> None:
+        self.model, self.xp = model, xp
+        self.embedding: dict[int, Array] = {}
+        self.fitting: dict[int, Array] = {}
+        self.zeros = {
+            net: xp.zeros((*leading, net.n_params), dtype=w.dtype, device=w.device) for net in model._nets
+        }
+
+    def add_embedding(self, centre: int, neighbour: int, row: Array) -> None:
+        """Add the gradient of one embedding net; with `type_one_side` several centres share one."""
+        index = self.model.architecture.embedding_index(centre, neighbour)
+        self.embedding[index] = self.embedding[index] + row if index in self.embedding else row
+
+    def join(self) -> Array:
+        """Return the whole gradient; networks that no atom used have zeros."""
+        embedding, fitting = self.model._nets
+        rows = [self.embedding.get(k, self.zeros[embedding]) for k in range(self.model.architecture.n_embeddings)]
+        rows += [self.fitting.get(k, self.zeros[fitting]) for k in range(len(self.model.architecture.elements))]
+        return self.xp.concat(rows, axis=-1)
+
+
+def _descriptor_reverse(xp: Namespace, Dbar: Array, A: Array) -> Array:
+    """Return the gradient with respect to A, shape (..., n, M, 4), of the sum of `Dbar` times A A_<^T."""
+    axis = Dbar.shape[-1]
+    wide, narrow = Dbar @ A[..., :axis, :], Dbar.mT @ A
+    return xp.concat([wide[..., :axis, :] + narrow, wide[..., axis:, :]], axis=-2)
+
+
+def _rows_tangent(xp: Namespace, block: PairBlock, moving: Sequence[Cotangent]) -> Array:
+    """Return the change of the normalised rows, shape (m, n, capacity, 4), under the displacement of each functional.
+
+    Forces are minus the derivative of the energy, so weights c of the forces displace the atoms by -c, and weights v of
+    the virial displace the neighbours by -v^T r.
+    """
+    shape = block.unit.shape
+    displacements = []
+    for cotangent in moving:
+        u = xp.zeros_like(block.unit)
+        if "forces" in cotangent:
+            c = cotangent["forces"]
+            u = u + xp.reshape(xp.take(c, block.centre, axis=0) - xp.take(c, block.neighbour, axis=0), shape)
+        if "virial" in cotangent:
+            u = u - block.unit @ cotangent["virial"] * block.distance[..., None]
+        displacements.append(u)
+    u = xp.stack(displacements)
+    along = xp.sum(u * block.unit, axis=-1)
+    change = block.slope * along
+    across = block.ratio[..., None] * (u - along[..., None] * block.unit)
+    return xp.concat([change[..., None], change[..., None] * block.unit + across], axis=-1) * block.scale
+
+
+def _pair_force(xp: Namespace, block: PairBlock, rows_bar: Array, s_bar: Array) -> Array:
+    """Return dE/dr of each pair vector, shape (n, capacity, 3), from dE/drows and the part of dE/ds through G."""
+    radial = (rows_bar[..., 0] + s_bar) * block.scale[0]
+    v = rows_bar[..., 1:] * block.scale[1:]
+    along = xp.sum(v * block.unit, axis=-1)
+    inward = block.slope * (radial + along) - block.ratio * along
+    return inward[..., None] * block.unit + block.ratio[..., None] * v
+
+
+def _collect_forces(xp: Namespace, pair_forces: list[Array], sample: Environment) -> Array:
+    """Sum dE/dr over the pairs that each atom belongs to: plus as the centre, minus as the neighbour."""
+    table = xp.concat([*pair_forces, xp.zeros_like(pair_forces[0][:1, :])])
+
+    def gather(slots: Array) -> Array:
+        rows = xp.take(table, xp.reshape(slots, (-1,)), axis=0)
+        return xp.sum(xp.reshape(rows, (*slots.shape, 3)), axis=1)
+
+    return gather(sample.outgoing) - gather(sample.incoming)
