@@ -1,9 +1,10 @@
 """Geometry of a frame as the model sees it; nothing here depends on the weights."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_numpy_namespace
 from numpy.typing import NDArray
 
 from ekfcore._typing import Array
@@ -12,7 +13,7 @@ from ekfcore.errors import InputError
 
 from .architecture import Architecture
 
-__all__ = ["Environment", "PairBlock", "Statistics", "build_environment", "switch"]
+__all__ = ["Environment", "Group", "PairBlock", "Statistics", "build_environment", "switch"]
 
 Vector = NDArray[np.float64]
 
@@ -36,7 +37,7 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class PairBlock:
-    """Neighbours of one type around the n atoms of another type, `capacity` slots an atom; empty slots at the end.
+    """Neighbours of one type around n atoms of one type, `capacity` slots an atom; empty slots at the end.
 
     Parameters
     ----------
@@ -63,15 +64,31 @@ class PairBlock:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Group:
+    """Some atoms of one type with all their neighbours; the unit in which the model works through a frame.
+
+    Parameters
+    ----------
+    type : int
+        Type of the centres.
+    pairs : tuple of PairBlock
+        One block for each type of neighbours.
+    """
+
+    type: int
+    pairs: tuple[PairBlock, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Environment:
     """A frame, prepared for a model.
 
     Parameters
     ----------
-    pairs : tuple of tuple of PairBlock or None
-        ``pairs[c][t]`` holds the neighbours of type t around the atoms of type c; None where there are none of c.
+    groups : tuple of Group
+        All atoms, in groups of one type each.
     outgoing, incoming : array of int, shape (N, k)
-        For each atom the slots, over all pairs in order, in which it is the centre and the neighbour; the index behind
+        For each atom the slots, over all groups and their pairs in order, in which it is the centre and the neighbour; the index behind
         the last slot stands for "none". Gathering by them replaces the scatter that the Array API lacks.
     energy_bias : float
         Sum of the energy bias over the atoms [eV].
@@ -79,7 +96,7 @@ class Environment:
         Number of atoms N.
     """
 
-    pairs: tuple[tuple[PairBlock, ...] | None, ...]
+    groups: tuple[Group, ...]
     incoming: Array
     outgoing: Array
     energy_bias: float
@@ -134,39 +151,55 @@ def build_environment(frame: Frame, architecture: Architecture, statistics: Stat
     def index(a: NDArray[np.integer]) -> Array:
         return xp.asarray(a, dtype=xp.int64, device=like.device)
 
-    pairs: list[tuple[PairBlock, ...] | None] = []
-    centres, neighbours, real_slot = [], [], []
-    for centre in range(len(architecture.elements)):
-        atoms = np.flatnonzero(types == centre)
+    groups = []
+    centres, neighbours, used = [], [], []
+    for centre, atoms in _groups(types, architecture, _ROWS if is_numpy_namespace(xp) else None):
         blocks = []
+        mine = np.isin(i, atoms)
         for neighbour, capacity in enumerate(architecture.capacity):
-            chosen = (types[i] == centre) & (types[j] == neighbour)
+            chosen = mine & (types[j] == neighbour)
             block = _pair_geometry(atoms, i[chosen], j[chosen], slots[chosen], vectors[chosen], capacity, architecture)
-            centres.append(block["centre"].ravel())
-            neighbours.append(block["neighbour"].ravel())
-            real_slot.append(block["distance"].ravel() > 0)
+            centres.append(block.centre)
+            neighbours.append(block.neighbour)
+            used.append(block.distance.ravel() > 0)
             scale = 1 / statistics.std[centre]
             blocks.append(
                 PairBlock(
-                    rows=real((block["rows"] - statistics.mean[centre]) * scale),
-                    unit=real(block["unit"]),
-                    distance=real(block["distance"]),
-                    slope=real(block["slope"]),
-                    ratio=real(block["ratio"]),
-                    centre=index(block["centre"].ravel()),
-                    neighbour=index(block["neighbour"].ravel()),
+                    rows=real((block.rows - statistics.mean[centre]) * scale),
+                    unit=real(block.unit),
+                    distance=real(block.distance),
+                    slope=real(block.slope),
+                    ratio=real(block.ratio),
+                    centre=index(block.centre),
+                    neighbour=index(block.neighbour),
                     scale=real(scale),
                 )
             )
-        pairs.append(tuple(blocks) if len(atoms) else None)
-    used = np.concatenate(real_slot)
+        groups.append(Group(type=centre, pairs=tuple(blocks)))
+    real_slots = np.concatenate(used)
     return Environment(
-        pairs=tuple(pairs),
-        outgoing=index(_gather_table(np.concatenate(centres), used, frame.n_atoms)),
-        incoming=index(_gather_table(np.concatenate(neighbours), used, frame.n_atoms)),
+        groups=tuple(groups),
+        outgoing=index(_gather_table(np.concatenate(centres), real_slots, frame.n_atoms)),
+        incoming=index(_gather_table(np.concatenate(neighbours), real_slots, frame.n_atoms)),
         energy_bias=float(np.sum(statistics.energy_bias[types])),
         n_atoms=frame.n_atoms,
     )
+
+
+# Rows of an embedding net that are worked through at once on a CPU: small enough that the dozen arrays of a group stay
+# in the second-level cache, large enough that the calls cost little.
+_ROWS = 640
+
+
+def _groups(
+    types: NDArray[np.int64], architecture: Architecture, rows: int | None
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield the type and the atoms of each group; `rows` limits the slots of a group's largest block."""
+    for centre in range(len(architecture.elements)):
+        atoms = np.flatnonzero(types == centre)
+        step = len(atoms) if rows is None else max(1, rows // max(architecture.capacity))
+        for start in range(0, len(atoms), max(step, 1)):
+            yield centre, atoms[start : start + step]
 
 
 def _types(frame: Frame, architecture: Architecture) -> NDArray[np.int64]:
@@ -210,21 +243,31 @@ def _pair_geometry(
     vectors: Vector,
     capacity: int,
     architecture: Architecture,
-) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
-    """Fill the slots of one pair of types; `rows` are not normalised yet."""
+) -> PairBlock:
+    """Fill the slots of one pair of types with NumPy arrays; rows and scale are not normalised yet."""
     place = np.searchsorted(atoms, i), slots
-    shape = (len(atoms), capacity)
+    centre = np.repeat(atoms, capacity).reshape(len(atoms), capacity)
+    neighbour = centre.copy()
+    neighbour[place] = j
     r = np.linalg.norm(vectors, axis=1)
     s, ds = switch(r, architecture.cutoff, architecture.cutoff_smooth)
-    centre = np.broadcast_to(atoms[:, None], shape).copy()
-    out: dict[str, NDArray[np.float64] | NDArray[np.int64]] = {"centre": centre, "neighbour": centre.copy()}
-    out["neighbour"][place] = j
     unit = vectors / r[:, None]
-    rows = np.concatenate([s[:, None], s[:, None] * unit], axis=1)
-    for name, values in {"rows": rows, "unit": unit, "distance": r, "slope": ds, "ratio": s / r}.items():
-        out[name] = np.zeros((*shape, *values.shape[1:]))
-        out[name][place] = values
-    return out
+
+    def fill(values: Vector) -> Vector:
+        slots = np.zeros((*centre.shape, *values.shape[1:]))
+        slots[place] = values
+        return slots
+
+    return PairBlock(
+        rows=fill(np.concatenate([s[:, None], s[:, None] * unit], axis=1)),
+        unit=fill(unit),
+        distance=fill(r),
+        slope=fill(ds),
+        ratio=fill(s / r),
+        centre=centre.ravel(),
+        neighbour=neighbour.ravel(),
+        scale=np.ones(4),
+    )
 
 
 def _gather_table(owner: NDArray[np.int64], used: NDArray[np.bool_], n_atoms: int) -> NDArray[np.int64]:

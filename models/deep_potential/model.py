@@ -20,17 +20,15 @@ from ekfcore.models._network import NetworkShape, Tape
 from ekfcore.protocols import Cotangent, Prediction
 
 from .architecture import Architecture
-from .environment import Environment, PairBlock, Statistics, build_environment
+from .environment import Environment, Group, PairBlock, Statistics, build_environment
 
 __all__ = ["DeepPotential"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Centre:
-    """Energy and its slopes over the n atoms of one element: T types of neighbours, M channels, axis channels M_<."""
+class _Slopes:
+    """Energy and its slopes for a group of n atoms: T types of neighbours, M channels, axis channels M_<."""
 
-    type: int
-    pairs: tuple[PairBlock, ...]
     tapes: list[list[Tape]]  # of the embedding nets, one for each type of neighbours
     G: list[Array]  # T arrays (n, capacity, M)
     slopes: list[Array]  # dG/ds, like G
@@ -91,17 +89,18 @@ class DeepPotential:
             ``energy``, 0-d [eV]; ``forces``, shape (N, 3) [eV/Å]; ``virial``, shape (3, 3), W = -dE/dstrain [eV].
         """
         xp = array_namespace(w)
-        centres = self._evaluate(xp, w, sample)
-        pair_forces = []
+        energy, pair_forces = xp.zeros((), dtype=w.dtype, device=w.device), []
         virial = xp.zeros((3, 3), dtype=w.dtype, device=w.device)
-        for centre in centres:
-            for block, G, slope, Gbar in zip(centre.pairs, centre.G, centre.slopes, centre.Gbar, strict=True):
-                f = _pair_force(xp, block, G @ centre.Abar / self._slots, xp.sum(Gbar * slope, axis=-1))
-                vectors = xp.reshape(block.unit * block.distance[..., None], (-1, 3))
+        for group in sample.groups:
+            at = self._evaluate(xp, w, group)
+            energy = energy + xp.sum(at.energies)
+            for block, G, slope, Gbar in zip(group.pairs, at.G, at.slopes, at.Gbar, strict=True):
+                f = _pair_force(xp, block, G @ (at.Abar / self._slots), xp.sum(Gbar * slope, axis=-1))
                 pair_forces.append(xp.reshape(f, (-1, 3)))
+                vectors = xp.reshape(block.unit * block.distance[..., None], (-1, 3))
                 virial = virial - vectors.T @ pair_forces[-1]
-        energy = sum(xp.sum(centre.energies) for centre in centres) + sample.energy_bias
-        return {"energy": energy, "forces": _collect_forces(xp, pair_forces, sample), "virial": virial}
+        forces = _collect_forces(xp, pair_forces, sample)
+        return {"energy": energy + sample.energy_bias, "forces": forces, "virial": virial}
 
     def jacobian(self, w: Array, sample: Environment, cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
         """Return m linear functionals of a prediction and their gradients.
@@ -131,24 +130,18 @@ class DeepPotential:
         for cotangent in cotangents:
             if unknown := set(cotangent) - {"energy", "forces", "virial"}:
                 raise InputError(f"`cotangents` may name energy, forces and virial, got {sorted(unknown)}")
-        centres = self._evaluate(xp, w, sample)
         moving = [c for c in cotangents if "forces" in c or "virial" in c]
-        dots, dot_rows = self._tangent_gradient(xp, w, centres, moving) if moving else (None, None)
-        energy, energy_row = None, None
-        if any("energy" in c for c in cotangents):
-            energy = sum(xp.sum(centre.energies) for centre in centres) + sample.energy_bias
-            energy_row = self._energy_gradient(xp, w, centres)
-        values, rows, taken = [], [], 0
-        for cotangent in cotangents:
-            value, row = xp.zeros((), dtype=w.dtype, device=w.device), xp.zeros_like(w)
-            if "energy" in cotangent:
-                weight = xp.asarray(cotangent["energy"], dtype=w.dtype, device=w.device)
-                value, row = weight * energy, weight * energy_row
-            if "forces" in cotangent or "virial" in cotangent:
-                value, row, taken = value + dots[taken], row + dot_rows[taken, :], taken + 1
-            values.append(value)
-            rows.append(row)
-        return xp.stack(values), xp.stack(rows)
+        still = any("energy" in c for c in cotangents)
+        energy, energy_row = xp.zeros((), dtype=w.dtype, device=w.device), _Gradient(self, xp, w, ())
+        change, change_rows = xp.zeros((len(moving),), dtype=w.dtype, device=w.device), _Gradient(self, xp, w, (len(moving),))
+        for group in sample.groups:
+            at = self._evaluate(xp, w, group)
+            energy = energy + xp.sum(at.energies)
+            if still:
+                self._add_energy_gradient(xp, group, at, energy_row)
+            if moving:
+                change = change + self._add_tangent_gradient(xp, group, at, moving, change_rows)
+        return _combine(xp, cotangents, energy + sample.energy_bias, energy_row.join(), change, change_rows.join())
 
     @cached_property
     def _slots(self) -> int:
@@ -169,18 +162,13 @@ class DeepPotential:
         start = embedding.n_params * self.architecture.n_embeddings + fitting.n_params * centre
         return slice(start, start + fitting.n_params)
 
-    def _evaluate(self, xp: Namespace, w: Array, sample: Environment) -> list[_Centre]:
-        """Evaluate the atomic energies and their slopes, element by element."""
-        return [
-            self._evaluate_centre(xp, w, index, pairs) for index, pairs in enumerate(sample.pairs) if pairs is not None
-        ]
-
-    def _evaluate_centre(self, xp: Namespace, w: Array, index: int, pairs: tuple[PairBlock, ...]) -> _Centre:
+    def _evaluate(self, xp: Namespace, w: Array, group: Group) -> _Slopes:
+        """Evaluate the atomic energies of a group and all slopes that forces and gradients need."""
         embedding, fitting = self._nets
-        n, tapes, Gs, slopes, A = pairs[0].rows.shape[0], [], [], [], 0
-        for neighbour, block in enumerate(pairs):
+        n, tapes, Gs, slopes, A = group.pairs[0].rows.shape[0], [], [], [], 0
+        for neighbour, block in enumerate(group.pairs):
             s = xp.reshape(block.rows[:, :, 0], (-1, 1))
-            G, tape = embedding.forward(xp, w[self._embedding_slice(index, neighbour)], s)
+            G, tape = embedding.forward(xp, w[self._embedding_slice(group.type, neighbour)], s)
             slope = embedding.tangent(xp, tape, xp.ones_like(s))
             shape = (n, block.rows.shape[1], G.shape[-1])
             tapes.append(tape)
@@ -189,16 +177,14 @@ class DeepPotential:
             A = A + Gs[-1].mT @ block.rows
         A = A / self._slots
         D = A @ A[:, : self.architecture.axis, :].mT
-        energies, fitting_tapes = fitting.forward(xp, w[self._fitting_slice(index)], xp.reshape(D, (n, -1)))
+        energies, fitting_tapes = fitting.forward(xp, w[self._fitting_slice(group.type)], xp.reshape(D, (n, -1)))
         Dbar = xp.reshape(fitting.reverse_input(xp, fitting_tapes, xp.ones_like(energies)), D.shape)
         Abar = _descriptor_reverse(xp, Dbar, A)
-        return _Centre(
-            type=index,
-            pairs=pairs,
+        return _Slopes(
             tapes=tapes,
             G=Gs,
             slopes=slopes,
-            Gbar=[block.rows @ (Abar.mT / self._slots) for block in pairs],
+            Gbar=[block.rows @ (Abar.mT / self._slots) for block in group.pairs],
             A=A,
             Abar=Abar,
             Dbar=Dbar,
@@ -206,53 +192,38 @@ class DeepPotential:
             energies=energies,
         )
 
-    def _energy_gradient(self, xp: Namespace, w: Array, centres: list[_Centre]) -> Array:
-        """Return dE/dw, shape (n,)."""
+    def _add_energy_gradient(self, xp: Namespace, group: Group, at: _Slopes, gradient: "_Gradient") -> None:
+        """Add the gradient of the group's energy."""
         embedding, fitting = self._nets
-        gradient = _Gradient(self, xp, w, ())
-        for centre in centres:
-            ones = xp.ones_like(centre.energies)
-            gradient.fitting[centre.type] = fitting.reverse(xp, centre.fitting_tapes, ones)
-            for neighbour, (tape, Gbar) in enumerate(zip(centre.tapes, centre.Gbar, strict=True)):
-                rows = xp.reshape(Gbar, (-1, Gbar.shape[-1]))
-                gradient.add_embedding(centre.type, neighbour, embedding.reverse(xp, tape, rows))
-        return gradient.join()
+        gradient.add_fitting(group.type, fitting.reverse(xp, at.fitting_tapes, xp.ones_like(at.energies)))
+        for neighbour, (tape, Gbar) in enumerate(zip(at.tapes, at.Gbar, strict=True)):
+            row = embedding.reverse(xp, tape, xp.reshape(Gbar, (-1, Gbar.shape[-1])))
+            gradient.add_embedding(group.type, neighbour, row)
 
-    def _tangent_gradient(
-        self, xp: Namespace, w: Array, centres: list[_Centre], moving: Sequence[Cotangent]
-    ) -> tuple[Array, Array]:
-        """Return the functionals of forces and virial, shape (m,), and their gradients, shape (m, n)."""
-        m = len(moving)
-        gradient = _Gradient(self, xp, w, (m,))
-        values = xp.zeros((m,), dtype=w.dtype, device=w.device)
-        for centre in centres:
-            rows_dot = [_rows_tangent(xp, block, moving) for block in centre.pairs]
-            values = values + self._centre_tangent(xp, centre, rows_dot, gradient)
-        return values, gradient.join()
-
-    def _centre_tangent(self, xp: Namespace, centre: _Centre, rows_dot: list[Array], gradient: "_Gradient") -> Array:
-        """Add one element's part of the gradients and return its part of the values, shape (m,)."""
+    def _add_tangent_gradient(
+        self, xp: Namespace, group: Group, at: _Slopes, moving: Sequence[Cotangent], gradient: "_Gradient"
+    ) -> Array:
+        """Add the gradients of m functionals of forces and virial; return the group's part of their values, (m,)."""
         embedding, fitting = self._nets
-        axis, A, Dbar, B = self.architecture.axis, centre.A, centre.Dbar, centre.Abar / self._slots
-        m, n = rows_dot[0].shape[:2]
+        A, axis, m = at.A, self.architecture.axis, len(moving)
+        changes = [_rows_tangent(xp, block, moving) for block in group.pairs]
         Adot = 0
-        for block, G, slope, T in zip(centre.pairs, centre.G, centre.slopes, rows_dot, strict=True):
+        for block, G, slope, T in zip(group.pairs, at.G, at.slopes, changes, strict=True):
             Adot = Adot + G.mT @ T + (slope * T[..., :1]).mT @ block.rows
         Adot = Adot / self._slots
         Ddot = Adot @ A[:, :axis, :].mT + A @ Adot[..., :axis, :].mT
-        energies_dot = fitting.tangent(xp, centre.fitting_tapes, xp.reshape(Ddot, (m, n, -1)))
-        ones = xp.ones_like(centre.energies)
-        gradient.fitting[centre.type], xbar = fitting.reverse_tangent(xp, centre.fitting_tapes, None, ones)
-        Abar = _descriptor_reverse(xp, xp.reshape(xbar, (m, *Dbar.shape)), A) + _descriptor_reverse(xp, Dbar, Adot)
-        Abar = Abar / self._slots
-        for neighbour, (block, tape, Gbar, T) in enumerate(
-            zip(centre.pairs, centre.tapes, centre.Gbar, rows_dot, strict=True)
-        ):
-            M = Gbar.shape[-1]
-            value_bar = xp.reshape(block.rows @ Abar.mT + T @ B.mT, (m, -1, M))
-            slope_bar = xp.reshape(T[..., :1] * Gbar, (m, -1, M))
-            row, _ = embedding.reverse_tangent(xp, tape, value_bar, slope_bar)
-            gradient.add_embedding(centre.type, neighbour, row)
+        energies_dot = fitting.tangent(xp, at.fitting_tapes, xp.reshape(Ddot, (m, A.shape[0], -1)))
+        row, xbar = fitting.reverse_tangent(xp, at.fitting_tapes, None, xp.ones_like(at.energies))
+        gradient.add_fitting(group.type, row)
+        Abar = _descriptor_reverse(xp, xp.reshape(xbar, (m, *at.Dbar.shape)), A)
+        Abar = (Abar + _descriptor_reverse(xp, at.Dbar, Adot)) / self._slots
+        Adot_bar = at.Abar / self._slots
+        for neighbour, (block, tape, Gbar, T) in enumerate(zip(group.pairs, at.tapes, at.Gbar, changes, strict=True)):
+            shape = (m, -1, Gbar.shape[-1])
+            G_bar = xp.reshape(block.rows @ Abar.mT + T @ Adot_bar.mT, shape)
+            slope_bar = xp.reshape(T[..., :1] * Gbar, shape)
+            row, _ = embedding.reverse_tangent(xp, tape, G_bar, slope_bar)
+            gradient.add_embedding(group.type, neighbour, row)
         return xp.sum(xp.reshape(energies_dot, (m, -1)), axis=-1)
 
 
@@ -268,9 +239,13 @@ class _Gradient:
         }
 
     def add_embedding(self, centre: int, neighbour: int, row: Array) -> None:
-        """Add the gradient of one embedding net; with `type_one_side` several centres share one."""
+        """Add to the gradient of one embedding net."""
         index = self.model.architecture.embedding_index(centre, neighbour)
         self.embedding[index] = self.embedding[index] + row if index in self.embedding else row
+
+    def add_fitting(self, centre: int, row: Array) -> None:
+        """Add to the gradient of one fitting net."""
+        self.fitting[centre] = self.fitting[centre] + row if centre in self.fitting else row
 
     def join(self) -> Array:
         """Return the whole gradient; networks that no atom used have zeros."""
@@ -278,6 +253,23 @@ class _Gradient:
         rows = [self.embedding.get(k, self.zeros[embedding]) for k in range(self.model.architecture.n_embeddings)]
         rows += [self.fitting.get(k, self.zeros[fitting]) for k in range(len(self.model.architecture.elements))]
         return self.xp.concat(rows, axis=-1)
+
+
+def _combine(
+    xp: Namespace, cotangents: Sequence[Cotangent], energy: Array, energy_row: Array, change: Array, change_rows: Array
+) -> tuple[Array, Array]:
+    """Put each functional together from its part of the energy and its part of forces and virial."""
+    values, rows, taken = [], [], 0
+    for cotangent in cotangents:
+        value, row = xp.zeros_like(energy), xp.zeros_like(energy_row)
+        if "energy" in cotangent:
+            weight = xp.asarray(cotangent["energy"], dtype=energy.dtype, device=energy.device)
+            value, row = weight * energy, weight * energy_row
+        if "forces" in cotangent or "virial" in cotangent:
+            value, row, taken = value + change[taken], row + change_rows[taken, :], taken + 1
+        values.append(value)
+        rows.append(row)
+    return xp.stack(values), xp.stack(rows)
 
 
 def _descriptor_reverse(xp: Namespace, Dbar: Array, A: Array) -> Array:

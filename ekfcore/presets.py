@@ -1,0 +1,113 @@
+"""Named ways of applying the filter to a force field."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ekfcore.config import Anneal, EKFConfig
+from ekfcore.errors import InputError
+from ekfcore.memory import MemoryFactor
+from ekfcore.partition import Strategy
+
+__all__ = ["PRESETS", "Mode", "Recipe", "preset"]
+
+Mode = Literal["sequential", "pinned", "vector", "batch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A filter together with what it measures in each frame.
+
+    Parameters
+    ----------
+    config : EKFConfig
+        Settings of the filter.
+    strategy : str
+        Rule that cuts the weights into blocks.
+    block_size : int
+        Largest block, N_b.
+    mode : {"sequential", "pinned", "vector", "batch"}
+        - "sequential": the energy, then each group of forces, frame by frame (the paper's Algorithm 2);
+        - "pinned": the energy and one group of forces together in every update, linearised afresh for each group;
+        - "vector": all measurements of a batch in one exact update;
+        - "batch": like "sequential", with each measurement reduced over the frames of a batch before the filter sees it.
+    groups, group_size : int
+        Groups of atoms a frame, and atoms in a group.
+    energy_noise, force_noise, virial_noise : float or None
+        Standard deviation of a measured energy [eV/atom], force [eV/Å] and virial [eV/atom]; None takes the filter's
+        own noise.
+    energy_prefactor, force_prefactor, virial_prefactor : float
+        Factor on the measured quantity and its innovation; a larger one trusts the measurement more. A
+        `virial_prefactor` of zero leaves the virial out.
+    force_per_atom : bool
+        Divide the measured force by the number of atoms, as DeePMD-kit does.
+    """
+
+    config: EKFConfig
+    strategy: Strategy = "rlekf"
+    block_size: int = 5120
+    mode: Mode = "sequential"
+    groups: int = 4
+    group_size: int = 6
+    energy_noise: float | None = None
+    force_noise: float | None = None
+    virial_noise: float | None = None
+    energy_prefactor: float = 1.0
+    force_prefactor: float = 1.0
+    virial_prefactor: float = 0.0
+    force_per_atom: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise InputError(f"`mode` must be one of {', '.join(get_args(Mode))}, got {self.mode!r}")
+        for name in ("block_size", "groups", "group_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        for name in ("energy_noise", "force_noise", "virial_noise"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"`{name}` must be a positive number, got {value}")
+
+
+PRESETS = ("recommended", "rlekf", "deepmd-lkf", "matpl-lkf", "n2p2")
+"""Names of the filters; the training also knows "adam", which is none."""
+
+
+def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
+    """Return a named recipe.
+
+    Parameters
+    ----------
+    name : str
+        - "recommended": our default; energy pinned, explicit noise.
+        - "rlekf": the paper, arXiv 2212.06989: R = L, N_b = 5120, one energy and four force updates a frame.
+        - "deepmd-lkf": DeePMD-kit 3's optimizer LKF: its blocks, and forces divided by the number of atoms.
+        - "matpl-lkf": MatPL's LKF: as the former with P_0 = 0.01 I and forces counted twice.
+        - "n2p2": the filter of n2p2: no fading, noise and process noise annealed by a decade an epoch.
+    measurements_per_epoch : int
+        Measurements in an epoch, which sets the pace of what is annealed.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown.
+    """
+    if name == "recommended":
+        return Recipe(
+            config=EKFConfig(), block_size=1024, mode="pinned", energy_noise=0.1, force_noise=1.0, virial_noise=0.1
+        )
+    if name == "rlekf":
+        return Recipe(config=EKFConfig(noise="blocks"))
+    if name == "deepmd-lkf":
+        return Recipe(config=EKFConfig(noise="blocks"), strategy="deepmd", force_per_atom=True)
+    if name == "matpl-lkf":
+        config = EKFConfig(noise="blocks", p0=0.01)
+        return Recipe(config=config, strategy="deepmd", force_per_atom=True, force_prefactor=2.0)
+    if name == "n2p2":
+        config = EKFConfig(
+            memory=MemoryFactor(1.0, 1.0),
+            noise=Anneal(100.0, 1.0, measurements_per_epoch),
+            process_noise=Anneal(1e-2, 1e-6, measurements_per_epoch),
+            p0=100.0,
+        )
+        return Recipe(config=config)
+    raise InputError(f"`preset` must be one of {', '.join(PRESETS)}, got {name!r}")
