@@ -43,7 +43,7 @@ types: install-wheel ## check the types; only an installed wheel shows mypy the 
 	.venv-dev/bin/mypy
 
 docs: install-wheel ## build docs/_build/html; a warning is an error
-	rm -rf docs/_build docs/reference/api
+	rm -rf docs/_build docs/api
 	.venv-dev/bin/python -P -m sphinx --fail-on-warning --keep-going docs docs/_build/html
 
 bench: .venv-dev/.stamp ## compare the speed of HEAD with main (BASE=...) in fresh environments
@@ -54,7 +54,7 @@ bench-check: install-wheel ## see that every benchmark can be found and imported
 
 wheel: .venv-dev/.stamp ## build dist/: the source archive and, from that, the wheel
 	rm -rf dist
-	.venv-dev/bin/python -m build
+	.venv-dev/bin/python -m build --quiet
 
 wheel-test: wheel ## run the tests on the wheel, without any extra
 	$(call environment,.venv-wheel)
@@ -62,7 +62,7 @@ wheel-test: wheel ## run the tests on the wheel, without any extra
 	.venv-wheel/bin/python -P -m pytest $(PYTEST_ARGS)
 
 clean: ## remove everything that the other targets made
-	rm -rf .venv .venv-* .asv build dist *.egg-info docs/_build docs/reference/api .coverage
+	rm -rf .venv .venv-* .asv build dist *.egg-info docs/_build docs/api .coverage
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: install-wheel

@@ -33,6 +33,7 @@ def _sources() -> dict[str, Path]:
 
 SOURCES = _sources()
 MODULES = [name for name in SOURCES if not name.endswith("__main__")]  # importing that one would run it
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FLAT = [name for name, path in SOURCES.items() if path.parent == ROOT / "ekfcore"]
 
 
@@ -150,3 +151,16 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 def test_examples_in_docstrings_run(name: str) -> None:
     """What a docstring shows is what happens."""
     assert doctest.testmod(_import(name), optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_examples_in_pages_run(path: Path) -> None:
+    """README and documentation show what happens, too."""
+    assert doctest.testfile(str(path), module_relative=False, encoding="utf-8").failed == 0
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if "._" not in n and SOURCES[n].name != "__init__.py"])
+def test_public_module_stands_in_the_reference(name: str) -> None:
+    """A reader finds every public module on the reference page."""
+    listed = (ROOT / "docs/reference/index.md").read_text(encoding="utf-8").split()
+    assert name in listed, f"add {name} to docs/reference/index.md"

@@ -1,0 +1,35 @@
+"""Sphinx configuration; the documentation is built against the installed wheel (make docs)."""
+
+from importlib.metadata import version as installed_version
+
+project = "ekfcore"
+author = "the ekfcore developers"
+copyright = f"2026, {author}"
+version = release = installed_version("ekfcore")
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "sphinx-mathjax-offline",  # formulas show without a network, too
+]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+
+myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # numpydoc sections give type, shape and unit together
+numpydoc_show_class_members = False  # autodoc lists them
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"ekfcore {release}"
+html_show_sourcelink = False
+# pages that have no pages below them need no list of these
+html_sidebars = {"*": [], "how-to/*": [], "explanation/*": []}
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
