@@ -1,0 +1,8 @@
+"""Atoms in and out: frames from files, neighbours, errors of predictions."""
+
+from .frame import Frame, validate_frame
+from .neighbours import neighbour_pairs
+from .reading import read_frames, split_frames
+from .scores import Errors, errors
+
+__all__ = ["Errors", "Frame", "errors", "neighbour_pairs", "read_frames", "split_frames", "validate_frame"]

@@ -1,0 +1,191 @@
+"""One labelled atomic configuration, checked before anything is computed from it."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ekfcore.errors import InputError
+
+from ._extra import load_extra
+from ._labels import energy_of, forces_of, virial_of
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+__all__ = ["Frame", "check_cell", "validate_frame"]
+
+_MIN_WIDTH = 0.1  # [Å] no atom can lie that close to its own periodic image
+_MAX_NUMBER = 118  # oganesson
+_EXTXYZ = {"energy": "energy=...", "forces": "the column forces", "virial": 'virial="..." or stress="..."'}
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Frame:
+    """Atoms in a cell, with the labels that a model is trained on.
+
+    Parameters
+    ----------
+    numbers : array, shape (N,)
+        Atomic numbers.
+    positions : array, shape (N, 3)
+        Cartesian positions, inside the cell or not [Å].
+    cell : array, shape (3, 3)
+        Lattice vectors, one a row; zeros for an isolated molecule [Å].
+    pbc : array, shape (3,)
+        Whether the frame repeats along each lattice vector.
+    energy : float, optional
+        Potential energy of the frame [eV].
+    forces : array, shape (N, 3), optional
+        Minus the gradient of the energy [eV/Å].
+    virial : array, shape (3, 3), optional
+        Minus the derivative of the energy with respect to strain, W = -dE/dε: minus the volume times ASE's stress [eV].
+    source : str
+        Where the frame comes from, e.g. ``"Cu/train.xyz.xz, frame 12"``, counted from 0; it opens every message.
+    """
+
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    pbc: NDArray[np.bool_]
+    energy: float | None = None
+    forces: NDArray[np.float64] | None = None
+    virial: NDArray[np.float64] | None = None
+    source: str
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.numbers)
+
+    @property
+    def symbols(self) -> list[str]:
+        """Chemical symbol of each atom."""
+        names = load_extra("ase.data").chemical_symbols
+        return [names[number] for number in self.numbers]
+
+    @classmethod
+    def from_ase(cls, atoms: "Atoms", source: str) -> "Frame":
+        """Take a configuration and its labels from ASE; nothing is calculated and nothing validated.
+
+        Labels are the results of the calculator, else ``energy``, ``forces`` or ``force``, ``virial`` or ``stress``
+        in ``info`` and ``arrays``. Where there is a free energy, it is the energy: the forces belong to it.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+            The configuration.
+        source : str
+            Where it comes from.
+
+        Returns
+        -------
+        Frame
+            A copy in double precision.
+        """
+        return cls(
+            numbers=np.array(atoms.numbers, dtype=np.int64),
+            positions=np.array(atoms.positions, dtype=np.float64),
+            cell=np.array(atoms.cell, dtype=np.float64),
+            pbc=np.array(atoms.pbc, dtype=np.bool_),
+            energy=energy_of(atoms, source),
+            forces=forces_of(atoms, source),
+            virial=virial_of(atoms, source),
+            source=source,
+        )
+
+    def to_ase(self) -> "Atoms":
+        """Hand the configuration to ASE.
+
+        Returns
+        -------
+        ase.Atoms
+            A copy; its calculator answers for the labels that the frame has.
+        """
+        atoms: Atoms = load_extra("ase").Atoms(self.numbers, self.positions, cell=self.cell, pbc=self.pbc)
+        stress = None
+        if self.virial is not None:
+            xx, xy, xz, _, yy, yz, _, _, zz = -self.virial.ravel() / abs(np.linalg.det(self.cell))
+            stress = [xx, yy, zz, yz, xz, xy]
+        singlepoint = load_extra("ase.calculators.singlepoint")
+        atoms.calc = singlepoint.SinglePointCalculator(atoms, energy=self.energy, forces=self.forces, stress=stress)
+        return atoms
+
+
+def validate_frame(frame: Frame, *, require: Collection[str] = ("energy", "forces")) -> None:
+    """Refuse a frame that cannot be trained on or evaluated.
+
+    Overlapping atoms are left to `neighbour_pairs`, which computes the distances anyway.
+
+    Parameters
+    ----------
+    frame : Frame
+        The frame to check.
+    require : collection of str
+        Labels that must be there: any of ``"energy"``, ``"forces"`` and ``"virial"``.
+
+    Raises
+    ------
+    InputError
+        One line that opens with the source of the frame.
+    """
+    if np.ndim(frame.numbers) != 1 or len(frame.numbers) == 0:
+        shape = np.shape(frame.numbers)
+        raise InputError(f"{frame.source}: a frame must hold at least one atom, got numbers of shape {shape}")
+    _check_array(frame, "positions", (frame.n_atoms, 3))
+    _check_array(frame, "cell", (3, 3))
+    if np.shape(frame.pbc) != (3,):
+        raise InputError(f"{frame.source}: pbc must have shape (3,), got {np.shape(frame.pbc)}")
+    unknown = (frame.numbers < 1) | (frame.numbers > _MAX_NUMBER)
+    if unknown.any():
+        atom = int(unknown.argmax())
+        raise InputError(
+            f"{frame.source}: atom {atom} must be an element, atomic number 1 to {_MAX_NUMBER}, "
+            f"got {frame.numbers[atom]}; correct its symbol"
+        )
+    check_cell(frame)
+    for name, shape in {"energy": (), "forces": (frame.n_atoms, 3), "virial": (3, 3)}.items():
+        if getattr(frame, name) is not None:
+            _check_array(frame, name, shape)
+        elif name in require:
+            raise InputError(f"{frame.source}: has no {name}; add it (in extended XYZ: {_EXTXYZ[name]})")
+
+
+def check_cell(frame: Frame) -> None:
+    """Refuse a periodic cell without volume.
+
+    Parameters
+    ----------
+    frame : Frame
+        The frame to check; when it repeats along no direction, any cell will do.
+
+    Raises
+    ------
+    InputError
+        If opposite faces of a periodic cell lie closer than 0.1 Å.
+    """
+    if not np.any(frame.pbc):
+        return
+    volume = abs(np.linalg.det(frame.cell))
+    faces = np.linalg.norm(np.cross(frame.cell[[1, 2, 0]], frame.cell[[2, 0, 1]]), axis=1)
+    # The width is volume / face; multiplied out, the test also holds for a face of area 0.
+    if np.any(volume <= _MIN_WIDTH * faces):
+        raise InputError(
+            f"{frame.source}: a periodic cell must span a volume, got {volume:.3g} Å^3 with faces closer than "
+            f"{_MIN_WIDTH} Å; give three independent lattice vectors, or pbc F F F for a molecule"
+        )
+
+
+def _check_array(frame: Frame, name: str, shape: tuple[int, ...]) -> None:
+    """Check shape and finiteness of one field."""
+    array = np.asarray(getattr(frame, name))
+    if array.shape != shape:
+        raise InputError(f"{frame.source}: {name} must have shape {shape}, got {array.shape}")
+    wrong = np.argwhere(~np.isfinite(array))
+    if len(wrong):
+        where = f" of atom {wrong[0, 0]}" if name in ("positions", "forces") else ""
+        raise InputError(
+            f"{frame.source}: {name}{where} must be finite, got {array[tuple(wrong[0])]}; leave this frame out"
+        )
