@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ekfcore._typing import Array, Namespace
 
 from ._activation import activation
@@ -80,6 +83,20 @@ class NetworkShape:
         """Number of weights."""
         return sum(self.part_sizes)
 
+    def draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw initial weights as DeePMD-kit does, shape (n_params,).
+
+        Matrices are normal with variance 1 / (n_in + n_out), biases normal with variance 1, time steps normal around
+        0.1 with standard deviation 0.001.
+        """
+        parts = []
+        for layer in self.layers:
+            parts.append(rng.normal(0.0, (layer.n_in + layer.n_out) ** -0.5, layer.n_in * layer.n_out))
+            parts.append(rng.normal(0.0, 1.0, layer.n_out))
+            if len(layer.part_sizes) == 3:
+                parts.append(rng.normal(0.1, 0.001, layer.n_out))
+        return np.concatenate(parts)
+
     def forward(self, xp: Namespace, w: Array, x: Array) -> tuple[Array, list[Tape]]:
         """Return y, shape (rows, n_out), for the input `x`, shape (rows, n_in), and the tape."""
         tapes, start = [], 0
@@ -116,7 +133,7 @@ class NetworkShape:
         return ybar
 
     def reverse(self, xp: Namespace, tapes: list[Tape], ybar: Array) -> Array:
-        """Return the weight gradient, shape (..., n_params), of the sum of `ybar`, shape (..., rows, n_out), times y."""
+        """Return the weight gradient, shape (..., n_params), of the sum of `ybar`, (..., rows, n_out), times y."""
         parts: list[Array] = []
         for index in reversed(range(len(self.layers))):
             layer, tape = self.layers[index], tapes[index]

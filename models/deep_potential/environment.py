@@ -13,7 +13,7 @@ from ekfcore.errors import InputError
 
 from .architecture import Architecture
 
-__all__ = ["Environment", "Group", "PairBlock", "Statistics", "build_environment", "switch"]
+__all__ = ["Environment", "Group", "PairBlock", "Statistics", "atom_types", "build_environment", "switch"]
 
 Vector = NDArray[np.float64]
 
@@ -88,8 +88,9 @@ class Environment:
     groups : tuple of Group
         All atoms, in groups of one type each.
     outgoing, incoming : array of int, shape (N, k)
-        For each atom the slots, over all groups and their pairs in order, in which it is the centre and the neighbour; the index behind
-        the last slot stands for "none". Gathering by them replaces the scatter that the Array API lacks.
+        For each atom the slots, over all groups and their pairs in order, in which it is the centre and the neighbour;
+        the index behind the last slot stands for "none". Gathering by them replaces the scatter that the Array API
+        lacks.
     energy_bias : float
         Sum of the energy bias over the atoms [eV].
     n_atoms : int
@@ -140,7 +141,7 @@ def build_environment(frame: Frame, architecture: Architecture, statistics: Stat
         If the frame has an element that the model does not know, more neighbours than the capacity, overlapping atoms
         or a cell without volume.
     """
-    types = _types(frame, architecture)
+    types = atom_types(frame, architecture)
     i, j, vectors = neighbour_pairs(frame, architecture.cutoff)
     slots = _slots(types, i, j, frame, architecture)
     xp = array_namespace(like)
@@ -202,8 +203,14 @@ def _groups(
             yield centre, atoms[start : start + step]
 
 
-def _types(frame: Frame, architecture: Architecture) -> NDArray[np.int64]:
-    """Return the type of each atom, shape (N,)."""
+def atom_types(frame: Frame, architecture: Architecture) -> NDArray[np.int64]:
+    """Return the type of each atom, shape (N,).
+
+    Raises
+    ------
+    InputError
+        If the frame has an element that the model does not know.
+    """
     lookup = {symbol: index for index, symbol in enumerate(architecture.elements)}
     unknown = sorted(set(frame.symbols) - set(lookup))
     if unknown:
@@ -228,8 +235,8 @@ def _slots(
         worst = int(np.argmax(np.where(over, slots, -1)))
         symbol = architecture.elements[types[j[worst]]]
         raise InputError(
-            f"{frame.source}: atom {i[worst]} has {slots[worst] + 1} {symbol} neighbours within {architecture.cutoff} Å, "
-            f"more than the model's capacity of {architecture.capacity[types[j[worst]]]}; "
+            f"{frame.source}: atom {i[worst]} has {slots[worst] + 1} {symbol} neighbours within "
+            f"{architecture.cutoff} Å, more than the model's capacity of {architecture.capacity[types[j[worst]]]}; "
             "train with a larger model.capacity, or leave it out to have it computed from the data"
         )
     return slots
@@ -279,4 +286,3 @@ def _gather_table(owner: NDArray[np.int64], used: NDArray[np.bool_], n_atoms: in
     column = np.arange(len(slots)) - np.repeat(np.cumsum(counts) - counts, counts)
     table[owner[slots], column] = slots
     return table
-

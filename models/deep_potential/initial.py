@@ -7,34 +7,19 @@ from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame, neighbour_pairs
 from ekfcore.errors import InputError
-from ekfcore.models._network import NetworkShape
 
 from .architecture import Architecture
-from .environment import Statistics, switch
+from .environment import Statistics, atom_types, switch
 
 __all__ = ["fit_statistics", "initial_weights", "neighbour_capacity"]
 
 
 def initial_weights(architecture: Architecture, *, seed: int) -> NDArray[np.float64]:
-    """Draw the weights as DeePMD-kit does, shape (n,).
-
-    Matrices are normal with variance 1 / (n_in + n_out), biases normal with variance 1, time steps normal around 0.1 with
-    standard deviation 0.001.
-    """
+    """Draw the weights as DeePMD-kit does, see `NetworkShape.draw`, shape (n,)."""
     rng = np.random.default_rng(seed)
     shapes = [architecture.embedding_net] * architecture.n_embeddings
     shapes += [architecture.fitting_net] * len(architecture.elements)
-    return np.concatenate([_draw(shape, rng) for shape in shapes])
-
-
-def _draw(shape: NetworkShape, rng: np.random.Generator) -> NDArray[np.float64]:
-    parts = []
-    for layer in shape.layers:
-        parts.append(rng.normal(0.0, (layer.n_in + layer.n_out) ** -0.5, layer.n_in * layer.n_out))
-        parts.append(rng.normal(0.0, 1.0, layer.n_out))
-        if len(layer.part_sizes) == 3:
-            parts.append(rng.normal(0.1, 0.001, layer.n_out))
-    return np.concatenate(parts)
+    return np.concatenate([shape.draw(rng) for shape in shapes])
 
 
 def neighbour_capacity(frames: Sequence[Frame], elements: Sequence[str], cutoff: float) -> tuple[int, ...]:
@@ -67,7 +52,7 @@ def fit_statistics(frames: Sequence[Frame], architecture: Architecture) -> Stati
     Raises
     ------
     InputError
-        If no frame is given or one has no energy.
+        If no frame is given, one has no energy, or one has an element that the model does not know.
     """
     if not frames:
         raise InputError("the statistics of a model need at least one training frame, got none")
@@ -75,7 +60,7 @@ def fit_statistics(frames: Sequence[Frame], architecture: Architecture) -> Stati
     total, square, across = np.zeros(n_types), np.zeros(n_types), np.zeros(n_types)
     slots = np.zeros(n_types)
     for frame in frames:
-        types = np.asarray([architecture.elements.index(symbol) for symbol in frame.symbols])
+        types = atom_types(frame, architecture)
         i, _, vectors = neighbour_pairs(frame, architecture.cutoff)
         r = np.linalg.norm(vectors, axis=1)
         s, _ = switch(r, architecture.cutoff, architecture.cutoff_smooth)

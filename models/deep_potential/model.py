@@ -1,10 +1,10 @@
 """The Deep Potential with its weight gradients in closed form.
 
-The energy of an atom is a network of the descriptor D = A A_<^T, where A = G^T R / N is linear in the embedding G(s) and
-in the rows R of the environment matrix. A linear functional of forces or virial is the derivative of the energy along a
-displacement of the atoms, so its weight gradient is one tangent pass (rows and s change, D follows) and one reverse pass
-over value and tangent together. The tangent of an embedding net is its slope G'(s) times the change of s, so that one
-tangent pass serves any number of functionals.
+The energy of an atom is a network of the descriptor D = A A_<^T, where A = G^T R / N is linear in the embedding G(s)
+and in the rows R of the environment matrix. A linear functional of forces or virial is the derivative of the energy
+along a displacement of the atoms, so its weight gradient is one tangent pass (rows and s change, D follows) and one
+reverse pass over value and tangent together. The tangent of an embedding net is its slope G'(s) times the change of s,
+so that one tangent pass serves any number of functionals.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from array_api_compat import array_namespace
+from ekfcore.models._network import NetworkShape, Tape
 
 from ekfcore._typing import Array, Namespace
 from ekfcore.atoms import Frame
 from ekfcore.errors import InputError
-from ekfcore.models._network import NetworkShape, Tape
 from ekfcore.protocols import Cotangent, Prediction
 
 from .architecture import Architecture
@@ -132,8 +132,9 @@ class DeepPotential:
                 raise InputError(f"`cotangents` may name energy, forces and virial, got {sorted(unknown)}")
         moving = [c for c in cotangents if "forces" in c or "virial" in c]
         still = any("energy" in c for c in cotangents)
-        energy, energy_row = xp.zeros((), dtype=w.dtype, device=w.device), _Gradient(self, xp, w, ())
-        change, change_rows = xp.zeros((len(moving),), dtype=w.dtype, device=w.device), _Gradient(self, xp, w, (len(moving),))
+        energy = xp.zeros((), dtype=w.dtype, device=w.device)
+        change = xp.zeros((len(moving),), dtype=w.dtype, device=w.device)
+        energy_row, change_rows = _Gradient(self, xp, w, ()), _Gradient(self, xp, w, (len(moving),))
         for group in sample.groups:
             at = self._evaluate(xp, w, group)
             energy = energy + xp.sum(at.energies)
@@ -234,9 +235,7 @@ class _Gradient:
         self.model, self.xp = model, xp
         self.embedding: dict[int, Array] = {}
         self.fitting: dict[int, Array] = {}
-        self.zeros = {
-            net: xp.zeros((*leading, net.n_params), dtype=w.dtype, device=w.device) for net in model._nets
-        }
+        self.zeros = {net: xp.zeros((*leading, net.n_params), dtype=w.dtype, device=w.device) for net in model._nets}
 
     def add_embedding(self, centre: int, neighbour: int, row: Array) -> None:
         """Add to the gradient of one embedding net."""

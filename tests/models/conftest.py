@@ -1,0 +1,126 @@
+"""Fixtures for the tests of ekfcore.models: small Deep Potentials and the reference in torch."""
+
+import importlib.util
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+from ekfcore.models.deep_potential import (
+    Architecture,
+    DeepPotential,
+    Statistics,
+    initial_weights,
+    neighbour_capacity,
+)
+from numpy.typing import NDArray
+
+from ekfcore.atoms import Frame
+
+Case: TypeAlias = tuple[DeepPotential, Frame, NDArray[np.float64]]
+MakeCase: TypeAlias = Callable[..., Case]
+
+NUMBERS = {"H": 1, "O": 8, "Cu": 29}
+WIDE = np.array([[5.2, 0.0, 0.0], [1.3, 4.9, 0.0], [-0.9, 0.7, 5.1]])  # [Å]
+NARROW = WIDE / 2  # narrower than the cutoff: atoms meet their own images
+FREE = np.zeros((3, 3))
+
+# What a Deep Potential must get right, whatever is tested.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "one element": {"symbols": "Cu Cu Cu Cu"},
+    "two elements": {"symbols": "Cu O O Cu"},
+    "two elements, one side": {"symbols": "Cu O O Cu", "type_one_side": True},
+    "three elements": {"symbols": "H O Cu O"},
+    "three elements, one side": {"symbols": "H O Cu O", "type_one_side": True},
+    "time step": {"symbols": "Cu O O Cu", "resnet_dt": True},
+    "doubling, full axis": {"symbols": "Cu O O", "embedding": (4, 4, 8), "axis": 8, "fitting": (4, 8, 3)},
+    "gelu": {"symbols": "Cu O O", "activation": "gelu"},
+    "silu": {"symbols": "Cu O O", "activation": "silu"},
+    "softplus": {"symbols": "Cu O O", "activation": "softplus"},
+    "relu6": {"symbols": "Cu O O", "activation": "relu6"},
+    "narrow cell": {"symbols": "Cu O", "cell": NARROW},
+    "one atom": {"symbols": "Cu", "cell": NARROW},
+    "slab": {"symbols": "Cu O O Cu", "pbc": (True, True, False)},
+    "wire": {"symbols": "Cu O O Cu", "pbc": (False, False, True)},
+    "molecule": {"symbols": "O H H", "pbc": (False, False, False)},
+    "absent element": {"symbols": "Cu Cu O", "elements": ("O", "H", "Cu"), "capacity": (4, 2, 8)},
+    "no slots for an element": {"symbols": "Cu Cu Cu", "elements": ("O", "Cu"), "capacity": (0, 9)},
+    "atom without neighbours": {"symbols": "O H H Cu", "pbc": (False, False, False), "apart": 50.0},
+    "nothing but lonely atoms": {"symbols": "Cu", "pbc": (False, False, False), "capacity": (3,)},
+}
+
+
+@pytest.fixture
+def make_case() -> MakeCase:
+    """Return a maker of a model, a frame and weights, all drawn from a seed."""
+    for package in ("ase", "vesin"):
+        pytest.importorskip(package, reason=f"a Deep Potential needs {package}: pip install ekfcore[atoms]")
+    return _make_case
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
+def case(request: pytest.FixtureRequest, make_case: MakeCase) -> Case:
+    """Return every variant of a model in turn, with a frame and weights."""
+    return make_case(**request.param)
+
+
+@pytest.fixture(scope="session")
+def reference() -> ModuleType:
+    """Return the Deep Potential written in torch."""
+    pytest.importorskip("torch", reason="the reference is written in torch: pip install ekfcore[torch]")
+    spec = importlib.util.spec_from_file_location("reference_torch", Path(__file__).with_name("reference_torch.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _make_case(
+    symbols: str,
+    *,
+    cell: NDArray[np.float64] = WIDE,
+    pbc: tuple[bool, bool, bool] = (True, True, True),
+    apart: float = 0.0,
+    seed: int = 0,
+    **architecture: Any,
+) -> Case:
+    """Put atoms on the corners of a distorted lattice, the last one `apart` [Å] from there."""
+    rng = np.random.default_rng(seed)
+    names = symbols.split()
+    corners = np.array(list(itertools.product([0.05, 0.55], repeat=3)))[[0, 3, 5, 6]][: len(names)]
+    positions = (corners + 0.1 * rng.random((len(names), 3))) @ cell
+    positions[-1] += apart
+    frame = Frame(
+        numbers=np.array([NUMBERS[name] for name in names]),
+        positions=positions,
+        cell=cell if any(pbc) else FREE,
+        pbc=np.array(pbc),
+        source="made up, frame 0",
+    )
+    settings: dict[str, Any] = {
+        "elements": tuple(dict.fromkeys(names)),
+        "cutoff": 4.0,
+        "cutoff_smooth": 1.0,
+        "embedding": (3, 6),
+        "axis": 2,
+        "fitting": (5, 5),
+    } | architecture
+    if "capacity" not in settings:
+        most = neighbour_capacity([frame], settings["elements"], settings["cutoff"])
+        settings["capacity"] = tuple(count + 2 for count in most)  # some slots stay empty
+    arch = Architecture(**settings)
+    return DeepPotential(arch, _make_statistics(arch, rng)), frame, initial_weights(arch, seed=seed)
+
+
+def _make_statistics(arch: Architecture, rng: np.random.Generator) -> Statistics:
+    """Draw statistics that, like real ones, prefer no direction."""
+    n_types = len(arch.elements)
+    mean, std = np.zeros((n_types, 4)), np.ones((n_types, 4))
+    mean[:, 0] = rng.uniform(0.02, 0.2, n_types)
+    std *= rng.uniform(0.1, 0.3, (n_types, 1))
+    std[:, :1] *= rng.uniform(0.5, 2.0, (n_types, 1))
+    return Statistics(mean=mean, std=std, energy_bias=rng.normal(0.0, 5.0, n_types))
