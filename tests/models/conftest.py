@@ -2,7 +2,7 @@
 
 import importlib.util
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -22,6 +22,7 @@ from ekfcore.atoms import Frame
 
 Case: TypeAlias = tuple[DeepPotential, Frame, NDArray[np.float64]]
 MakeCase: TypeAlias = Callable[..., Case]
+Neighbours: TypeAlias = Callable[[Frame, int, float], Iterator[tuple[int, NDArray[np.float64]]]]
 
 NUMBERS = {"H": 1, "O": 8, "Cu": 29}
 WIDE = np.array([[5.2, 0.0, 0.0], [1.3, 4.9, 0.0], [-0.9, 0.7, 5.1]])  # [Å]
@@ -65,6 +66,12 @@ def make_case() -> MakeCase:
 def case(request: pytest.FixtureRequest, make_case: MakeCase) -> Case:
     """Return every variant of a model in turn, with a frame and weights."""
     return make_case(**request.param)
+
+
+@pytest.fixture
+def neighbours() -> Neighbours:
+    """Return a plain loop over the neighbours of an atom, with the vectors to them."""
+    return _neighbours
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +121,15 @@ def _make_case(
         settings["capacity"] = tuple(count + 2 for count in most)  # some slots stay empty
     arch = Architecture(**settings)
     return DeepPotential(arch, _make_statistics(arch, rng)), frame, initial_weights(arch, seed=seed)
+
+
+def _neighbours(frame: Frame, atom: int, cutoff: float) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """Try every atom in every image, far enough for the cells of these tests."""
+    for shift in itertools.product(*[range(-4, 5) if periodic else (0,) for periodic in frame.pbc]):
+        for other in range(frame.n_atoms):
+            vector = frame.positions[other] + np.array(shift) @ frame.cell - frame.positions[atom]
+            if 1e-9 < np.linalg.norm(vector) < cutoff:
+                yield other, vector
 
 
 def _make_statistics(arch: Architecture, rng: np.random.Generator) -> Statistics:
