@@ -47,7 +47,7 @@ docs: install-wheel ## build docs/_build/html; a warning is an error
 	.venv-dev/bin/python -P -m sphinx --fail-on-warning --keep-going docs docs/_build/html
 
 bench: .venv-dev/.stamp ## compare the speed of HEAD with main (BASE=...) in fresh environments
-	cd asv_bench && ../.venv-dev/bin/asv continuous --show-stderr $(or $(BASE),main) HEAD
+	cd asv_bench && ../.venv-dev/bin/asv machine --yes && ../.venv-dev/bin/asv continuous --show-stderr $(or $(BASE),main) HEAD
 
 bench-check: install-wheel ## see that every benchmark can be found and imported
 	cd asv_bench && ../.venv-dev/bin/asv check --python=same
