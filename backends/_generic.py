@@ -8,9 +8,21 @@ __all__ = ["GenericBackend", "backend"]
 
 
 class GenericBackend:
-    """Blocks as full square matrices of the caller's array library."""
+    """Blocks as full square matrices of the caller's array library.
 
-    name = "generic"
+    Parameters
+    ----------
+    name : str
+        Name under which the kernels are chosen.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """Name under which the kernels are chosen."""
+        return self._name
 
     def identity(self, n: int, value: float, *, like: Array) -> Array:
         """Return `value` times the identity, shape (n, n)."""
@@ -23,7 +35,8 @@ class GenericBackend:
     def fold(self, store: Array, V: Array, scale: Array, shift: Array, *, donate: bool) -> Array:
         """Return scale (Q + shift I - V^T V), always as a new array."""
         eye = self.identity(store.shape[0], 1.0, like=store)
-        return scale * (store + shift * eye - V.T @ V)
+        # Mirrored, because a matrix product need not round V^T V symmetrically (torch's does not).
+        return self.from_lower(scale * (store + shift * eye - V.T @ V))
 
     def trace(self, store: Array) -> Array:
         """Return the trace of Q."""
@@ -39,4 +52,4 @@ class GenericBackend:
         return xp.tril(matrix) + xp.tril(matrix, k=-1).T
 
 
-backend = GenericBackend()
+backend = GenericBackend("generic")

@@ -22,7 +22,7 @@ class NumpyBackend:
         """Return H Q, shape (m, n)."""
         symv = get_blas_funcs("symv", dtype=store.dtype)
         # One symv a row: symm reaches its speed only for many more rows than a frame has measurements.
-        return np.stack([symv(1.0, store, h, lower=1) for h in H])
+        return np.asarray([symv(1.0, store, h, lower=1) for h in H], dtype=H.dtype).reshape(H.shape)
 
     def fold(
         self,

@@ -1,6 +1,6 @@
 """Errors that a user can act on."""
 
-__all__ = ["CheckpointError", "EKFError", "InputError"]
+__all__ = ["CheckpointError", "EKFError", "FilterError", "InputError"]
 
 
 class EKFError(Exception):
@@ -17,3 +17,7 @@ class InputError(EKFError, ValueError):
 
 class CheckpointError(EKFError):
     """A saved file cannot be used: truncated, altered, or of another version."""
+
+
+class FilterError(EKFError):
+    """An update broke down numerically; the state before it is intact."""

@@ -1,51 +1,102 @@
 """Find backends by name at run time, so that the core imports none of them."""
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
 
-from array_api_compat import is_numpy_array
+from array_api_compat import is_numpy_array, is_torch_array
 
-from ekfcore._typing import Array
+from ekfcore._typing import Array, Namespace
 from ekfcore.errors import InputError
 from ekfcore.protocols import Backend
 
-__all__ = ["BACKENDS", "get_backend"]
+__all__ = ["BACKENDS", "BackendEntry", "get_backend", "get_namespace"]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendEntry:
+    """Where a backend is found.
+
+    Parameters
+    ----------
+    module : str
+        Module with the object ``backend``.
+    library : str
+        Array API namespace in which a run with this backend makes its arrays.
+    install : str
+        Command that installs what it needs.
+    """
+
+    module: str
+    library: str
+    install: str
+
 
 BACKENDS = {
-    "numpy": ("ekfcore.backends._numpy", 'pip install "ekfcore[atoms]"'),
-    "generic": ("ekfcore.backends._generic", "pip install ekfcore"),
+    "numpy": BackendEntry("ekfcore.backends._numpy", "array_api_compat.numpy", 'pip install "ekfcore[atoms]"'),
+    "generic": BackendEntry("ekfcore.backends._generic", "array_api_compat.numpy", "pip install ekfcore"),
+    "torch": BackendEntry("ekfcore.backends._torch", "array_api_compat.torch", 'pip install "ekfcore[torch]"'),
 }
-"""For each backend the module that holds it and the command that installs what it needs."""
 
 
 def get_backend(name: str | None, *, like: Array) -> Backend:
-    """Return the kernels of that name, or for None the fastest that work for arrays such as `like`.
+    """Return the kernels of that name, or for None and "auto" the fastest that work for arrays such as `like`.
 
     Raises
     ------
     InputError
         If the name is unknown, what the backend needs is not installed, or it does not take such arrays.
     """
-    if name in (None, "auto"):
-        name = _fastest(like)
+    chosen = _fastest(like) if name is None or name == "auto" else name
+    entry = _entry(chosen)
+    try:
+        backend = cast(Backend, import_module(entry.module).backend)
+    except ImportError as error:
+        raise _missing(chosen, entry, error) from None
+    library = {"numpy": is_numpy_array, "torch": is_torch_array}.get(chosen)
+    if library is not None and not library(like):
+        raise InputError(
+            f"backend {chosen!r} takes arrays of {chosen}, got {type(like).__module__}.{type(like).__name__}; "
+            "use backend 'generic'"
+        )
+    return backend
+
+
+def get_namespace(name: str) -> Namespace:
+    """Return the array library in which a run with the backend of that name makes its arrays.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown or the library is not installed.
+    """
+    chosen = "numpy" if name == "auto" else name
+    entry = _entry(chosen)
+    try:
+        import_module(entry.module)
+        return import_module(entry.library)
+    except ImportError as error:
+        raise _missing(chosen, entry, error) from None
+
+
+def _entry(name: str) -> BackendEntry:
     if name not in BACKENDS:
         raise InputError(f"`backend` must be one of auto, {', '.join(BACKENDS)}, got {name!r}")
-    module, command = BACKENDS[name]
-    try:
-        backend = cast(Backend, import_module(module).backend)
-    except ImportError as error:
-        raise InputError(f"backend {name!r} needs a package that is not installed ({error}); run: {command}") from None
-    if name == "numpy" and not is_numpy_array(like):
-        raise InputError(f"backend 'numpy' takes NumPy arrays, got {type(like)}; use backend 'generic'")
-    return backend
+    return BACKENDS[name]
+
+
+def _missing(name: str, entry: BackendEntry, error: ImportError) -> InputError:
+    return InputError(f"backend {name!r} needs a package that is not installed ({error}); run: {entry.install}")
 
 
 def _fastest(like: Array) -> str:
     """Choose by the array's library alone, which is the same on every call."""
+    if is_torch_array(like):
+        return "torch"
     if not is_numpy_array(like):
         return "generic"
     try:
-        import_module(BACKENDS["numpy"][0])
+        import_module(BACKENDS["numpy"].module)
     except ImportError:
         return "generic"
     return "numpy"

@@ -1,0 +1,135 @@
+"""The baseline: Adam with DeePMD-kit's loss, on the same model and the same gradients."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from ekfcore._typing import Array, Namespace
+from ekfcore.arrays import to_numpy
+from ekfcore.errors import InputError
+from ekfcore.protocols import Cotangent, JacobianProvider, Prediction
+
+from .sample import Sample
+
+__all__ = ["AdamOptimizer", "AdamSettings"]
+
+# Decay of the two moments and the floor of the denominator, as in Kingma and Ba, arXiv 1412.6980, Algorithm 1.
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdamSettings:
+    """Learning rate and loss.
+
+    Parameters
+    ----------
+    learning_rate, final_learning_rate : float
+        First and last value of an exponential decay over the whole training.
+    energy_prefactors, force_prefactors, virial_prefactors : pair of float
+        First and last weight in the loss; in between they follow the learning rate, as in DeePMD-kit.
+    """
+
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 3.5e-8
+    energy_prefactors: tuple[float, float] = (0.02, 1.0)
+    force_prefactors: tuple[float, float] = (1000.0, 1.0)
+    virial_prefactors: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.final_learning_rate <= self.learning_rate:
+            raise InputError(
+                "`final_learning_rate` must be positive and at most `learning_rate`, got "
+                f"{self.final_learning_rate} and {self.learning_rate}"
+            )
+        for name in ("energy_prefactors", "force_prefactors", "virial_prefactors"):
+            if min(getattr(self, name)) < 0:
+                raise InputError(f"`{name}` must not be negative, got {getattr(self, name)}")
+
+
+class AdamOptimizer:
+    """Adam with an exponentially decaying learning rate.
+
+    Parameters
+    ----------
+    model : JacobianProvider
+        Predicts energy, forces and virial.
+    settings : AdamSettings
+        Learning rate and loss.
+    weights : array, shape (n,)
+        Initial weights.
+    total_steps : int
+        Batches in the whole training, over which the learning rate decays.
+    """
+
+    def __init__(
+        self, model: JacobianProvider[Any], settings: AdamSettings, weights: Array, *, total_steps: int
+    ) -> None:
+        xp = array_namespace(weights)
+        self.model, self.settings, self.total_steps = model, settings, total_steps
+        self.weights, self.count = weights, 0
+        self.first, self.second = xp.zeros_like(weights), xp.zeros_like(weights)
+
+    @property
+    def pace(self) -> float:
+        """Learning rate of the next step."""
+        decay = self.settings.final_learning_rate / self.settings.learning_rate
+        return float(self.settings.learning_rate * decay ** (self.count / self.total_steps))
+
+    def step(self, samples: Sequence[Sample], rng: np.random.Generator) -> None:
+        """Descend along the mean gradient of a batch."""
+        xp = array_namespace(self.weights)
+        gradient = sum(self._gradient(xp, sample) for sample in samples) / len(samples)
+        rate = self.pace
+        self.count += 1
+        self.first = _BETA1 * self.first + (1 - _BETA1) * gradient
+        self.second = _BETA2 * self.second + (1 - _BETA2) * gradient**2
+        mean = self.first / (1 - _BETA1**self.count)
+        scale = xp.sqrt(self.second / (1 - _BETA2**self.count)) + _EPSILON
+        self.weights = self.weights - rate * mean / scale
+
+    def _gradient(self, xp: Namespace, sample: Sample) -> Array:
+        prediction = self.model.predict(self.weights, sample.environment)
+        _, H = self.model.jacobian(self.weights, sample.environment, [self._cotangent(sample, prediction)])
+        return H[0, :]
+
+    def _cotangent(self, sample: Sample, prediction: Prediction) -> Cotangent:
+        """Return the derivative of the loss with respect to the prediction.
+
+        The loss is p_e (dE)^2 / N + p_f mean(dF^2) + p_v mean(dW^2) / N, as in DeePMD-kit's energy loss.
+        """
+        s, n = self.settings, sample.n_atoms
+        done = self.pace / s.learning_rate
+        p_e, p_f, p_v = (
+            last + (first - last) * done
+            for first, last in (s.energy_prefactors, s.force_prefactors, s.virial_prefactors)
+        )
+        cotangent = {
+            "energy": 2 * p_e / n * (prediction["energy"] - sample.energy),
+            "forces": 2 * p_f / (3 * n) * (prediction["forces"] - sample.forces),
+        }
+        if sample.virial is not None and p_v > 0:
+            cotangent["virial"] = 2 * p_v / (9 * n) * (prediction["virial"] - sample.virial)
+        return cotangent
+
+    def header(self) -> dict[str, Any]:
+        """Return what a checkpoint needs beside the arrays."""
+        return {"type": "adam", "count": self.count, "total_steps": self.total_steps}
+
+    def arrays(self) -> Iterable[tuple[str, NDArray[Any]]]:
+        """Return the arrays of a checkpoint."""
+        yield "weights", to_numpy(self.weights)
+        yield "first", to_numpy(self.first)
+        yield "second", to_numpy(self.second)
+
+    def restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a checkpoint."""
+        xp = array_namespace(self.weights)
+        kind = {"dtype": self.weights.dtype, "device": self.weights.device}
+        self.count = int(header["count"])
+        self.weights, self.first, self.second = (
+            xp.asarray(arrays[name], **kind) for name in ("weights", "first", "second")
+        )

@@ -1,0 +1,165 @@
+"""Training with the filter: what is measured in a batch, and in which updates."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from ekfcore._typing import Array, Namespace
+from ekfcore.checkpoint import state_arrays, state_header
+from ekfcore.filter import EKFState, update
+from ekfcore.measurement import atom_groups, reduce_batch, signed_mean
+from ekfcore.presets import Recipe
+from ekfcore.protocols import Cotangent, JacobianProvider, Prediction
+
+from .sample import Sample
+
+__all__ = ["KalmanOptimizer", "plan"]
+
+Kind = str | int
+"""What is measured: "energy", "virial", or the index of a group of atoms whose forces are."""
+
+
+class KalmanOptimizer:
+    """Applies a recipe to batches of frames.
+
+    Parameters
+    ----------
+    model : JacobianProvider
+        Predicts energy, forces and virial.
+    recipe : Recipe
+        Settings of the filter and of the measurements.
+    state : EKFState
+        State of the filter; the optimizer owns it and overwrites its covariance.
+    """
+
+    def __init__(self, model: JacobianProvider[Any], recipe: Recipe, state: EKFState) -> None:
+        self.model, self.recipe, self.state = model, recipe, state
+
+    @property
+    def weights(self) -> Array:
+        """Current weights, shape (n,)."""
+        return self.state.weights
+
+    @property
+    def pace(self) -> float:
+        """Memory factor lambda."""
+        return self.state.lam
+
+    def step(self, samples: Sequence[Sample], rng: np.random.Generator) -> None:
+        """Absorb one batch.
+
+        Raises
+        ------
+        FilterError
+            If an update breaks down; the state is the one before that update.
+        """
+        batches = [[sample] for sample in samples] if self.recipe.mode == "sequential" else [list(samples)]
+        for batch in batches:
+            groups = [self._groups(sample, rng) for sample in batch]
+            virial = self.recipe.virial_prefactor > 0 and any(sample.virial is not None for sample in batch)
+            for kinds in plan(self.recipe.mode, max(len(drawn) for drawn in groups), virial=virial):
+                self._update(batch, groups, kinds)
+
+    def _groups(self, sample: Sample, rng: np.random.Generator) -> list[list[int]]:
+        return atom_groups(rng, sample.n_atoms, size=self.recipe.group_size, count=self.recipe.groups)
+
+    def _update(self, batch: Sequence[Sample], groups: Sequence[list[list[int]]], kinds: Sequence[Kind]) -> None:
+        """Measure these kinds in all frames of the batch, at the same weights, and update once."""
+        xp = array_namespace(self.state.weights)
+        rows, innovations, noise = [], [], []
+        for sample, drawn in zip(batch, groups, strict=True):
+            H, e, R = self._measure(xp, sample, drawn, kinds)
+            rows += H
+            innovations += e
+            noise += R
+        if not rows:
+            return
+        if self.recipe.mode == "batch":
+            H, e = reduce_batch(rows, innovations)
+            noise = noise[:1]
+        else:
+            H, e = xp.stack(rows), xp.stack(innovations)
+        self.state, _ = update(self.state, H, e, config=self.recipe.config, noise=noise, throw=True, donate=True)
+
+    def _measure(
+        self, xp: Namespace, sample: Sample, groups: list[list[int]], kinds: Sequence[Kind]
+    ) -> tuple[list[Array], list[Array], list[float]]:
+        """Return gradient, innovation and noise of each measurement that this frame has."""
+        kinds = [k for k in kinds if (k < len(groups) if isinstance(k, int) else k != "virial" or sample.virial is not None)]
+        if not kinds:
+            return [], [], []
+        prediction = self.model.predict(self.state.weights, sample.environment)
+        cotangents, innovations, noise = [], [], []
+        for kind in kinds:
+            if isinstance(kind, int):
+                cotangent, e, sigma = _measure_forces(xp, sample, prediction, groups[kind], self.recipe)
+            else:
+                cotangent, e, sigma = _measure_total(sample, prediction, kind, self.recipe)
+            cotangents.append(cotangent)
+            innovations.append(e)
+            noise.append(self._variance(sigma))
+        _, H = self.model.jacobian(self.state.weights, sample.environment, cotangents)
+        return list(H), innovations, noise
+
+    def _variance(self, sigma: float | None) -> float:
+        if sigma is not None:
+            return sigma**2
+        return self.recipe.config.noise_at(self.state.count, len(self.state.covariance.layout.sizes))
+
+    def header(self) -> dict[str, Any]:
+        """Return what a checkpoint needs beside the arrays."""
+        return {"type": "filter", **state_header(self.state)}
+
+    def arrays(self) -> Iterable[tuple[str, NDArray[Any]]]:
+        """Return the arrays of a checkpoint."""
+        return state_arrays(self.state)
+
+
+def plan(mode: str, n_groups: int, *, virial: bool) -> list[list[Kind]]:
+    """Return what each update of a batch measures.
+
+    Examples
+    --------
+    >>> plan("sequential", 2, virial=False)
+    [['energy'], [0], [1]]
+    >>> plan("pinned", 2, virial=False)
+    [['energy', 0], ['energy', 1]]
+    >>> plan("vector", 2, virial=True)
+    [['energy', 'virial', 0, 1]]
+    """
+    totals: list[Kind] = ["energy", "virial"] if virial else ["energy"]
+    groups: list[Kind] = list(range(n_groups))
+    if mode == "pinned":
+        return [[*totals, group] for group in groups]
+    if mode == "vector":
+        return [totals + groups]
+    return [[kind] for kind in totals + groups]
+
+
+def _measure_total(
+    sample: Sample, prediction: Prediction, kind: str, recipe: Recipe
+) -> tuple[Cotangent, Array, float | None]:
+    """Measure the energy or the virial, both per atom."""
+    label = sample.energy if kind == "energy" else sample.virial
+    factor = recipe.energy_prefactor if kind == "energy" else recipe.virial_prefactor
+    sigma = recipe.energy_noise if kind == "energy" else recipe.virial_noise
+    cotangent, e = signed_mean(prediction[kind], label)
+    factor = factor / sample.n_atoms
+    return {kind: cotangent * factor}, e * factor, sigma
+
+
+def _measure_forces(
+    xp: Namespace, sample: Sample, prediction: Prediction, group: list[int], recipe: Recipe
+) -> tuple[Cotangent, Array, float | None]:
+    """Measure the forces on a group of atoms."""
+    forces = prediction["forces"]
+    share = np.zeros((sample.n_atoms, 1))
+    share[group] = 1 / (3 * len(group))
+    weight = xp.asarray(share, dtype=forces.dtype, device=forces.device) * xp.ones_like(forces)
+    factor = recipe.force_prefactor / (sample.n_atoms if recipe.force_per_atom else 1)
+    cotangent, e = signed_mean(forces, sample.forces, weight)
+    return {"forces": cotangent * factor}, e * factor, recipe.force_noise
+

@@ -1,0 +1,228 @@
+"""The training loop: epochs, evaluation, checkpoints."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ekfcore._typing import Array
+from ekfcore.arrays import to_numpy
+from ekfcore.atoms import Errors, Frame, errors
+from ekfcore.errors import FilterError
+from ekfcore.models.deep_potential import DeepPotential
+
+from .model_file import MODEL_FILE, Position, save_model
+from .records import EpochRecord, write_metrics
+from .sample import Sample
+
+__all__ = ["Dataset", "Optimizer", "Progress", "Trainer"]
+
+METRICS_FILE = "metrics.csv"
+
+
+class Optimizer(Protocol):
+    """What the loop needs of a filter or of Adam."""
+
+    @property
+    def weights(self) -> Array:
+        """Current weights, shape (n,)."""
+
+    @property
+    def pace(self) -> float:
+        """Memory factor or learning rate, for the table of metrics."""
+
+    def step(self, samples: Sequence[Sample], rng: np.random.Generator) -> None:
+        """Learn from one batch."""
+
+    def header(self) -> Mapping[str, Any]:
+        """Return what a checkpoint needs beside the arrays."""
+
+    def arrays(self) -> Iterable[tuple[str, NDArray[Any]]]:
+        """Return the arrays of a checkpoint, one of them called weights."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Dataset:
+    """Frames and the same frames prepared for the model."""
+
+    frames: Sequence[Frame]
+    samples: Sequence[Sample]
+
+    def errors(self, model: DeepPotential, weights: Array) -> Errors:
+        """Return the errors of a model on these frames."""
+        predictions = (model.predict(weights, sample.environment) for sample in self.samples)
+        return errors(({key: to_numpy(a) for key, a in p.items()} for p in predictions), self.frames)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where the training stands after a batch.
+
+    Parameters
+    ----------
+    epoch, epochs : int
+        Epochs done, and epochs wanted.
+    step, steps : int
+        Batches done, and batches in all.
+    records : tuple of EpochRecord
+        Errors after each epoch so far.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    records: tuple[EpochRecord, ...]
+
+
+class Trainer:
+    """Runs an optimizer over a data set and keeps what it has reached.
+
+    Parameters
+    ----------
+    model : DeepPotential
+        The model.
+    optimizer : Optimizer
+        Holds the weights.
+    train, test : Dataset
+        What is learned from and what is judged by.
+    epochs, batch, seed : int
+        Epochs in all, frames a batch, and the seed of the order of frames and of the choice of atoms.
+    settings : mapping
+        CONFIG as JSON, kept in the model file.
+    out : Path
+        Folder for model and metrics.
+    position : Position
+        Where to go on from.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: DeepPotential,
+        optimizer: Optimizer,
+        train: Dataset,
+        test: Dataset,
+        epochs: int,
+        batch: int,
+        seed: int,
+        settings: Mapping[str, Any],
+        out: Path,
+        position: Position,
+    ) -> None:
+        self.model, self.optimizer, self.train, self.test = model, optimizer, train, test
+        self.epochs, self.batch, self.seed = epochs, batch, seed
+        self.settings, self.out, self.position = settings, out, position
+
+    @property
+    def records(self) -> tuple[EpochRecord, ...]:
+        """Errors after each epoch so far."""
+        return self.position.records
+
+    @property
+    def weights(self) -> Array:
+        """Current weights, shape (n,)."""
+        return self.optimizer.weights
+
+    @property
+    def batches(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.train.samples) // self.batch)
+
+    def run(
+        self,
+        *,
+        on_step: Callable[[Progress], None] = lambda progress: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Train until all epochs are done or `should_stop` says so.
+
+        Parameters
+        ----------
+        on_step : callable
+            Called with a Progress after each batch and after each evaluation.
+        should_stop : callable
+            Asked after each batch; the checkpoint that is then written goes on exactly where it stopped.
+
+        Returns
+        -------
+        bool
+            Whether all epochs were done.
+
+        Raises
+        ------
+        FilterError
+            If the filter broke down; the state before that update has been saved.
+        InputError
+            If a file cannot be written.
+        """
+        while self.position.epoch < self.epochs:
+            try:
+                finished = self._epoch(on_step, should_stop)
+            except FilterError:
+                self.save()
+                raise
+            if finished:
+                self._finish_epoch()
+            self.save()
+            on_step(self._progress())
+            if not finished:
+                return False
+        return True
+
+    def save(self) -> None:
+        """Write the model file and the metrics."""
+        save_model(
+            self.out / MODEL_FILE,
+            self.model,
+            settings=self.settings,
+            position=self.position,
+            optimizer=self.optimizer.header(),
+            arrays=self.optimizer.arrays(),
+        )
+        write_metrics(self.out / METRICS_FILE, self.records)
+
+    def _epoch(self, on_step: Callable[[Progress], None], should_stop: Callable[[], bool]) -> bool:
+        """Train on what is left of an epoch; return whether it is complete."""
+        epoch, samples = self.position.epoch, self.train.samples
+        # Order and atoms follow from the seed and the position alone, so a restart needs no state of a generator.
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(samples))
+        for index in range(self.position.batch, self.batches):
+            chosen = [samples[k] for k in order[index * self.batch : (index + 1) * self.batch]]
+            start = time.perf_counter()
+            self.optimizer.step(chosen, np.random.default_rng([self.seed, epoch, index]))
+            wall_s = self.position.wall_s + time.perf_counter() - start
+            self.position = replace(self.position, batch=index + 1, step=self.position.step + 1, wall_s=wall_s)
+            on_step(self._progress())
+            if should_stop() and index + 1 < self.batches:
+                return False
+        return True
+
+    def _finish_epoch(self) -> None:
+        """Evaluate, and move on to the next epoch."""
+        train = self.train.errors(self.model, self.weights)
+        test = self.test.errors(self.model, self.weights)
+        record = EpochRecord(
+            epoch=self.position.epoch + 1,
+            step=self.position.step,
+            wall_s=self.position.wall_s,
+            lam=self.optimizer.pace,
+            energy_rmse_train=train.energy_rmse,
+            energy_rmse_test=test.energy_rmse,
+            force_rmse_train=train.force_rmse,
+            force_rmse_test=test.force_rmse,
+        )
+        self.position = replace(self.position, epoch=record.epoch, batch=0, records=(*self.records, record))
+
+    def _progress(self) -> Progress:
+        return Progress(
+            epoch=self.position.epoch,
+            epochs=self.epochs,
+            step=self.position.step,
+            steps=self.epochs * self.batches,
+            records=self.records,
+        )

@@ -1,0 +1,151 @@
+"""The file that a training leaves: model, weights, filter and where it stood."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ekfcore._typing import Array
+from ekfcore.archive import read_archive, write_archive
+from ekfcore.arrays import to_numpy
+from ekfcore.atoms import Frame
+from ekfcore.errors import CheckpointError
+from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistics
+
+from .records import EpochRecord
+
+__all__ = ["MODEL_FILE", "LoadedModel", "Position", "evaluate", "load_model", "save_model"]
+
+MODEL_FILE = "model.npz"
+"""Name of the file in the folder of a run."""
+
+_STATISTICS = ("mean", "std", "energy_bias")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """How far a training has come; with the seed it fixes every random choice that follows.
+
+    Parameters
+    ----------
+    epoch, batch : int
+        Epochs done, and batches done in the epoch under way.
+    step : int
+        Batches done in all.
+    wall_s : float
+        Time spent in updates [s].
+    records : tuple of EpochRecord
+        Errors after each epoch.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    wall_s: float = 0.0
+    records: tuple[EpochRecord, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LoadedModel:
+    """What a model file holds.
+
+    Parameters
+    ----------
+    model : DeepPotential
+        Form and constants.
+    weights : array, shape (n,)
+        Trained weights.
+    settings : mapping
+        The CONFIG of the run, as JSON.
+    position : Position
+        How far the training had come.
+    optimizer : mapping
+        Description of the optimizer, to restore it from.
+    arrays : mapping of str to array
+        Its arrays, read when they are asked for.
+    """
+
+    model: DeepPotential
+    weights: NDArray[np.floating]
+    settings: Mapping[str, Any]
+    position: Position
+    optimizer: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+
+
+def save_model(
+    path: Path,
+    model: DeepPotential,
+    *,
+    settings: Mapping[str, Any],
+    position: Position,
+    optimizer: Mapping[str, Any],
+    arrays: Iterable[tuple[str, NDArray[Any]]],
+) -> None:
+    """Write a model file in the place of the old one.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written; the old file is then intact.
+    """
+    header = {
+        "kind": "model",
+        "architecture": model.architecture.as_json(),
+        "settings": dict(settings),
+        "position": asdict(position),
+        "optimizer": dict(optimizer),
+    }
+
+    def members() -> Iterator[tuple[str, NDArray[Any]]]:
+        for name in _STATISTICS:
+            yield name, getattr(model.statistics, name)
+        yield from arrays
+
+    write_archive(path, header, members())
+
+
+def load_model(path: str | Path) -> LoadedModel:
+    """Read a model file, or the one in the folder of a run.
+
+    Raises
+    ------
+    CheckpointError
+        If it is truncated, altered, or not such a file.
+    InputError
+        If there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / MODEL_FILE
+    header, arrays = read_archive(path, kind="model")
+    try:
+        position = dict(header["position"])
+        position["records"] = tuple(EpochRecord(**record) for record in position["records"])
+        statistics = Statistics(**{name: arrays[name] for name in _STATISTICS})
+        return LoadedModel(
+            model=DeepPotential(Architecture.from_json(header["architecture"]), statistics),
+            weights=arrays["weights"],
+            settings=header["settings"],
+            position=Position(**position),
+            optimizer=header["optimizer"],
+            arrays=arrays,
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} lacks what a model file must hold ({error}); train the model again") from None
+
+
+def evaluate(model: DeepPotential, weights: Array, frames: Sequence[Frame]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield energy [eV], forces [eV/Å] and virial [eV] of each frame as NumPy arrays.
+
+    Raises
+    ------
+    InputError
+        If a frame does not fit the model.
+    """
+    for frame in frames:
+        prediction = model.predict(weights, model.environment(frame, like=weights))
+        yield {name: to_numpy(array) for name, array in prediction.items()}

@@ -1,0 +1,213 @@
+"""From CONFIG to a training that is ready to run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ekfcore._typing import Array
+from ekfcore.atoms import Frame, read_frames, split_frames
+from ekfcore.checkpoint import restore_state
+from ekfcore.errors import InputError
+from ekfcore.filter import init
+from ekfcore.models.deep_potential import (
+    Architecture,
+    DeepPotential,
+    fit_statistics,
+    initial_weights,
+    neighbour_capacity,
+)
+from ekfcore.partition import BlockLayout, partition
+from ekfcore.presets import Recipe
+from ekfcore.registry import get_namespace
+
+from .adam import AdamOptimizer
+from .kalman import KalmanOptimizer
+from .loop import Dataset, Optimizer, Trainer
+from .model_file import MODEL_FILE, LoadedModel, Position, load_model
+from .sample import prepare_samples
+from .settings import Settings
+
+__all__ = ["prepare"]
+
+
+def prepare(settings: Settings, out: Path, *, resume: bool = False) -> Trainer:
+    """Read the data, build or restore the model, and return the training.
+
+    Parameters
+    ----------
+    settings : Settings
+        CONFIG.
+    out : Path
+        Folder for the model and the metrics; made here.
+    resume : bool
+        Go on from the model in `out`.
+
+    Raises
+    ------
+    InputError
+        If the data, the settings, the memory or the folder do not allow the training.
+    CheckpointError
+        If the model to go on from cannot be used.
+    """
+    saved = load_model(out / MODEL_FILE) if resume else None
+    _check_folder(out, resume)
+    train, test = _read(settings)
+    architecture = _architecture(settings, [*train, *test], saved)
+    layout = _layout(settings, architecture)
+    _make_folder(out)
+    if saved is None:
+        model = DeepPotential(architecture, fit_statistics(train, architecture))
+    else:
+        model = saved.model
+    like = _weights(settings, model, saved)
+    data = [Dataset(frames=frames, samples=tuple(prepare_samples(model, frames, like=like))) for frames in (train, test)]
+    return Trainer(
+        model=model,
+        optimizer=_optimizer(settings, model, like, layout, len(train), saved),
+        train=data[0],
+        test=data[1],
+        epochs=settings.training.epochs,
+        batch=settings.training.batch,
+        seed=settings.training.seed,
+        settings=settings.as_json(),
+        out=out,
+        position=saved.position if saved else Position(),
+    )
+
+
+def _check_folder(out: Path, resume: bool) -> None:
+    """Refuse a folder that holds something already."""
+    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists already; go on from it with --resume, or choose another folder with --out")
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".write-test").touch()
+        (out / ".write-test").unlink()
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}); choose another folder with --out") from None
+
+
+def _read(settings: Settings) -> tuple[list[Frame], list[Frame]]:
+    """Return the frames for training and for testing."""
+    require = ["energy", "forces"]
+    train = read_frames(settings.data.train, require=require)
+    if settings.data.test:
+        return train, read_frames(settings.data.test, require=require)
+    assert settings.data.test_fraction is not None  # the settings see to it
+    return split_frames(train, settings.data.test_fraction, settings.training.seed)
+
+
+def _architecture(settings: Settings, frames: Sequence[Frame], saved: LoadedModel | None) -> Architecture:
+    """Complete the architecture from the data, or take that of the saved model after comparing the two."""
+    wanted = settings.model
+    present = {symbol for frame in frames for symbol in frame.symbols}
+    if saved is not None:
+        known = saved.model.architecture
+        elements, capacity = wanted.elements or list(known.elements), wanted.capacity or list(known.capacity)
+    else:
+        elements = wanted.elements or sorted(present)
+        missing = present - set(elements)
+        if missing:
+            raise InputError(f"the data hold {', '.join(sorted(missing))}, which model.elements = {elements} leaves out")
+        capacity = wanted.capacity or list(neighbour_capacity(frames, elements, wanted.cutoff))
+    if isinstance(capacity, dict):
+        if set(capacity) != set(elements):
+            raise InputError(f"model.capacity must name the elements {', '.join(elements)}, got {capacity}")
+        capacity = [capacity[element] for element in elements]
+    architecture = wanted.architecture(elements, capacity)
+    if saved is not None and architecture != saved.model.architecture:
+        old, new = saved.model.architecture.as_json(), architecture.as_json()
+        key = next(key for key in new if new[key] != old[key])
+        raise InputError(
+            f"model.{key} = {new[key]} differs from {old[key]} of the model to go on from; "
+            "set it back, or start anew in another folder"
+        )
+    return architecture
+
+
+def _layout(settings: Settings, architecture: Architecture) -> BlockLayout | None:
+    """Return the blocks of P, or None for Adam; refuse a P that the memory cannot hold."""
+    if settings.optimizer.preset == "adam":
+        return None
+    recipe = settings.optimizer.recipe(1)
+    itemsize = 4 if recipe.config.dtype == "float32" else 8
+    layout = partition(architecture.layer_sizes, block_size=recipe.block_size, strategy=recipe.strategy)
+    available = psutil.virtual_memory().available
+    if layout.nbytes(itemsize) > available:
+        raise InputError(
+            f"P of {layout.n_params} weights with optimizer.block_size = {recipe.block_size} needs "
+            f"{layout.nbytes(itemsize) / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are free; "
+            f"{_fitting_block_size(architecture, recipe, available, itemsize)}"
+        )
+    return layout
+
+
+def _fitting_block_size(architecture: Architecture, recipe: Recipe, available: int, itemsize: int) -> str:
+    """Say which block size the memory could hold."""
+    sizes = architecture.layer_sizes
+    for block_size in (2**k for k in range(14, 4, -1)):
+        layout = partition(sizes, block_size=block_size, strategy="rlekf")
+        if block_size < recipe.block_size and layout.nbytes(itemsize) < 0.8 * available:
+            return f"optimizer.block_size = {block_size} would fit"
+    return "no block size would fit"
+
+
+def _weights(settings: Settings, model: DeepPotential, saved: LoadedModel | None) -> Array:
+    """Return the weights to start from, in the library and on the device of the run."""
+    xp = get_namespace(settings.run.backend)
+    host = initial_weights(model.architecture, seed=settings.training.seed) if saved is None else saved.weights
+    try:
+        return xp.asarray(host, device=settings.run.device)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"run.device = {settings.run.device!r} cannot be used with backend {settings.run.backend!r} ({reason}); "
+            "see `ekfcore info`"
+        ) from None
+
+
+def _optimizer(
+    settings: Settings,
+    model: DeepPotential,
+    weights: Array,
+    layout: BlockLayout | None,
+    n_train: int,
+    saved: LoadedModel | None,
+) -> Optimizer:
+    """Return the filter or Adam, restored if there is something to go on from."""
+    kind = "adam" if layout is None else "filter"
+    if saved is not None and saved.optimizer.get("type") != kind:
+        raise InputError(
+            f"optimizer.preset = {settings.optimizer.preset!r} cannot go on from a model trained with the "
+            f"{saved.optimizer.get('type')}; start anew in another folder"
+        )
+    if layout is None:
+        batches = -(-n_train // settings.training.batch)
+        adam = AdamOptimizer(
+            model, settings.optimizer.adam(), weights, total_steps=settings.training.epochs * batches
+        )
+        if saved is not None:
+            adam.restore(saved.optimizer, saved.arrays)
+        return adam
+    recipe = settings.optimizer.recipe(_measurements(settings, n_train))
+    if saved is None:
+        return KalmanOptimizer(model, recipe, init(weights, layout, recipe.config, backend=settings.run.backend))
+    if tuple(saved.optimizer["sizes"]) != layout.sizes:
+        raise InputError(
+            f"optimizer.block_size = {recipe.block_size} gives other blocks than those of the model to go on from; "
+            "set it back, or start anew in another folder"
+        )
+    state = restore_state(dict(saved.optimizer), saved.arrays, like=weights, backend=settings.run.backend)
+    return KalmanOptimizer(model, recipe, state)
+
+
+def _measurements(settings: Settings, n_train: int) -> int:
+    """Return the measurements in an epoch, which set the pace of annealed noise."""
+    recipe: Any = settings.optimizer.recipe(1)
+    a_frame = 2 * recipe.groups if recipe.mode == "pinned" else 1 + recipe.groups
+    return n_train * a_frame

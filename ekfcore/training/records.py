@@ -1,0 +1,82 @@
+"""The errors of each epoch, and the table they are kept in."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from ekfcore.errors import InputError
+from ekfcore.files import replace_file
+
+__all__ = ["EpochRecord", "read_metrics", "write_metrics"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRecord:
+    """Where the training stands after an epoch.
+
+    Parameters
+    ----------
+    epoch, step : int
+        Epochs and batches done.
+    wall_s : float
+        Time spent in updates, evaluations not counted [s].
+    lam : float
+        Memory factor; the learning rate for Adam.
+    energy_rmse_train, energy_rmse_test : float
+        [meV/atom]
+    force_rmse_train, force_rmse_test : float
+        [meV/Å]
+    """
+
+    epoch: int
+    step: int
+    wall_s: float
+    lam: float
+    energy_rmse_train: float
+    energy_rmse_test: float
+    force_rmse_train: float
+    force_rmse_test: float
+
+
+_COLUMNS = tuple("lambda" if field.name == "lam" else field.name for field in fields(EpochRecord))
+
+
+def write_metrics(path: Path, records: Sequence[EpochRecord]) -> None:
+    """Write the table, replacing the old one only once the new one is complete.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(_COLUMNS)
+    for record in records:
+        table.writerow([getattr(record, field.name) for field in fields(EpochRecord)])
+    with replace_file(path) as handle:
+        handle.write(text.getvalue().encode())
+
+
+def read_metrics(path: Path) -> list[EpochRecord]:
+    """Read the table.
+
+    Raises
+    ------
+    InputError
+        If it is missing or not such a table.
+    """
+    try:
+        rows = list(csv.reader(path.read_text().splitlines()))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); give the metrics.csv of a run") from None
+    if not rows or tuple(rows[0]) != _COLUMNS:
+        raise InputError(f"{path} is not a table of metrics: its columns must be {', '.join(_COLUMNS)}")
+    kinds = [int if field.type in (int, "int") else float for field in fields(EpochRecord)]
+    names = [field.name for field in fields(EpochRecord)]
+    return [
+        EpochRecord(**{name: kind(cell) for name, kind, cell in zip(names, kinds, row, strict=True)})
+        for row in rows[1:]
+    ]
