@@ -92,4 +92,4 @@ class Perceptron:
     @property
     def _net(self) -> NetworkShape:
         hidden = [LayerShape(n_in, n_out, self.activation) for n_in, n_out in pairwise(self.widths[:-1])]
-        return NetworkShape((*hidden, LayerShape(*self.widths[-2:], "linear")))
+        return NetworkShape((*hidden, LayerShape(self.widths[-2], self.widths[-1], "linear")))

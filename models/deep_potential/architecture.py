@@ -106,4 +106,5 @@ class Architecture:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Architecture":
         """Rebuild an architecture from its description."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**settings)

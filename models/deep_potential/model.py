@@ -166,7 +166,8 @@ class DeepPotential:
     def _evaluate(self, xp: Namespace, w: Array, group: Group) -> _Slopes:
         """Evaluate the atomic energies of a group and all slopes that forces and gradients need."""
         embedding, fitting = self._nets
-        n, tapes, Gs, slopes, A = group.pairs[0].rows.shape[0], [], [], [], 0
+        n, tapes, Gs, slopes = group.pairs[0].rows.shape[0], [], [], []
+        A: Array = 0.0
         for neighbour, block in enumerate(group.pairs):
             s = xp.reshape(block.rows[:, :, 0], (-1, 1))
             G, tape = embedding.forward(xp, w[self._embedding_slice(group.type, neighbour)], s)
@@ -208,7 +209,7 @@ class DeepPotential:
         embedding, fitting = self._nets
         A, axis, m = at.A, self.architecture.axis, len(moving)
         changes = [_rows_tangent(xp, block, moving) for block in group.pairs]
-        Adot = 0
+        Adot: Array = 0.0
         for block, G, slope, T in zip(group.pairs, at.G, at.slopes, changes, strict=True):
             Adot = Adot + G.mT @ T + (slope * T[..., :1]).mT @ block.rows
         Adot = Adot / self._slots

@@ -2,6 +2,8 @@
 
 import importlib.util
 import itertools
+import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -62,7 +64,7 @@ def make_case() -> MakeCase:
     return _make_case
 
 
-@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.fixture(params=list(VARIANTS.values()), ids=list(VARIANTS))
 def case(request: pytest.FixtureRequest, make_case: MakeCase) -> Case:
     """Return every variant of a model in turn, with a frame and weights."""
     return make_case(**request.param)
@@ -84,6 +86,19 @@ def reference() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def deepmd() -> ModuleType:
+    """Return DeePMD-kit's models in PyTorch; se_e2_a runs under any torch, and here on the CPU."""
+    env: Any = importlib.import_module("deepmd.env")
+    # The C++ library in the wheel insists on one version of torch and on MPI, and se_e2_a needs neither: where it is
+    # not found, DeePMD-kit does without.
+    env.SHARED_LIB_DIR = Path(os.devnull)
+    env.GLOBAL_CONFIG["cibuildwheel"] = "0"
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
+        patch.setenv("DEVICE", "cpu")
+        return importlib.import_module("deepmd.pt.model.model")
 
 
 def _make_case(

@@ -29,7 +29,7 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(params=NETWORKS.values(), ids=NETWORKS.keys())
+@pytest.fixture(params=list(NETWORKS.values()), ids=list(NETWORKS))
 def net(request: pytest.FixtureRequest) -> NetworkShape:
     """Return networks of every form in turn."""
     shape: NetworkShape = request.param
