@@ -15,7 +15,7 @@ from .architecture import Architecture
 
 __all__ = ["Environment", "Group", "PairBlock", "Statistics", "atom_types", "build_environment", "switch"]
 
-Vector = NDArray[np.float64]
+_Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -30,9 +30,9 @@ class Statistics:
         Energy of an atom of each type [eV].
     """
 
-    mean: Vector
-    std: Vector
-    energy_bias: Vector
+    mean: _Vector
+    std: _Vector
+    energy_bias: _Vector
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -104,7 +104,7 @@ class Environment:
     n_atoms: int
 
 
-def switch(r: Vector, cutoff: float, smooth: float) -> tuple[Vector, Vector]:
+def switch(r: _Vector, cutoff: float, smooth: float) -> tuple[_Vector, _Vector]:
     """Return s(r) = sw(r)/r and its slope, with the quintic sw of DeePMD-kit.
 
     Parameters
@@ -247,7 +247,7 @@ def _pair_geometry(
     i: NDArray[np.int64],
     j: NDArray[np.int64],
     slots: NDArray[np.int64],
-    vectors: Vector,
+    vectors: _Vector,
     capacity: int,
     architecture: Architecture,
 ) -> PairBlock:
@@ -260,7 +260,7 @@ def _pair_geometry(
     s, ds = switch(r, architecture.cutoff, architecture.cutoff_smooth)
     unit = vectors / r[:, None]
 
-    def fill(values: Vector) -> Vector:
+    def fill(values: _Vector) -> _Vector:
         slots = np.zeros((*centre.shape, *values.shape[1:]))
         slots[place] = values
         return slots
