@@ -1,0 +1,94 @@
+"""The command line."""
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NoReturn
+
+from ekfcore.errors import EKFError, InputError
+
+from . import demo, info, test, train
+
+__all__ = ["demo", "info", "main", "test", "train"]
+
+_EXAMPLES = """\
+examples:
+  ekfcore demo                                   see it work; about a minute
+  ekfcore train config.toml --out run            train; writes run/model.npz, run/metrics.csv and plots
+  ekfcore train config.toml --out run --resume   go on where the training stopped
+  ekfcore test run test.xyz --json               errors of the trained model
+  ekfcore info                                   what can be used on this machine
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process if not given.
+
+    Returns
+    -------
+    int
+        0 for success; 2 if the user has something to correct, which one line on stderr tells; 128 plus the number of
+        the signal that stopped the command.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that does not know Å shall not stop a training
+    try:
+        arguments = _parser().parse_args(argv)
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("ekfcore: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # as in `ekfcore info | head -1`
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (EKFError, OSError, MemoryError, ModuleNotFoundError) as error:
+        print(f"ekfcore: error: {' '.join(_explain(error).split())}", file=sys.stderr)
+        return 2
+    return code
+
+
+def _explain(error: Exception) -> str:
+    """Return what is wrong and what to do."""
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "ekfcore"):
+            raise error  # a mistake of ours
+        return f'{package} is not installed; run: pip install "ekfcore[atoms]"'
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error}); use fewer frames at a time or a smaller optimizer.block_size"
+    return str(error)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="ekfcore",
+        description="Train neural-network force fields with an extended Kalman filter.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"ekfcore {version('ekfcore')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (demo, train, test, info):
+        command.add_parser(commands)
+    return parser

@@ -1,0 +1,39 @@
+"""What the commands that train have in common."""
+
+from pathlib import Path
+
+from ekfcore.training import Trainer, evaluate
+from ekfcore.training.plots import plot_learning_curve, plot_parity
+
+from ._display import Display
+from ._interrupt import stop_on_signal
+
+__all__ = ["PLOTS", "run_training", "write_plots"]
+
+PLOTS = ("learning_curve.png", "parity.png")
+"""Names of the pictures in the folder of a run."""
+
+
+def run_training(trainer: Trainer, *, resume_with: str) -> int:
+    """Train to the end or until a signal comes; return the exit code.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        What to run.
+    resume_with : str
+        Command that goes on, told when a signal came.
+    """
+    with Display(known=len(trainer.records)) as display, stop_on_signal() as stop:
+        finished = trainer.run(on_step=display, should_stop=stop)
+    if finished:
+        return 0
+    print(f"Stopped; nothing is lost. Go on with: {resume_with}")
+    return stop.exit_code
+
+
+def write_plots(trainer: Trainer, folder: Path) -> None:
+    """Draw the learning curve and the predictions for the test frames."""
+    plot_learning_curve(trainer.records, folder / PLOTS[0])
+    frames = trainer.test.frames
+    plot_parity(frames, list(evaluate(trainer.model, trainer.weights, frames)), folder / PLOTS[1])

@@ -1,0 +1,83 @@
+"""``ekfcore demo``."""
+
+import argparse
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._options import Commands, add_command, add_run_options, limited_threads, run_overrides
+
+if TYPE_CHECKING:
+    from ekfcore.atoms import Errors
+
+__all__ = ["add_parser", "run"]
+
+_CONFIG = "demo.toml"
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = add_command(commands, "demo", summary="train on a small built-in data set; about a minute")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("ekfcore-demo"), help="folder to write (default: ekfcore-demo)"
+    )
+    parser.add_argument(
+        "--epochs", metavar="N", type=int, help="epochs to train, instead of those of the demonstration"
+    )
+    add_run_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train on the packaged data and tell what it brought."""
+    from ekfcore.training import load_settings, prepare
+
+    from ._training import PLOTS, run_training, write_plots
+
+    home, out = Path(str(files("ekfcore.demo"))), arguments.out
+    overrides = run_overrides(arguments) + ([] if arguments.epochs is None else [f"training.epochs={arguments.epochs}"])
+    settings = load_settings(home / _CONFIG, overrides)
+    _remove_previous(out)
+    with limited_threads(settings.run.threads, backend=settings.run.backend):
+        trainer = prepare(settings, out, resume=False)
+        # With its data, so that the folder can be trained again, and altered.
+        for name in (_CONFIG, *(path.name for path in home.glob("*.xyz.xz"))):
+            shutil.copy(home / name, out / name)
+        before = trainer.test.errors(trainer.model, trainer.weights)
+        code = run_training(trainer, resume_with=f"ekfcore train {out / _CONFIG} --out {out} --resume")
+        if code:
+            return code
+        write_plots(trainer, out)
+        after = trainer.test.errors(trainer.model, trainer.weights)
+    print(_table(before, after))
+    print(f"The plots are {out / PLOTS[0]} and {out / PLOTS[1]}.")
+    print(f"Now try your own data: put them into {out / _CONFIG}, then ekfcore train {out / _CONFIG}")
+    return 0
+
+
+def _remove_previous(out: Path) -> None:
+    """Remove the files of an earlier demonstration; anything else stays, and stops this one."""
+    if (out / _CONFIG).exists():
+        from ekfcore.training import loop, model_file
+
+        from ._training import PLOTS
+
+        for name in (
+            model_file.MODEL_FILE,
+            loop.METRICS_FILE,
+            _CONFIG,
+            *PLOTS,
+            *(p.name for p in out.glob("*.xyz.xz")),
+        ):
+            (out / name).unlink(missing_ok=True)
+
+
+def _table(before: "Errors", after: "Errors") -> str:
+    return "\n".join(
+        (
+            f"{'RMSE on the test frames':<26}{'before':>10}{'after':>10}",
+            f"{'energy [meV/atom]':<26}{before.energy_rmse:>10.1f}{after.energy_rmse:>10.2f}",
+            f"{'force components [meV/Å]':<26}{before.force_rmse:>10.1f}{after.force_rmse:>10.2f}",
+        )
+    )

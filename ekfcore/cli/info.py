@@ -1,0 +1,89 @@
+"""``ekfcore info``."""
+
+import argparse
+import importlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from ekfcore.registry import BACKENDS
+
+from ._options import Commands, add_command
+
+__all__ = ["add_parser", "run"]
+
+_FOR_USERS = ("atoms", "numba", "torch", "cupy", "deepmd")
+"""Extras whose packages are listed; the others are for developers."""
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = add_command(commands, "info", summary="show versions, devices and which backends work here")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what this machine has."""
+    _section("versions", _versions())
+    _section("devices", _devices())
+    _section("backends", _backends())
+    return 0
+
+
+def _section(title: str, rows: list[tuple[str, str]]) -> None:
+    print(title)
+    for name, text in rows:
+        print(f"  {name:<18} {text}")
+
+
+def _versions() -> list[tuple[str, str]]:
+    rows = [("ekfcore", version("ekfcore")), ("python", f"{platform.python_version()} on {platform.platform()}")]
+    for requirement in requires("ekfcore") or []:
+        name = re.split(r"[^\w.-]", requirement)[0]
+        extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
+        if name == "ekfcore" or (extra and extra[1] not in _FOR_USERS) or name in dict(rows):
+            continue
+        command = f'pip install "ekfcore[{extra[1]}]"' if extra else "pip install ekfcore"
+        try:
+            rows.append((name, version(name)))
+        except PackageNotFoundError:
+            rows.append((name, f"not installed; run: {command}"))
+    return rows
+
+
+def _devices() -> list[tuple[str, str]]:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    rows = [("cpu", f"{_processor()}, {usable} of {os.cpu_count()} logical cores usable")]
+    threads = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if name in os.environ}
+    gpus = [(f"cuda:{index}", gpu) for index, gpu in enumerate(_gpus())]
+    return [*rows, *threads.items(), *(gpus or [("gpu", "none found")])]
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.search(r"model name\s*: (.+)", cpuinfo.read_text(encoding="utf-8")) if cpuinfo.exists() else None
+    return names[1] if names else platform.processor() or platform.machine()
+
+
+def _gpus() -> list[str]:
+    """Ask the driver, which knows more than an array library that may not be installed."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False)
+    return answer.stdout.splitlines() if answer.returncode == 0 else []
+
+
+def _backends() -> list[tuple[str, str]]:
+    rows = []
+    for name, entry in BACKENDS.items():
+        try:
+            importlib.import_module(entry.module)
+            rows.append((name, "works"))
+        except ImportError as error:
+            rows.append((name, f"does not work ({error}); run: {entry.install}"))
+    return rows

@@ -1,0 +1,75 @@
+"""``ekfcore test``."""
+
+import argparse
+import json
+import math
+
+from ekfcore._typing import Array
+from ekfcore.errors import InputError
+from ekfcore.registry import get_namespace
+
+from ._options import Commands, add_command, add_run_options, limited_threads
+
+__all__ = ["add_parser", "run"]
+
+_EPILOG = """\
+examples:
+  ekfcore test run test.xyz
+  ekfcore test run/model.npz more/*.xyz --json
+
+DATA is whatever ASE reads (extended XYZ, also .gz and .xz; OUTCAR; ASE databases), a PWmat MOVEMENT or a deepmd/npy
+folder, with energies and forces.
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = add_command(commands, "test", summary="compare a model with labelled data", epilog=_EPILOG)
+    parser.add_argument("model", metavar="MODEL", help="folder of a run, or a model.npz")
+    parser.add_argument("data", metavar="DATA", nargs="+", help="files or folders with labelled frames")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_run_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the errors."""
+    from ekfcore.atoms import errors, read_frames
+    from ekfcore.training import evaluate, load_model
+
+    loaded = load_model(arguments.model)
+    frames = read_frames(arguments.data)
+    backend = arguments.backend or "auto"
+    weights = _place(loaded.weights, backend, arguments.device or "cpu")
+    with limited_threads(arguments.threads, backend=backend):
+        report = errors(evaluate(loaded.model, weights, frames), frames).as_json()
+    if arguments.json:
+        # NaN is no JSON.
+        print(json.dumps({name: value if math.isfinite(value) else None for name, value in report.items()}))
+    else:
+        print(_table(report))
+    return 0
+
+
+def _place(weights: Array, backend: str, device: str) -> Array:
+    """Bring the weights into the library of the backend, onto the device."""
+    try:
+        return get_namespace(backend).asarray(weights, device=device)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"--device {device} cannot be used with backend {backend!r} ({reason}); see ekfcore info"
+        ) from None
+
+
+def _table(report: dict[str, int | float]) -> str:
+    lines = [f"{report['frames']} frames, {report['atoms']} atoms", f"{'':<12}{'RMSE':>10}{'MAE':>10}"]
+    for quantity, name, unit in (
+        ("energy", "meV_per_atom", "meV/atom"),
+        ("force", "meV_per_A", "meV/Å"),
+        ("virial", "meV_per_atom", "meV/atom"),
+    ):
+        if f"{quantity}_rmse_{name}" in report:
+            rmse, mae = report[f"{quantity}_rmse_{name}"], report[f"{quantity}_mae_{name}"]
+            lines.append(f"{quantity:<12}{rmse:>10.3f}{mae:>10.3f}  {unit}")
+    return "\n".join(lines)

@@ -1,0 +1,65 @@
+"""``ekfcore train``."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from ._options import Commands, add_command, add_run_options, limited_threads, run_overrides
+
+__all__ = ["add_parser", "run"]
+
+_EPILOG = """\
+examples:
+  ekfcore train config.toml
+  ekfcore train config.toml --out run-2 --set optimizer.block_size=2048 --set optimizer.preset=rlekf
+  ekfcore train config.toml --resume --set training.epochs=20
+
+The smallest CONFIG; paths start from its folder:
+  [data]
+  train = ["train.xyz"]
+
+Ctrl-C stops after the step under way and writes the model; --resume goes on as if nothing had happened.
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = add_command(commands, "train", summary="train a force field", epilog=_EPILOG)
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="TOML file with the settings")
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("run"), help="folder to write (default: run)")
+    parser.add_argument("--resume", action="store_true", help="go on from the model in DIR")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of CONFIG")
+    add_run_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train."""
+    from ekfcore.training import load_settings, prepare
+
+    from ._training import run_training, write_plots
+
+    settings = load_settings(arguments.config, [*arguments.set, *run_overrides(arguments)])
+    out: Path = arguments.out
+    with limited_threads(settings.run.threads, backend=settings.run.backend):
+        trainer = prepare(settings, out, resume=arguments.resume)
+        if trainer.position.epoch >= trainer.epochs:
+            print(f"All {trainer.epochs} epochs are done; set training.epochs to more to go on.")
+            return 0
+        elements = " ".join(trainer.model.architecture.elements)
+        print(
+            f"{len(trainer.train.frames)} frames to train on and {len(trainer.test.frames)} to test on, {elements}; "
+            f"{trainer.model.n_params} weights"
+        )
+        code = run_training(trainer, resume_with=_resume_command(arguments))
+        if code == 0:
+            write_plots(trainer, out)
+            print(f"Model, metrics and plots are in {out}. Test it on other data: ekfcore test {out} DATA")
+    return code
+
+
+def _resume_command(arguments: argparse.Namespace) -> str:
+    words = ["ekfcore", "train", str(arguments.config), "--out", str(arguments.out), "--resume"]
+    for override in [*arguments.set, *run_overrides(arguments)]:
+        words += ["--set", override]
+    return shlex.join(words)

@@ -1,0 +1,54 @@
+"""Tables from a TOML file, and single keys from the command line."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from ekfcore.errors import InputError
+
+__all__ = ["read_toml", "set_key"]
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of a file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or is no TOML; the message names the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a TOML file with the settings") from None
+    except ValueError as error:  # a wrong encoding, too
+        raise InputError(f"{path}: is not TOML: {error}") from None
+
+
+def set_key(tables: dict[str, Any], assignment: str) -> None:
+    """Set one key from ``TABLE.KEY=VALUE``; what is no TOML value is text.
+
+    Raises
+    ------
+    InputError
+        If it does not read like that.
+
+    Examples
+    --------
+    >>> tables = {"training": {"epochs": 10}}
+    >>> set_key(tables, "training.epochs=3")
+    >>> set_key(tables, "optimizer.preset=rlekf")
+    >>> tables
+    {'training': {'epochs': 3}, 'optimizer': {'preset': 'rlekf'}}
+    """
+    name, equals, text = assignment.partition("=")
+    table, dot, key = name.strip().partition(".")
+    if not (equals and dot and table and key):
+        raise InputError(f"--set must read TABLE.KEY=VALUE, as optimizer.block_size=1024, got {assignment!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    section = tables.setdefault(table, {})
+    if isinstance(section, dict):  # what is no table is refused later, with everything else
+        section[key] = value

@@ -1,0 +1,178 @@
+"""Pictures of a training: how the errors fell, and what the model predicts."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from ekfcore.atoms import Frame, errors
+from ekfcore.errors import InputError
+
+from .records import EpochRecord
+
+__all__ = ["plot_learning_curve", "plot_parity"]
+
+_Vector = NDArray[np.float64]
+
+# Blue and orange of Okabe and Ito, which colour-blind readers can tell apart.
+_TEST, _TRAIN, _GREY = "#0072b2", "#e69f00", "#666666"
+_MANY = 3000  # points above which a scatter plot hides where they are dense
+_FEW = 10  # errors below which a histogram says nothing
+_DPI = 160
+
+
+def plot_learning_curve(records: Sequence[EpochRecord], path: str | PathLike[str]) -> None:
+    """Draw the energy and force errors against the epochs.
+
+    Parameters
+    ----------
+    records : sequence of EpochRecord
+        At least one.
+    path : path
+        Picture to write; the ending chooses the format.
+
+    Raises
+    ------
+    InputError
+        If there is no record.
+    """
+    if not records:
+        raise InputError("a learning curve needs at least one epoch, got none")
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _curve(left, records, "energy", "Energy RMSE [meV/atom]")
+    _curve(right, records, "force", "Force RMSE [meV/Å]")
+    left.legend(frameon=False)
+    figure.savefig(path, dpi=_DPI)
+
+
+def _curve(axes: Axes, records: Sequence[EpochRecord], quantity: str, title: str) -> None:
+    epochs = [record.epoch for record in records]
+    drawn = []
+    for part, colour, marker in (("train", _TRAIN, "s"), ("test", _TEST, "o")):
+        values = [getattr(record, f"{quantity}_rmse_{part}") for record in records]
+        axes.plot(epochs, values, color=colour, marker=marker, markersize=4.5, linewidth=1.6, label=part)
+        drawn += [value for value in values if 0 < value < np.inf]
+    axes.set_yscale("log")
+    if drawn:
+        centre = (min(drawn) * max(drawn)) ** 0.5
+        # At least a factor of four from bottom to top: small wiggles shall look small.
+        half = max(1.2 * max(drawn) / centre, 2.0)
+        axes.set_ylim(centre / half, centre * half)
+        axes.yaxis.set_major_locator(LogLocator(subs=_subdivisions(2 * float(np.log10(half)))))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    if len(epochs) == 1:
+        axes.set_xlim(epochs[0] - 0.5, epochs[0] + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("Epoch")
+    axes.grid(color="#dddddd", linewidth=0.6)
+    _tidy(axes, title)
+
+
+def _subdivisions(decades: float) -> tuple[float, ...]:
+    """Return the multiples of each power of ten that get a label."""
+    if decades < 1.0:
+        return (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    if decades < 2.5:
+        return (1.0, 2.0, 5.0)
+    return (1.0, 3.0) if decades < 4.0 else (1.0,)
+
+
+def plot_parity(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]], path: str | PathLike[str]) -> None:
+    """Draw predicted against labelled energies and forces.
+
+    Parameters
+    ----------
+    labels : sequence of Frame
+        Frames with energies and forces.
+    predictions : sequence of mappings
+        One a frame, in the same order: ``energy`` [eV] and ``forces``, shape (N, 3) [eV/Å].
+    path : path
+        Picture to write; the ending chooses the format.
+
+    Notes
+    -----
+    Energies are shown per atom, relative to the mean label of the frames of the same composition: what is left is what
+    decides between configurations.
+
+    Raises
+    ------
+    InputError
+        If there are no frames, or a frame has no energy or no forces.
+    """
+    found = errors(predictions, labels)
+    figure = Figure(figsize=(9.6, 4.6), layout="compressed")
+    left, right = figure.subplots(1, 2)
+    energy = 1e3 * _energies(labels, predictions)
+    _parity(left, *energy, unit="meV/atom")
+    _histogram(left, energy[1] - energy[0], "meV/atom")
+    _tidy(left, "Energy, relative to the mean", f"RMSE {found.energy_rmse:.3g} meV/atom")
+    forces = [np.concatenate([np.ravel(part) for part in parts]) for parts in _forces(labels, predictions)]
+    _parity(right, *forces, unit="eV/Å")
+    _histogram(right, 1e3 * (forces[1] - forces[0]), "meV/Å")
+    _tidy(right, "Force components", f"RMSE {found.force_rmse:.3g} meV/Å")
+    figure.savefig(path, dpi=_DPI)
+
+
+def _energies(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]]) -> _Vector:
+    """Return labelled and predicted energies per atom, shape (2, frames) [eV], relative to the mean label."""
+    pairs = zip(labels, predictions, strict=True)
+    energy = np.asarray([(frame.energy, float(p["energy"])) for frame, p in pairs]) / [[f.n_atoms] for f in labels]
+    compositions = [tuple(sorted(frame.numbers.tolist())) for frame in labels]
+    for composition in set(compositions):
+        same = [other == composition for other in compositions]
+        energy[same] -= energy[same, 0].mean()
+    return energy.T
+
+
+def _forces(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[Any]]:
+    return [frame.forces for frame in labels], [np.asarray(prediction["forces"]) for prediction in predictions]
+
+
+def _parity(axes: Axes, label: _Vector, prediction: _Vector, *, unit: str) -> None:
+    values = np.concatenate([label, prediction[np.isfinite(prediction)]])
+    margin = 0.05 * np.ptp(values) or 1.0
+    low, high = values.min() - margin, values.max() + margin
+    axes.plot([low, high], [low, high], color=_GREY, linewidth=0.8, zorder=0)
+    if len(label) > _MANY:
+        box = (low, high, low, high)
+        drawn = axes.hexbin(label, prediction, gridsize=90, bins="log", mincnt=1, extent=box, linewidths=0.2)
+        axes.figure.colorbar(drawn, ax=axes, label="Components", shrink=0.8, pad=0.02)
+    else:
+        axes.scatter(label, prediction, s=16, color=_TEST, alpha=0.8 if len(label) < 200 else 0.35, linewidths=0)
+    axes.set(
+        xlim=(low, high), ylim=(low, high), aspect="equal", xlabel=f"Label [{unit}]", ylabel=f"Prediction [{unit}]"
+    )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+
+
+def _histogram(axes: Axes, error: _Vector, unit: str) -> None:
+    """Draw the errors themselves in the free corner: on the diagonal good models all look alike."""
+    error = error[np.isfinite(error)]
+    if len(error) < _FEW:
+        return
+    inset = axes.inset_axes((0.64, 0.11, 0.33, 0.24))
+    # Five standard deviations: the few largest errors would squeeze the others into one bar.
+    reach = 5 * max(float(np.std(error)), np.finfo(float).tiny)
+    inset.hist(error, bins=min(61, max(11, len(error) // 20)), range=(-reach, reach), color=_TEST, alpha=0.8)
+    inset.axvline(0.0, color=_GREY, linewidth=0.8)
+    inset.xaxis.set_major_locator(MaxNLocator(3, symmetric=True))
+    inset.set_yticks([])
+    inset.tick_params(labelsize=7, length=2)
+    inset.set_xlabel(f"Error [{unit}]", fontsize=7, labelpad=1)
+    inset.spines[["top", "right", "left"]].set_visible(False)
+    inset.patch.set_alpha(0.0)
+
+
+def _tidy(axes: Axes, title: str, note: str = "") -> None:
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2.0}
+    axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", zorder=0.5, bbox=paper if note else None)

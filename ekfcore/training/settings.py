@@ -1,0 +1,275 @@
+"""CONFIG, the file that says what to train, on what and how."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ekfcore.errors import InputError
+from ekfcore.models.deep_potential import Architecture
+from ekfcore.partition import Strategy
+from ekfcore.presets import PRESETS, Mode, Recipe, preset
+
+from ._messages import explain
+from ._toml import read_toml, set_key
+from .adam import AdamSettings
+
+__all__ = [
+    "DataSettings",
+    "ModelSettings",
+    "OptimizerSettings",
+    "RunSettings",
+    "Settings",
+    "TrainingSettings",
+    "load_settings",
+]
+
+_TEST_FRACTION = 0.2
+
+_Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+_Count = Annotated[int, Field(ge=1)]
+_Positive = Annotated[float, Field(gt=0)]
+_NotNegative = Annotated[float, Field(ge=0)]
+_Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class _Table(BaseModel):
+    """A table of CONFIG: keys that it does not know are refused, and numbers are not made from text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
+
+
+class DataSettings(_Table):
+    """``[data]``: the labelled frames; with neither `test` nor `test_fraction`, a fifth of them is for testing."""
+
+    train: Annotated[_Paths, Field(min_length=1)]
+    test: _Paths = []
+    test_fraction: Annotated[float | None, Field(gt=0, lt=1)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_way_to_test(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "train" not in data:
+            return data
+        test, fraction = data.get("test"), data.get("test_fraction")
+        if test and fraction is not None:
+            raise InputError(f"`test` and `test_fraction` exclude each other, got {test} and {fraction}; remove one")
+        return data if test or fraction is not None else {**data, "test_fraction": _TEST_FRACTION}
+
+    def starting_from(self, folder: Path) -> Self:
+        """Return the same files with absolute paths, where the relative ones start from `folder`."""
+        paths = {name: [str(folder / Path(p).expanduser()) for p in getattr(self, name)] for name in ("train", "test")}
+        return self.model_copy(update=paths)
+
+
+class ModelSettings(_Table):
+    """``[model]``: form of the Deep Potential; elements and capacity come from the data when not given."""
+
+    type: Literal["deep_potential"] = "deep_potential"
+    elements: list[str] | None = None
+    capacity: list[int] | dict[str, int] | None = None
+    cutoff: _Positive = 6.0
+    cutoff_smooth: _NotNegative = 0.5
+    embedding: list[int] = [25, 25, 25]
+    axis: int = 16
+    fitting: list[int] = [50, 50, 50]
+    activation: str = "tanh"
+    type_one_side: bool = False
+    resnet_dt: bool = False
+
+    @model_validator(mode="after")
+    def _is_an_architecture(self) -> Self:
+        elements = ["H"] if self.elements is None else self.elements
+        # Any capacity will do here: how many numbers it must hold may be known only once the data are read.
+        self.architecture(elements, [1] * len(elements))
+        return self
+
+    def architecture(self, elements: Sequence[str], capacity: Sequence[int]) -> Architecture:
+        """Return the architecture for these elements and capacities, see `Architecture`."""
+        return Architecture(
+            elements=tuple(elements),
+            capacity=tuple(capacity),
+            cutoff=self.cutoff,
+            cutoff_smooth=self.cutoff_smooth,
+            embedding=tuple(self.embedding),
+            axis=self.axis,
+            fitting=tuple(self.fitting),
+            activation=self.activation,
+            type_one_side=self.type_one_side,
+            resnet_dt=self.resnet_dt,
+        )
+
+
+class OptimizerSettings(_Table):
+    """``[optimizer]``: a preset and whatever is to differ from it, see `Recipe`, `EKFConfig` and `AdamSettings`."""
+
+    preset: str = "recommended"
+    # For the filters
+    strategy: Strategy | None = None
+    block_size: int | None = None
+    mode: Mode | None = None
+    groups: int | None = None
+    group_size: int | None = None
+    energy_noise: float | None = None
+    force_noise: float | None = None
+    virial_noise: float | None = None
+    energy_prefactor: _NotNegative | None = None
+    force_prefactor: _NotNegative | None = None
+    virial_prefactor: _NotNegative | None = None
+    force_per_atom: bool | None = None
+    memory: Annotated[float | None, Field(gt=0, le=1)] = None
+    memory_rate: Annotated[float | None, Field(ge=0, le=1)] = None
+    memory_counts: Literal["measurements", "updates"] | None = None
+    noise: _Positive | Literal["blocks"] | None = None
+    p0: float | None = None
+    process_noise: float | None = None
+    pending: int | None = None
+    dtype: Literal["float64", "float32"] | None = None
+    # For Adam
+    learning_rate: float | None = None
+    final_learning_rate: float | None = None
+    energy_prefactors: _Pair | None = None
+    force_prefactors: _Pair | None = None
+    virial_prefactors: _Pair | None = None
+
+    @field_validator("preset")
+    @classmethod
+    def _is_a_preset(cls, name: str) -> str:
+        if name not in (*PRESETS, "adam"):
+            raise InputError(f"be one of {', '.join(PRESETS)}, adam")
+        return name
+
+    @model_validator(mode="after")
+    def _fits_the_preset(self) -> Self:
+        given = self._given()
+        for name in given:
+            if (name in _ADAM) != (self.preset == "adam"):
+                owner = 'preset "adam"' if name in _ADAM else "the filters"
+                raise InputError(
+                    f"`{name}` belongs to {owner}, got it beside preset {self.preset!r}; remove one of them"
+                )
+        # Only these know the rules of their numbers.
+        if self.preset == "adam":
+            self.adam()
+        else:
+            self.recipe(1)
+        return self
+
+    def recipe(self, measurements_per_epoch: int) -> Recipe:
+        """Return the filter and what it measures.
+
+        Parameters
+        ----------
+        measurements_per_epoch : int
+            Sets the pace of what a preset anneals.
+
+        Returns
+        -------
+        Recipe
+            The preset with the keys that were set.
+
+        Raises
+        ------
+        InputError
+            If the preset is "adam", which is no filter, or a number breaks its rule.
+        """
+        base = preset(self.preset, measurements_per_epoch=measurements_per_epoch)
+        given = self._given()
+        memory = {_MEMORY[name]: given.pop(name) for name in _MEMORY if name in given}
+        config = {name: given.pop(name) for name in _CONFIG if name in given}
+        changed = replace(base.config, memory=replace(base.config.memory, **memory), **config)
+        return replace(base, config=changed, **given)
+
+    def adam(self) -> AdamSettings:
+        """Return the settings of Adam: its defaults with the keys that were set."""
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in self._given().items()}
+        return AdamSettings(**given)
+
+    def _given(self) -> dict[str, Any]:
+        """Return the keys that differ from the preset."""
+        return self.model_dump(exclude={"preset"}, exclude_none=True)
+
+
+_ADAM = {"learning_rate", "final_learning_rate", "energy_prefactors", "force_prefactors", "virial_prefactors"}
+_CONFIG = {"noise", "p0", "process_noise", "pending", "dtype"}
+_MEMORY = {"memory": "initial", "memory_rate": "rate", "memory_counts": "counts"}
+
+
+class TrainingSettings(_Table):
+    """``[training]``: epochs, frames a step, and the seed of all that is random."""
+
+    epochs: _Count = 10
+    batch: _Count = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class RunSettings(_Table):
+    """``[run]``: kernels, device and threads; the result does not depend on them, rounding aside."""
+
+    backend: str = "auto"
+    device: str = "cpu"
+    threads: _Count | None = None
+
+
+class Settings(_Table):
+    """All of CONFIG."""
+
+    data: DataSettings
+    model: ModelSettings = ModelSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    training: TrainingSettings = TrainingSettings()
+    run: RunSettings = RunSettings()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return a JSON-ready description, from which `from_json` rebuilds it."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Rebuild settings from their description.
+
+        Raises
+        ------
+        InputError
+            If it is not one; the message names the key, its rule and the value.
+        """
+        return cls._validated(data, "settings")
+
+    @classmethod
+    def _validated(cls, data: dict[str, Any], source: str) -> Self:
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise InputError(explain(error, data, cls, source)) from None
+
+
+def load_settings(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Settings:
+    """Read CONFIG.
+
+    Parameters
+    ----------
+    path : path
+        A TOML file. Relative paths in its ``[data]`` start from its folder.
+    overrides : sequence of str
+        ``KEY=VALUE`` as in ``optimizer.block_size=1024``, stronger than the file. The value is TOML; what is no TOML is
+        text, so that words need no quotes.
+
+    Returns
+    -------
+    Settings
+        Complete and checked.
+
+    Raises
+    ------
+    InputError
+        One line that names the file, the key, its rule and the value.
+    """
+    path = Path(path)
+    data = read_toml(path)
+    for override in overrides:
+        set_key(data, override)
+    settings = Settings._validated(data, str(path))
+    return settings.model_copy(update={"data": settings.data.starting_from(path.parent.resolve())})
