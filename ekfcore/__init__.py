@@ -1,9 +1,10 @@
 """Train neural-network force fields, and any small network, with an extended Kalman filter."""
 
+from ekfcore.checkpoint import load, save
 from ekfcore.config import Anneal, EKFConfig
 from ekfcore.covariance import Covariance
-from ekfcore.errors import CheckpointError, EKFError, InputError
-from ekfcore.filter import EKFState, FilterError, UpdateInfo, init, update
+from ekfcore.errors import CheckpointError, EKFError, FilterError, InputError
+from ekfcore.filter import EKFState, UpdateInfo, init, update
 from ekfcore.memory import MemoryFactor
 from ekfcore.partition import BlockLayout, partition
 from ekfcore.protocols import Backend, JacobianProvider
@@ -25,6 +26,8 @@ __all__ = [
     "UpdateInfo",
     "init",
     "kpu",
+    "load",
     "partition",
+    "save",
     "update",
 ]

@@ -9,18 +9,13 @@ from array_api_compat import array_namespace
 from ekfcore._typing import Array, Namespace
 from ekfcore.config import EKFConfig
 from ekfcore.covariance import Covariance
-from ekfcore.errors import EKFError, InputError
+from ekfcore.errors import FilterError, InputError
 from ekfcore.partition import BlockLayout
-from ekfcore.protocols import Backend
 from ekfcore.registry import get_backend
 
-__all__ = ["EKFState", "FilterError", "Status", "UpdateInfo", "init", "update"]
+__all__ = ["EKFState", "Status", "UpdateInfo", "init", "update"]
 
 Status = Literal["ok", "skipped", "non_finite", "not_psd", "unchecked"]
-
-
-class FilterError(EKFError):
-    """An update broke down numerically; the state before it is intact."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -204,9 +199,7 @@ def update(
     U = whiten @ G
     gain = (whiten.T @ U).T
     new = _advance(xp, state, U, whiten @ e, active, config, donate) if moved else state
-    info = UpdateInfo(
-        innovation=e, gain=gain, hph=hph, lam=lam, trace=xp.sum(new.covariance.traces), status=status
-    )
+    info = UpdateInfo(innovation=e, gain=gain, hph=hph, lam=lam, trace=xp.sum(new.covariance.traces), status=status)
     return new, info
 
 
@@ -220,15 +213,17 @@ def _measurement(xp: Namespace, state: EKFState, H: Array, innovation: Array | f
     """Bring H to shape (m, n) and the innovation to (m,), in the precision of P."""
     like = state.covariance.scale
     n = state.weights.shape[0]
-    if H.ndim not in (1, 2) or H.shape[-1] != n:
-        raise InputError(f"`H` must have shape ({n},) or (m, {n}), got {tuple(H.shape)}")
+    if H.ndim not in (1, 2) or H.shape[-1] != n or H.shape[0] == 0:
+        raise InputError(f"`H` must have shape ({n},) or (m, {n}) with m at least 1, got {tuple(H.shape)}")
     H = xp.astype(xp.reshape(H, (-1, n)), like.dtype, copy=False)
     if isinstance(innovation, int | float):
         e = xp.full((1,), float(innovation), dtype=like.dtype, device=like.device)
     else:
         e = xp.astype(xp.reshape(innovation, (-1,)), like.dtype, copy=False)
     if e.shape[0] != H.shape[0]:
-        raise InputError(f"`innovation` must hold one number for each of the {H.shape[0]} rows of `H`, got {e.shape[0]}")
+        raise InputError(
+            f"`innovation` must hold one number for each of the {H.shape[0]} rows of `H`, got {e.shape[0]}"
+        )
     return H, e
 
 
@@ -277,9 +272,7 @@ def _advance(
 ) -> EKFState:
     """Move the weights by U^T e and take U^T U off P."""
     count = e.shape[0]
-    covariance = state.covariance.downdate(
-        U, active, state.lam, count * config.process_noise_at(state.count)
-    )
+    covariance = state.covariance.downdate(U, active, state.lam, count * config.process_noise_at(state.count))
     if covariance.pending[0].shape[0] >= config.pending:
         covariance = covariance.fold(donate=donate)
     return replace(

@@ -1,0 +1,171 @@
+"""Save the filter and go on later as if it had never stopped."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, device
+from numpy.typing import NDArray
+
+from ekfcore._typing import Array
+from ekfcore.archive import read_archive, write_archive
+from ekfcore.arrays import to_numpy
+from ekfcore.covariance import Covariance
+from ekfcore.errors import CheckpointError, InputError
+from ekfcore.filter import EKFState
+from ekfcore.partition import BlockLayout
+from ekfcore.protocols import Backend
+from ekfcore.registry import get_backend
+
+__all__ = ["load", "restore_state", "save", "state_arrays", "state_header"]
+
+
+def save(state: EKFState, path: str | os.PathLike[str]) -> None:
+    """Save a state of the filter; a file of that name is replaced only once the new one is complete.
+
+    Parameters
+    ----------
+    state : EKFState
+        State of any backend and any array library.
+    path : path
+        File to write, whatever its suffix.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    write_archive(path, {"kind": "filter", **state_header(state)}, state_arrays(state))
+
+
+def load(path: str | os.PathLike[str], *, like: Array | None = None, backend: str | None = None) -> EKFState:
+    """Load a state of the filter.
+
+    With the array library, the kind of device and the backend that saved it, the filter goes on bit for bit; with
+    others, it goes on from the same numbers and then differs by rounding.
+
+    Parameters
+    ----------
+    path : path
+        File that `save` wrote.
+    like : array, optional
+        Any array of the library and on the device that the state shall have; NumPy if not given.
+    backend : str, optional
+        Name of the kernels; if not given, those that saved the state where they work, else the fastest.
+
+    Returns
+    -------
+    EKFState
+        The state as it was saved.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or the backend does not work here.
+    CheckpointError
+        If the file is truncated, altered, or something else than a filter.
+    """
+    header, arrays = read_archive(path, kind="filter")
+    return restore_state(header, arrays, like=like, backend=backend)
+
+
+def state_header(state: EKFState) -> dict[str, Any]:
+    """Return what a header must hold to restore the state."""
+    return {
+        "lam": state.lam,
+        "count": state.count,
+        "sizes": list(state.covariance.layout.sizes),
+        "backend": state.covariance.backend.name,
+        "library": _library(state.weights),
+    }
+
+
+def state_arrays(state: EKFState) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the arrays that restore the state, one block of P at a time."""
+    P = state.covariance
+    yield "weights", to_numpy(state.weights)
+    yield "scale", to_numpy(P.scale)
+    yield "shift", to_numpy(P.shift)
+    yield "traces", to_numpy(P.traces)
+    for index, (store, V) in enumerate(zip(P.stores, P.pending, strict=True)):
+        yield f"pending.{index}", to_numpy(V)
+        yield f"lower.{index}", _pack(to_numpy(P.backend.lower(store)))
+
+
+def restore_state(
+    header: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    like: Array | None = None,
+    backend: str | None = None,
+) -> EKFState:
+    """Return the state that `state_header` and `state_arrays` described; see `load`."""
+    like = np.zeros(1) if like is None else like
+    xp = array_namespace(like)
+    kernels = _choose_backend(header, backend, like)
+    sizes = tuple(header["sizes"])
+
+    def take(name: str, *shape: int | None) -> Array:
+        # A copy, for the library's own alignment: it decides about the last bit of some products.
+        return xp.asarray(_take(arrays, name, *shape), device=device(like), copy=True)
+
+    def take_store(index: int, n: int) -> Any:
+        lower = _unpack(_take(arrays, f"lower.{index}", n * (n + 1) // 2), n)
+        return kernels.from_lower(xp.asarray(lower, device=device(like)))
+
+    covariance = Covariance(
+        backend=kernels,
+        layout=BlockLayout(sizes),
+        stores=tuple(take_store(index, n) for index, n in enumerate(sizes)),
+        pending=tuple(take(f"pending.{index}", None, n) for index, n in enumerate(sizes)),
+        scale=take("scale", len(sizes)),
+        shift=take("shift", len(sizes)),
+        traces=take("traces", len(sizes)),
+    )
+    return EKFState(
+        weights=take("weights", sum(sizes)), covariance=covariance, lam=header["lam"], count=header["count"]
+    )
+
+
+def _choose_backend(header: Mapping[str, Any], name: str | None, like: Array) -> Backend:
+    """Return the kernels asked for; if none were, those that saved the state, which give the same bits."""
+    if name in (None, "auto") and header["library"] == _library(like):
+        with suppress(InputError):
+            return get_backend(header["backend"], like=like)
+    return get_backend(name, like=like)
+
+
+def _library(array: Array) -> str:
+    """Return the name of the package that an array belongs to."""
+    return type(array).__module__.partition(".")[0]
+
+
+def _take(arrays: Mapping[str, NDArray[Any]], name: str, *shape: int | None) -> NDArray[Any]:
+    """Return an array that must have this shape; None stands for any length."""
+    if name not in arrays:
+        raise CheckpointError(f"the saved filter has no array {name!r}; use an earlier copy")
+    array = arrays[name]
+    if len(array.shape) != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
+        raise CheckpointError(
+            f"array {name!r} of the saved filter must have shape {shape}, got {array.shape}; use an earlier copy"
+        )
+    return array
+
+
+def _pack(square: NDArray[Any]) -> NDArray[Any]:
+    """Return the lower triangle column by column, shape (n(n+1)/2,), as LAPACK packs it."""
+    packed: NDArray[Any] = square.T[_upper(len(square))]
+    return packed
+
+
+def _unpack(packed: NDArray[Any], n: int) -> NDArray[Any]:
+    """Return a matrix in column order with this lower triangle, shape (n, n)."""
+    upper = np.zeros((n, n), dtype=packed.dtype)
+    upper[_upper(n)] = packed
+    return upper.T
+
+
+def _upper(n: int) -> NDArray[np.bool_]:
+    return ~np.tri(n, k=-1, dtype=np.bool_)
