@@ -27,7 +27,7 @@ class Anneal:
     measurements: float
 
     def __post_init__(self) -> None:
-        if not (self.start > 0 and self.stop > 0 and self.measurements > 0):
+        if not all(0 < value < math.inf for value in (self.start, self.stop, self.measurements)):
             raise InputError(f"`start`, `stop` and `measurements` of an annealed number must be positive, got {self}")
 
     def at(self, count: int) -> float:
@@ -35,7 +35,7 @@ class Anneal:
         if self.start == self.stop:
             return self.stop
         decades = min(count / self.measurements, abs(math.log10(self.stop / self.start)))
-        return self.start * 10.0 ** (decades if self.stop > self.start else -decades)
+        return self.start * math.pow(10.0, decades if self.stop > self.start else -decades)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

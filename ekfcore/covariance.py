@@ -94,7 +94,8 @@ class Covariance:
         shift = self.shift
         if process_noise:
             sizes = xp.asarray(self.layout.sizes, dtype=scale.dtype, device=scale.device)
-            shift, traces = shift + process_noise / scale, traces + process_noise * sizes
+            q = xp.where(active, xp.full_like(scale, process_noise), xp.zeros_like(scale))
+            shift, traces = shift + q / scale, traces + q * sizes
         pending = tuple(
             xp.concat([V, U[:, part] / xp.sqrt(self.scale[index])])
             for index, (part, V) in enumerate(zip(parts, self.pending, strict=True))

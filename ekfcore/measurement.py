@@ -1,5 +1,6 @@
 """Turn labels into measurements: signed means, groups of atoms, and the reduction of a batch."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +15,8 @@ __all__ = ["atom_groups", "reduce_batch", "signed_mean"]
 def signed_mean(prediction: Array, label: Array, weight: Array | None = None) -> tuple[Array, Array]:
     """Make one measured quantity of many predicted numbers.
 
-    A prediction above its label changes sign, so that all errors point the same way; the measured quantity is the mean of
-    the signed predictions and its innovation the mean absolute error.
+    A prediction above its label changes sign, so that all errors point the same way; the measured quantity is the mean
+    of the signed predictions and its innovation the mean absolute error.
 
     Parameters
     ----------
@@ -47,10 +48,10 @@ def signed_mean(prediction: Array, label: Array, weight: Array | None = None) ->
         raise InputError(
             f"`label` must have the shape of the prediction {tuple(prediction.shape)}, got {tuple(label.shape)}"
         )
+    size = math.prod(prediction.shape)
+    if not size:
+        raise InputError(f"`prediction` must hold at least one number, got shape {tuple(prediction.shape)}")
     if weight is None:
-        size = 1
-        for length in prediction.shape:
-            size *= length
         weight = xp.full_like(prediction, 1 / size)
     one = xp.ones_like(prediction)
     cotangent = xp.where(prediction >= label, -one, one) * weight
@@ -60,8 +61,8 @@ def signed_mean(prediction: Array, label: Array, weight: Array | None = None) ->
 def atom_groups(rng: np.random.Generator, n_atoms: int, *, size: int, count: int) -> list[list[int]]:
     """Draw groups of atoms whose forces are measured together.
 
-    No atom is measured twice in a frame: a frame with fewer than `size` times `count` atoms gives fewer groups, of which
-    the last may be smaller.
+    No atom is measured twice in a frame: a frame with fewer than `size` times `count` atoms gives fewer groups, of
+    which the last may be smaller.
 
     Parameters
     ----------
@@ -84,8 +85,8 @@ def atom_groups(rng: np.random.Generator, n_atoms: int, *, size: int, count: int
 def reduce_batch(rows: Sequence[Array], innovations: Sequence[Array]) -> tuple[Array, Array]:
     """Make one measurement of the same quantity in several samples, before the filter sees it.
 
-    The early reduction of the fast EKF: the sum of the signed gradients, and the mean absolute error times the square root
-    of the number of samples.
+    The early reduction of the fast EKF: the sum of the signed gradients, and the mean absolute error times the square
+    root of the number of samples.
 
     Parameters
     ----------

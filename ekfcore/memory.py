@@ -47,5 +47,5 @@ class MemoryFactor:
     def advance(self, lam: float, measurements: int = 1) -> float:
         """Return lambda after one update with that many measurements."""
         for _ in range(measurements if self.counts == "measurements" else 1):
-            lam = self.rate * lam + 1 - self.rate
+            lam = 1 - self.rate * (1 - lam)  # so written, one stays one
         return lam
