@@ -1,0 +1,209 @@
+"""The deferred form of P against a dense matrix, for every backend that takes the array library."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ekfcore import BlockLayout, Covariance
+from ekfcore.protocols import Backend
+from ekfcore.registry import get_backend
+
+if TYPE_CHECKING:
+    from conftest import Xp
+
+LAYOUT = BlockLayout((5, 1, 8))
+RTOL = 1e-11
+ATOL = 1e-13  # of P's elements, which are about one: those off the diagonal can be near zero
+
+
+@pytest.fixture(params=["fastest", "generic"])
+def kernels(request: pytest.FixtureRequest, xp: "Xp") -> Backend:
+    """Return the kernels that the library gets by itself, then the reference."""
+    name = None if request.param == "fastest" else request.param
+    return get_backend(name, like=xp.asarray([0.0]))
+
+
+class Dense:
+    """The same matrix written out, updated as it stands in the docstring of `downdate`."""
+
+    def __init__(self, p0: float) -> None:
+        self.P = p0 * np.eye(LAYOUT.n_params)
+
+    def downdate(self, U: NDArray[Any], active: list[bool], lam: float, process_noise: float) -> None:
+        for part, is_active in zip(LAYOUT.slices, active, strict=True):
+            if is_active:
+                block = self.P[part, part] - U[:, part].T @ U[:, part]
+                self.P[part, part] = block / lam + process_noise * np.eye(len(block))
+
+
+def _steps(count: int, m: int = 2) -> list[tuple[NDArray[Any], list[bool], float, float]]:
+    """Return downdates small enough to leave P positive definite; the last block rests in each third of them."""
+    rng = np.random.default_rng(0)
+    steps = []
+    for index in range(count):
+        active = [True, True, index % 3 != 2]
+        U = 0.1 * rng.standard_normal((m, LAYOUT.n_params)) * np.repeat(active, LAYOUT.sizes)
+        steps.append((U, active, 0.9 + 0.01 * index, 0.05 * (index % 2)))
+    return steps
+
+
+def _downdate(xp: "Xp", P: Covariance, step: tuple[NDArray[Any], list[bool], float, float]) -> Covariance:
+    U, active, lam, process_noise = step
+    return P.downdate(xp.asarray(U), xp.asarray(active, "bool"), lam, process_noise)
+
+
+def _identity(xp: "Xp", kernels: Backend, p0: float = 1.0) -> Covariance:
+    return Covariance.identity(LAYOUT, p0, backend=kernels, like=xp.asarray([0.0]))
+
+
+def _blocks(xp: "Xp", P: Covariance) -> list[NDArray[Any]]:
+    return [xp.to_numpy(P.dense(index)).copy() for index in range(len(LAYOUT.sizes))]
+
+
+def _assert_equals(xp: "Xp", P: Covariance, dense: NDArray[Any]) -> None:
+    for block, part in zip(_blocks(xp, P), LAYOUT.slices, strict=True):
+        np.testing.assert_allclose(block, dense[part, part], rtol=RTOL, atol=ATOL)
+    traces = [np.trace(dense[part, part]) for part in LAYOUT.slices]
+    np.testing.assert_allclose(xp.to_numpy(P.traces), traces, rtol=RTOL)
+
+
+def test_deferred_form_equals_dense(xp: "Xp", kernels: Backend) -> None:
+    """Elements and traces agree after every downdate, with forgetting, process noise, resting blocks and folds."""
+    P, dense = _identity(xp, kernels, 3.0), Dense(3.0)
+    for index, step in enumerate(_steps(10)):
+        P = _downdate(xp, P, step)
+        dense.downdate(*step)
+        _assert_equals(xp, P, dense.P)
+        if index in (3, 4, 8):
+            P = P.fold(donate=False)
+            _assert_equals(xp, P, dense.P)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_multiply_is_a_product_with_p(xp: "Xp", kernels: Backend, rows: int) -> None:
+    """Before and after a fold, for one row and for several."""
+    P, dense = _identity(xp, kernels), Dense(1.0)
+    H = np.random.default_rng(1).standard_normal((rows, LAYOUT.n_params))
+    for step in _steps(4):
+        P = _downdate(xp, P, step)
+        dense.downdate(*step)
+    for form in (P, P.fold(donate=False)):
+        np.testing.assert_allclose(xp.to_numpy(form.multiply(xp.asarray(H))), H @ dense.P, rtol=RTOL, atol=ATOL)
+
+
+def test_fold_leaves_a_plain_q(xp: "Xp", kernels: Backend) -> None:
+    """No pending rows, scale one, shift zero, traces counted afresh."""
+    P = _identity(xp, kernels)
+    for step in _steps(4):
+        P = _downdate(xp, P, step)
+    folded = P.fold(donate=False)
+    assert [V.shape for V in folded.pending] == [(0, n) for n in LAYOUT.sizes]
+    np.testing.assert_array_equal(xp.to_numpy(folded.scale), 1.0)
+    np.testing.assert_array_equal(xp.to_numpy(folded.shift), 0.0)
+    traces = [np.trace(block) for block in _blocks(xp, folded)]
+    np.testing.assert_allclose(xp.to_numpy(folded.traces), traces, rtol=1e-15)
+
+
+def test_older_states_stay_valid(xp: "Xp", kernels: Backend) -> None:
+    """Without `donate`, no later downdate and no later fold changes a bit of an earlier covariance."""
+    P = _identity(xp, kernels)
+    kept = [(P, _blocks(xp, P))]
+    for index, step in enumerate(_steps(9)):
+        P = _downdate(xp, P, step)
+        if index % 3 == 2:
+            P = P.fold(donate=False)
+        kept.append((P, _blocks(xp, P)))
+    for old, blocks in kept:
+        for block, again in zip(blocks, _blocks(xp, old), strict=True):
+            np.testing.assert_array_equal(block, again)
+
+
+def test_donated_fold_gives_the_same_bits(xp: "Xp", kernels: Backend) -> None:
+    """Overwriting the stores is a matter of memory alone."""
+    P = _identity(xp, kernels)
+    for step in _steps(5):
+        P = _downdate(xp, P, step)
+    kept, donated = _blocks(xp, P.fold(donate=False)), _blocks(xp, P.fold(donate=True))
+    for left, right in zip(kept, donated, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_numpy_kernels_fold_in_place() -> None:
+    """A gigabyte is not allocated anew if it was donated, and only then."""
+    pytest.importorskip("scipy", reason="the NumPy kernels call BLAS through SciPy")
+    P = Covariance.identity(LAYOUT, 1.0, backend=get_backend("numpy", like=np.zeros(1)), like=np.zeros(1))
+    for U, active, lam, process_noise in _steps(2):
+        P = P.downdate(U, np.asarray(active), lam, process_noise)
+    assert not np.shares_memory(P.fold(donate=False).stores[2], P.stores[2])
+    assert np.shares_memory(P.fold(donate=True).stores[2], P.stores[2])
+
+
+def test_resting_block_keeps_its_covariance(xp: "Xp", kernels: Backend) -> None:
+    """It neither forgets nor gains process noise, to the last bit."""
+    P = _downdate(xp, _identity(xp, kernels), _steps(1)[0])
+    before = xp.to_numpy(P.dense(2)).copy(), float(P.traces[2])
+    for step in _steps(9)[2::3]:
+        P = _downdate(xp, P, (step[0], step[1], 0.8, 0.5))
+        np.testing.assert_array_equal(xp.to_numpy(P.dense(2)), before[0])
+        assert float(P.traces[2]) == before[1]
+
+
+def test_p_is_exactly_symmetric_after_a_fold(xp: "Xp", kernels: Backend) -> None:
+    """Also where the library's matrix product rounds V^T V differently on the two sides of the diagonal."""
+    layout = BlockLayout((33,))
+    P = Covariance.identity(layout, 1.0, backend=kernels, like=xp.asarray([0.0]))
+    U = 0.01 * np.random.default_rng(3).standard_normal((17, 33))
+    P = P.downdate(xp.asarray(U), xp.asarray([True], "bool"), 0.97, 0.0).fold(donate=False)
+    # Products with unit vectors give the rows of Q as the kernels use it.
+    Q = xp.to_numpy(P.multiply(xp.asarray(np.eye(33))))
+    np.testing.assert_array_equal(Q, Q.T)
+
+
+def test_kernels_look_at_the_lower_triangle_only(xp: "Xp", kernels: Backend) -> None:
+    """What stands above the diagonal of `from_lower`'s argument has no meaning."""
+    rng = np.random.default_rng(4)
+    Q = rng.standard_normal((6, 6))
+    Q = Q @ Q.T
+    H, V = rng.standard_normal((2, 6)), rng.standard_normal((3, 6))
+    lower = np.where(np.tri(6, dtype=bool), Q, np.nan)
+    store = kernels.from_lower(xp.asarray(lower))
+    np.testing.assert_allclose(xp.to_numpy(kernels.multiply(store, xp.asarray(H))), H @ Q, rtol=RTOL, atol=ATOL)
+    np.testing.assert_allclose(float(kernels.trace(store)), np.trace(Q), rtol=RTOL)
+    np.testing.assert_array_equal(np.tril(xp.to_numpy(kernels.lower(store))), np.tril(Q))
+    folded = kernels.fold(store, xp.asarray(V), xp.asarray(2.0), xp.asarray(0.5), donate=False)
+    expected = 2.0 * (Q + 0.5 * np.eye(6) - V.T @ V)
+    np.testing.assert_allclose(np.tril(xp.to_numpy(kernels.lower(folded))), np.tril(expected), rtol=RTOL, atol=ATOL)
+
+
+def test_scale_is_safe_over_many_forgetful_updates(xp: "Xp", kernels: Backend) -> None:
+    """The numbers s and d cancel exactly in the algebra; they must not lose digits on the way either."""
+    P, dense = _identity(xp, kernels), Dense(1.0)
+    for U, *_ in _steps(30, m=1):
+        step = (U, [True] * 3, 0.7, 0.01)  # s grows to 0.7^-30 = 44000
+        P = _downdate(xp, P, step)
+        dense.downdate(*step)
+    _assert_equals(xp, P, dense.P)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_precision_and_p0_follow_the_arguments(xp: "Xp", kernels: Backend, dtype: str) -> None:
+    """P_0 = p0 I in the dtype of `like`, and it stays there."""
+    like = xp.asarray([0.0], dtype)
+    P = Covariance.identity(LAYOUT, 2.5, backend=kernels, like=like)
+    for index, n in enumerate(LAYOUT.sizes):
+        np.testing.assert_array_equal(xp.to_numpy(P.dense(index)), 2.5 * np.eye(n))
+    np.testing.assert_array_equal(xp.to_numpy(P.traces), [2.5 * n for n in LAYOUT.sizes])
+    U = xp.asarray(0.1 * np.ones((1, LAYOUT.n_params)), dtype)
+    P = P.downdate(U, xp.asarray([True] * 3, "bool"), 0.9, 0.1).fold(donate=False)
+    P = P.downdate(U, xp.asarray([True] * 3, "bool"), 0.9, 0.1)
+    assert {array.dtype for array in (P.scale, P.shift, P.traces, *P.pending, P.dense(0), P.multiply(U))} == {
+        like.dtype
+    }
+
+
+def test_an_empty_product_has_no_rows(xp: "Xp", kernels: Backend) -> None:
+    """Zero measurements are a case like any other."""
+    P = _identity(xp, kernels)
+    assert P.multiply(xp.asarray(np.zeros((0, LAYOUT.n_params)))).shape == (0, LAYOUT.n_params)
