@@ -154,11 +154,12 @@ def build_environment(frame: Frame, architecture: Architecture, statistics: Stat
 
     groups = []
     centres, neighbours, used = [], [], []
+    starts = np.searchsorted(i, np.arange(frame.n_atoms + 1))  # the pairs are sorted by their centre
     for centre, atoms in _groups(types, architecture, _ROWS if is_numpy_namespace(xp) else None):
         blocks = []
-        mine = np.isin(i, atoms)
+        mine = np.concatenate([np.arange(starts[atom], starts[atom + 1]) for atom in atoms])
         for neighbour, capacity in enumerate(architecture.capacity):
-            chosen = mine & (types[j] == neighbour)
+            chosen = mine[types[j[mine]] == neighbour]
             block = _pair_geometry(atoms, i[chosen], j[chosen], slots[chosen], vectors[chosen], capacity, architecture)
             centres.append(block.centre)
             neighbours.append(block.neighbour)
