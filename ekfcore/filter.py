@@ -58,7 +58,7 @@ class UpdateInfo:
         Trace of P after the update.
     status : str
         "ok"; "skipped" (H is zero, nothing to learn); "non_finite" (NaN or infinity in H, the innovation or H P H^T) or
-        "not_psd" (H P H^T + R is not positive), both of which leave the state as it was; "unchecked".
+        "not_psd" (H P H^T is negative), both of which leave the state as it was; "unchecked".
     """
 
     innovation: Array
@@ -192,7 +192,9 @@ def update(
     values, whiten = _whitening(xp, HPH, lam * R)
     active = xp.stack([xp.any(H[:, part] != 0) for part in state.covariance.layout.slices])
     hph = xp.linalg.diagonal(HPH)
-    status = _status(xp, e, values, active) if check else "unchecked"
+    # H P H^T of a covariance is not negative; what rounding may leave is small against the noise.
+    positive = xp.all(values > 0) & xp.all(hph > -_ROUNDING * lam * R)
+    status = _status(xp, e, values, positive, active) if check else "unchecked"
     moved = status in ("ok", "unchecked")
     if throw and status in ("non_finite", "not_psd"):
         raise FilterError(f"update {state.count} of the filter broke down: {_REASON[status]}")
@@ -203,9 +205,10 @@ def update(
     return new, info
 
 
+_ROUNDING = 1e-6
 _REASON = {
     "non_finite": "H, the innovation or H P H^T is not finite; look at the labels of this sample, or at the noise",
-    "not_psd": "H P H^T + R is not positive, so P is not a covariance any more; use dtype float64 or a larger noise",
+    "not_psd": "H P H^T is negative, so P is not a covariance any more; use dtype float64 or a larger noise",
 }
 
 
@@ -255,10 +258,10 @@ def _whitening(xp: Namespace, HPH: Array, noise: Array) -> tuple[Array, Array]:
     return values, (vectors / xp.sqrt(xp.where(values > 0, values, xp.nan))).T
 
 
-def _status(xp: Namespace, e: Array, values: Array, active: Array) -> Status:
+def _status(xp: Namespace, e: Array, values: Array, positive: Array, active: Array) -> Status:
     """Name the trouble, in one read from the device."""
     finite = xp.all(xp.isfinite(e)) & xp.all(xp.isfinite(values))
-    checks = xp.stack([finite, xp.all(values > 0), xp.any(active)])
+    checks = xp.stack([finite, positive, xp.any(active)])
     is_finite, is_positive, is_active = (bool(flag) for flag in checks)
     if not is_finite:
         return "non_finite"

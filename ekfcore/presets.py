@@ -29,7 +29,7 @@ class Recipe:
         - "sequential": the energy, then each group of forces, frame by frame (the paper's Algorithm 2);
         - "pinned": the energy and one group of forces together in every update, linearised afresh for each group;
         - "vector": all measurements of a batch in one exact update;
-        - "batch": like "sequential", with each measurement reduced over the frames of a batch before the filter sees it.
+        - "batch": like "sequential", each measurement reduced over the frames of a batch before the filter sees it.
     groups, group_size : int
         Groups of atoms a frame, and atoms in a group.
     energy_noise, force_noise, virial_noise : float or None
@@ -80,9 +80,9 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
     ----------
     name : str
         - "recommended": our default; energy pinned, explicit noise.
-        - "rlekf": the paper, arXiv 2212.06989: R = L, N_b = 5120, one energy and four force updates a frame, both divided
-          by the number of atoms. The paper does not say so, but its authors' code in DeePMD-kit does, and on copper the
-          energy drifted by 10 to 40 meV/atom without.
+        - "rlekf": the paper, arXiv 2212.06989: R = L, N_b = 5120, one energy and four force updates a frame. Both are
+          divided by the number of atoms: the paper does not say so, but its authors' code in DeePMD-kit does, and without
+          it the force updates undo the energy.
         - "deepmd-lkf": DeePMD-kit 3's optimizer LKF, which differs in the blocks alone.
         - "matpl-lkf": MatPL's LKF: as the former with P_0 = 0.01 I and forces counted twice.
         - "n2p2": the filter of n2p2: no fading, noise and process noise annealed by a decade an epoch.
@@ -96,7 +96,7 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
     """
     if name == "recommended":
         return Recipe(
-            config=EKFConfig(), block_size=1024, mode="pinned", energy_noise=0.1, force_noise=1.0, virial_noise=0.1
+            config=EKFConfig(), block_size=1024, mode="pinned", energy_noise=0.03, force_noise=1.0, virial_noise=0.03
         )
     if name == "rlekf":
         return Recipe(config=EKFConfig(noise="blocks"), force_per_atom=True)

@@ -7,7 +7,7 @@ from ekfcore._typing import Array
 
 __all__ = ["Backend", "Cotangent", "JacobianProvider", "Prediction"]
 
-Sample = TypeVar("Sample", contravariant=True)
+_Sample = TypeVar("_Sample", contravariant=True)
 
 Prediction = Mapping[str, Array]
 """Named arrays that a model predicts, e.g. ``energy`` [eV], ``forces`` [eV/Å]."""
@@ -46,15 +46,15 @@ class Backend(Protocol):
         """Return the store of the symmetric matrix whose lower triangle is that of `matrix`, shape (n, n)."""
 
 
-class JacobianProvider(Protocol[Sample]):
+class JacobianProvider(Protocol[_Sample]):
     """A model that the filter can train; nothing else is needed to plug one in."""
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
         """Sizes of the parameter parts, in the order in which they stand in the weights."""
 
-    def predict(self, w: Array, sample: Sample) -> Prediction:
+    def predict(self, w: Array, sample: _Sample) -> Prediction:
         """Return the prediction for one sample with the weights `w`, shape (n,)."""
 
-    def jacobian(self, w: Array, sample: Sample, cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
-        """Return the values, shape (m,), of m linear functionals of the prediction and their gradients, shape (m, n)."""
+    def jacobian(self, w: Array, sample: _Sample, cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
+        """Return m linear functionals of the prediction, shape (m,), and their gradients, shape (m, n)."""

@@ -53,8 +53,7 @@ def get_backend(name: str | None, *, like: Array) -> Backend:
         backend = cast(Backend, import_module(entry.module).backend)
     except ImportError as error:
         raise _missing(chosen, entry, error) from None
-    library = {"numpy": is_numpy_array, "torch": is_torch_array}.get(chosen)
-    if library is not None and not library(like):
+    if (chosen == "numpy" and not is_numpy_array(like)) or (chosen == "torch" and not is_torch_array(like)):
         raise InputError(
             f"backend {chosen!r} takes arrays of {chosen}, got {type(like).__module__}.{type(like).__name__}; "
             "use backend 'generic'"

@@ -201,17 +201,18 @@ def test_non_finite_numbers_leave_the_state(xp: "Xp", m: int, bad: float, where:
 
 
 @pytest.mark.parametrize("m", [1, 2])
-def test_indefinite_p_leaves_the_state(xp: "Xp", m: int) -> None:
-    """H P H^T + R below zero means that P is no covariance any more."""
+@pytest.mark.parametrize("scale", [-10.0, -1e-4])  # with and without H P H^T + R below zero
+def test_indefinite_p_leaves_the_state(xp: "Xp", m: int, scale: float) -> None:
+    """H P H^T below zero means that P is no covariance any more."""
     config = EKFConfig()
     state = _start(xp, SEVERAL, config)
-    state = replace(state, covariance=replace(state.covariance, scale=-10 * state.covariance.scale))
+    state = replace(state, covariance=replace(state.covariance, scale=scale * state.covariance.scale))
     H, e = (xp.asarray(array) for array in _stream(SEVERAL, m, 1)[0])
     new, info = update(state, H, e, config=config)
     assert info.status == "not_psd"
     assert new is state
     assert np.all(xp.to_numpy(info.hph) < 0)
-    with pytest.raises(FilterError, match="is not positive, so P is not a covariance any more"):
+    with pytest.raises(FilterError, match="is negative, so P is not a covariance any more"):
         update(state, H, e, config=config, throw=True)
 
 

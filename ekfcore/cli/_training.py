@@ -24,6 +24,12 @@ def run_training(trainer: Trainer, *, resume_with: str) -> int:
     resume_with : str
         Command that goes on, told when a signal came.
     """
+    elements = " ".join(trainer.model.architecture.elements)
+    print(
+        f"{len(trainer.train.frames)} frames to train on and {len(trainer.test.frames)} to test on, {elements}; "
+        f"{trainer.model.n_params} weights",
+        flush=True,
+    )
     with Display(known=len(trainer.records)) as display, stop_on_signal() as stop:
         finished = trainer.run(on_step=display, should_stop=stop)
     if finished:

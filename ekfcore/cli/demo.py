@@ -6,6 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ekfcore.errors import InputError
+
 from ._options import Commands, add_command, add_run_options, limited_threads, run_overrides
 
 if TYPE_CHECKING:
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "run"]
 
-_CONFIG = "demo.toml"
+_CONFIG, _DATA = "demo.toml", "*.xyz.xz"
 
 
 def add_parser(commands: Commands) -> None:
@@ -42,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     with limited_threads(settings.run.threads, backend=settings.run.backend):
         trainer = prepare(settings, out, resume=False)
         # With its data, so that the folder can be trained again, and altered.
-        for name in (_CONFIG, *(path.name for path in home.glob("*.xyz.xz"))):
+        for name in (_CONFIG, *(path.name for path in home.glob(_DATA))):
             shutil.copy(home / name, out / name)
         before = trainer.test.errors(trainer.model, trainer.weights)
         code = run_training(trainer, resume_with=f"ekfcore train {out / _CONFIG} --out {out} --resume")
@@ -57,20 +59,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _remove_previous(out: Path) -> None:
-    """Remove the files of an earlier demonstration; anything else stays, and stops this one."""
-    if (out / _CONFIG).exists():
-        from ekfcore.training import loop, model_file
+    """Remove the files of an earlier demonstration, and only those."""
+    from ekfcore.training.loop import METRICS_FILE
+    from ekfcore.training.model_file import MODEL_FILE
 
-        from ._training import PLOTS
+    from ._training import PLOTS
 
-        for name in (
-            model_file.MODEL_FILE,
-            loop.METRICS_FILE,
-            _CONFIG,
-            *PLOTS,
-            *(p.name for p in out.glob("*.xyz.xz")),
-        ):
-            (out / name).unlink(missing_ok=True)
+    if not (out / _CONFIG).is_file():
+        return  # what else may be there is not for this command to remove
+    found = set(out.iterdir())
+    ours = {out / name for name in (MODEL_FILE, METRICS_FILE, _CONFIG, *PLOTS)} | set(out.glob(_DATA))
+    if found - ours:
+        raise InputError(
+            f"{out} holds {min(found - ours).name}, which is not of the demonstration; choose another --out"
+        )
+    for path in found:
+        path.unlink()
 
 
 def _table(before: "Errors", after: "Errors") -> str:

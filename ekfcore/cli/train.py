@@ -46,11 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
         if trainer.position.epoch >= trainer.epochs:
             print(f"All {trainer.epochs} epochs are done; set training.epochs to more to go on.")
             return 0
-        elements = " ".join(trainer.model.architecture.elements)
-        print(
-            f"{len(trainer.train.frames)} frames to train on and {len(trainer.test.frames)} to test on, {elements}; "
-            f"{trainer.model.n_params} weights"
-        )
         code = run_training(trainer, resume_with=_resume_command(arguments))
         if code == 0:
             write_plots(trainer, out)

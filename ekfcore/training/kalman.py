@@ -18,8 +18,8 @@ from .sample import Sample
 
 __all__ = ["KalmanOptimizer", "plan"]
 
-Kind = str | int
-"""What is measured: "energy", "virial", or the index of a group of atoms whose forces are."""
+# What is measured: "energy", "virial", or the index of a group of atoms whose forces are.
+_Kind = str | int
 
 
 class KalmanOptimizer:
@@ -66,7 +66,7 @@ class KalmanOptimizer:
     def _groups(self, sample: Sample, rng: np.random.Generator) -> list[list[int]]:
         return atom_groups(rng, sample.n_atoms, size=self.recipe.group_size, count=self.recipe.groups)
 
-    def _update(self, batch: Sequence[Sample], groups: Sequence[list[list[int]]], kinds: Sequence[Kind]) -> None:
+    def _update(self, batch: Sequence[Sample], groups: Sequence[list[list[int]]], kinds: Sequence[_Kind]) -> None:
         """Measure these kinds in all frames of the batch, at the same weights, and update once."""
         xp = array_namespace(self.state.weights)
         rows, innovations, noise = [], [], []
@@ -85,10 +85,12 @@ class KalmanOptimizer:
         self.state, _ = update(self.state, H, e, config=self.recipe.config, noise=noise, throw=True, donate=True)
 
     def _measure(
-        self, xp: Namespace, sample: Sample, groups: list[list[int]], kinds: Sequence[Kind]
+        self, xp: Namespace, sample: Sample, groups: list[list[int]], kinds: Sequence[_Kind]
     ) -> tuple[list[Array], list[Array], list[float]]:
         """Return gradient, innovation and noise of each measurement that this frame has."""
-        kinds = [k for k in kinds if (k < len(groups) if isinstance(k, int) else k != "virial" or sample.virial is not None)]
+        kinds = [
+            k for k in kinds if (k < len(groups) if isinstance(k, int) else k != "virial" or sample.virial is not None)
+        ]
         if not kinds:
             return [], [], []
         prediction = self.model.predict(self.state.weights, sample.environment)
@@ -118,7 +120,7 @@ class KalmanOptimizer:
         return state_arrays(self.state)
 
 
-def plan(mode: str, n_groups: int, *, virial: bool) -> list[list[Kind]]:
+def plan(mode: str, n_groups: int, *, virial: bool) -> list[list[_Kind]]:
     """Return what each update of a batch measures.
 
     Examples
@@ -130,8 +132,8 @@ def plan(mode: str, n_groups: int, *, virial: bool) -> list[list[Kind]]:
     >>> plan("vector", 2, virial=True)
     [['energy', 'virial', 0, 1]]
     """
-    totals: list[Kind] = ["energy", "virial"] if virial else ["energy"]
-    groups: list[Kind] = list(range(n_groups))
+    totals: list[_Kind] = ["energy", "virial"] if virial else ["energy"]
+    groups: list[_Kind] = list(range(n_groups))
     if mode == "pinned":
         return [[*totals, group] for group in groups]
     if mode == "vector":
@@ -162,4 +164,3 @@ def _measure_forces(
     factor = recipe.force_prefactor / (sample.n_atoms if recipe.force_per_atom else 1)
     cotangent, e = signed_mean(forces, sample.forces, weight)
     return {"forces": cotangent * factor}, e * factor, recipe.force_noise
-

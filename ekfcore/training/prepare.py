@@ -57,12 +57,11 @@ def prepare(settings: Settings, out: Path, *, resume: bool = False) -> Trainer:
     architecture = _architecture(settings, [*train, *test], saved)
     layout = _layout(settings, architecture)
     _make_folder(out)
-    if saved is None:
-        model = DeepPotential(architecture, fit_statistics(train, architecture))
-    else:
-        model = saved.model
+    model = saved.model if saved else DeepPotential(architecture, fit_statistics(train, architecture))
     like = _weights(settings, model, saved)
-    data = [Dataset(frames=frames, samples=tuple(prepare_samples(model, frames, like=like))) for frames in (train, test)]
+    data = [
+        Dataset(frames=frames, samples=tuple(prepare_samples(model, frames, like=like))) for frames in (train, test)
+    ]
     return Trainer(
         model=model,
         optimizer=_optimizer(settings, model, like, layout, len(train), saved),
@@ -113,7 +112,9 @@ def _architecture(settings: Settings, frames: Sequence[Frame], saved: LoadedMode
         elements = wanted.elements or sorted(present)
         missing = present - set(elements)
         if missing:
-            raise InputError(f"the data hold {', '.join(sorted(missing))}, which model.elements = {elements} leaves out")
+            raise InputError(
+                f"the data hold {', '.join(sorted(missing))}, which model.elements = {elements} leaves out"
+            )
         capacity = wanted.capacity or list(neighbour_capacity(frames, elements, wanted.cutoff))
     if isinstance(capacity, dict):
         if set(capacity) != set(elements):
@@ -188,9 +189,7 @@ def _optimizer(
         )
     if layout is None:
         batches = -(-n_train // settings.training.batch)
-        adam = AdamOptimizer(
-            model, settings.optimizer.adam(), weights, total_steps=settings.training.epochs * batches
-        )
+        adam = AdamOptimizer(model, settings.optimizer.adam(), weights, total_steps=settings.training.epochs * batches)
         if saved is not None:
             adam.restore(saved.optimizer, saved.arrays)
         return adam
