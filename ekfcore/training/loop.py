@@ -19,9 +19,9 @@ from .model_file import MODEL_FILE, Position, save_model
 from .records import EpochRecord, write_metrics
 from .sample import Sample
 
-__all__ = ["Dataset", "Optimizer", "Progress", "Trainer"]
+__all__ = ["METRICS_FILE", "Dataset", "Optimizer", "Progress", "Trainer"]
 
-_METRICS_FILE = "metrics.csv"
+METRICS_FILE = "metrics.csv"
 
 
 class Optimizer(Protocol):
@@ -184,7 +184,7 @@ class Trainer:
             optimizer=self.optimizer.header(),
             arrays=self.optimizer.arrays(),
         )
-        write_metrics(self.out / _METRICS_FILE, self.records)
+        write_metrics(self.out / METRICS_FILE, self.records)
 
     def _epoch(self, on_step: Callable[[Progress], None], should_stop: Callable[[], bool]) -> bool:
         """Train on what is left of an epoch; return whether it is complete."""
