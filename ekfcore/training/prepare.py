@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -207,6 +206,6 @@ def _optimizer(
 
 def _measurements(settings: Settings, n_train: int) -> int:
     """Return the measurements in an epoch, which set the pace of annealed noise."""
-    recipe: Any = settings.optimizer.recipe(1)
+    recipe = settings.optimizer.recipe(1)
     a_frame = 2 * recipe.groups if recipe.mode == "pinned" else 1 + recipe.groups
     return n_train * a_frame

@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from ekfcore.errors import InputError
 from ekfcore.files import replace_file
@@ -74,9 +75,9 @@ def read_metrics(path: Path) -> list[EpochRecord]:
         raise InputError(f"{path} cannot be read ({error.strerror}); give the metrics.csv of a run") from None
     if not rows or tuple(rows[0]) != _COLUMNS:
         raise InputError(f"{path} is not a table of metrics: its columns must be {', '.join(_COLUMNS)}")
+    return [EpochRecord(**_numbers(row)) for row in rows[1:]]
+
+
+def _numbers(row: Sequence[str]) -> dict[str, Any]:
     kinds = [int if field.type in (int, "int") else float for field in fields(EpochRecord)]
-    names = [field.name for field in fields(EpochRecord)]
-    return [
-        EpochRecord(**{name: kind(cell) for name, kind, cell in zip(names, kinds, row, strict=True)})
-        for row in rows[1:]
-    ]
+    return {field.name: kind(cell) for field, kind, cell in zip(fields(EpochRecord), kinds, row, strict=True)}
