@@ -1,0 +1,180 @@
+"""What the commands print and write when all goes well."""
+
+import csv
+import json
+import lzma
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+Cli = Callable[..., tuple[int, str, str]]
+
+_COLUMNS = ["epoch", "step", "wall_s", "lambda"]
+_COLUMNS += ["energy_rmse_train", "energy_rmse_test", "force_rmse_train", "force_rmse_test"]
+
+
+def test_train_writes_model_metrics_and_plots(tmp_path: Path, config: Path, cli: Cli) -> None:
+    """And prints one line an epoch where no terminal is."""
+    code, out, err = cli("train", config, "--out", tmp_path / "run", "--threads", "1")
+    assert (code, err) == (0, "")
+    written = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert written == ["learning_curve.png", "metrics.csv", "model.npz", "parity.png"]
+    with (tmp_path / "run" / "metrics.csv").open(encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    assert list(rows[0]) == _COLUMNS
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    lines = [line.split() for line in out.splitlines() if line[:5].strip().isdecimal()]
+    assert [line[0] for line in lines] == ["1", "2"]
+    assert float(lines[1][5]) == pytest.approx(float(rows[1]["force_rmse_test"]), rel=0.01)
+
+
+def test_errors_fall(tmp_path: Path, config: Path, cli: Cli) -> None:
+    """The filter learns: after five epochs the force error is well below the spread of the labels."""
+    assert cli("train", config, "--out", tmp_path / "run", "--set", "training.epochs=5")[0] == 0
+    report = json.loads(cli("test", tmp_path / "run", tmp_path / "copper.xyz", "--json")[1])
+    from ekfcore.atoms import read_frames
+
+    frames = read_frames(tmp_path / "copper.xyz")
+    spread = 1e3 * np.std([np.asarray(frame.forces) for frame in frames])
+    assert report["force_rmse_meV_per_A"] < 0.2 * spread
+
+
+def test_test_prints_json(tmp_path: Path, config: Path, cli: Cli) -> None:
+    """One object, with the errors recomputed here from the predictions."""
+    from ekfcore.atoms import read_frames
+    from ekfcore.training import load_model
+
+    assert cli("train", config, "--out", tmp_path / "run")[0] == 0
+    data = [tmp_path / "copper.xyz", tmp_path / "copper.xyz"]
+    code, out, _ = cli("test", tmp_path / "run" / "model.npz", *data, "--json")
+    report = json.loads(out)
+    assert code == 0
+    names = {"frames", "atoms", "energy_rmse_meV_per_atom", "energy_mae_meV_per_atom"}
+    names |= {"force_rmse_meV_per_A", "force_mae_meV_per_A"}
+    assert names <= set(report)
+    assert (report["frames"], report["atoms"]) == (24, 192)
+
+    loaded, frames = load_model(tmp_path / "run"), read_frames(tmp_path / "copper.xyz")
+    samples = [loaded.model.environment(frame, like=loaded.weights) for frame in frames]
+    predictions = [loaded.model.predict(loaded.weights, sample) for sample in samples]
+    force = np.asarray([p["forces"] - f.forces for p, f in zip(predictions, frames, strict=True)])
+    energy = np.asarray([(p["energy"] - f.energy) / 8 for p, f in zip(predictions, frames, strict=True)])
+    assert report["force_rmse_meV_per_A"] == pytest.approx(1e3 * float(np.sqrt(np.mean(force**2))), rel=1e-10)
+    assert report["energy_mae_meV_per_atom"] == pytest.approx(1e3 * float(np.mean(np.abs(energy))), rel=1e-10)
+
+
+def test_test_prints_a_table(tmp_path: Path, config: Path, cli: Cli) -> None:
+    """With units."""
+    assert cli("train", config, "--out", tmp_path / "run")[0] == 0
+    code, out, _ = cli("test", tmp_path / "run", tmp_path / "copper.xyz")
+    assert code == 0
+    assert "12 frames, 96 atoms" in out
+    assert "meV/atom" in out
+    assert "meV/Å" in out
+
+
+def test_other_backends_give_the_same_model(tmp_path: Path, config: Path, cli: Cli) -> None:
+    """The kernels change the speed, not the result, rounding aside."""
+    from ekfcore.training import load_model
+
+    weights = []
+    for backend in ("numpy", "generic"):
+        assert cli("train", config, "--out", tmp_path / backend, "--backend", backend)[0] == 0
+        weights.append(load_model(tmp_path / backend).weights)
+    # 20 steps that each amplify a difference in the last digit a little
+    np.testing.assert_allclose(weights[0], weights[1], rtol=1e-6, atol=1e-9)
+
+
+def test_info_works_without_extras(tmp_path: Path) -> None:
+    """It is the first thing to ask when something is missing."""
+    hidden = ["scipy", "ase", "pydantic", "rich", "matplotlib", "torch", "numba", "threadpoolctl", "psutil", "vesin"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({hidden!r}));"
+        "from ekfcore.cli import main; sys.exit(main(['info']))"
+    )
+    run = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "generic            works" in run.stdout
+    assert "does not work" in run.stdout
+    assert 'pip install "ekfcore[' in run.stdout
+
+
+def test_help_is_quick(tmp_path: Path) -> None:
+    """What only some commands need is not imported for the others."""
+    heavy = {"scipy", "ase", "matplotlib", "pydantic", "rich", "torch", "numba"}
+    code = (
+        "import sys; from ekfcore.cli import main\n"
+        "try: main(['--help'])\n"
+        f"except SystemExit as end: print(end.code, *sorted({heavy!r} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "examples:" in run.stdout
+    assert run.stdout.splitlines()[-1] == "0"
+
+
+def test_threads_are_limited(config: Path) -> None:
+    """As long as the block runs."""
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+    from ekfcore.cli._options import limited_threads
+
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+
+    before = threads()
+    with limited_threads(1, backend="numpy"):
+        assert threads() == {1}
+    assert threads() == before
+
+
+def test_closed_pipe_is_no_error(config: Path, start: Callable[..., Any]) -> None:
+    """As in ``ekfcore info | head -1``."""
+    process = start("info")
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    process.wait(timeout=60)
+
+
+@pytest.fixture
+def small_demo(tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a smaller data set in the place of the packaged one; return a folder to write."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with lzma.open(home / "copper.xyz.xz", "wt", encoding="utf-8") as handle:
+        handle.write((tmp_path / "copper.xyz").read_text(encoding="utf-8"))
+    text = config.read_text(encoding="utf-8").replace("copper.xyz", "copper.xyz.xz")
+    (home / "demo.toml").write_text(text, encoding="utf-8")
+    monkeypatch.setattr("ekfcore.cli.demo.files", lambda package: home)
+    return tmp_path / "demo"
+
+
+def test_demo(cli: Cli, small_demo: Path) -> None:
+    """Errors before and after, plots, and a second time over the first; the folder can be trained again as it is."""
+    for _ in range(2):
+        code, told, err = cli("demo", "--out", small_demo, "--epochs", "1")
+        assert (code, err) == (0, "")
+        before, after = (float(word) for word in told.split("force components [meV/Å]")[1].split()[:2])
+        assert after < before
+        assert (small_demo / "learning_curve.png").exists()
+        assert str(small_demo / "parity.png") in told
+    assert cli("train", small_demo / "demo.toml", "--out", small_demo / "again")[0] == 0
+
+
+def test_demo_spares_what_is_not_its_own(cli: Cli, small_demo: Path) -> None:
+    """Only what a demonstration has written is replaced."""
+    small_demo.mkdir()
+    (small_demo / "thesis.tex").touch()
+    code, _, err = cli("demo", "--out", small_demo)
+    assert code == 2
+    assert "exists already" in err
+    (small_demo / "demo.toml").touch()
+    code, _, err = cli("demo", "--out", small_demo)
+    assert code == 2
+    assert "thesis.tex, which is not of the demonstration" in err
+    assert (small_demo / "thesis.tex").exists()
