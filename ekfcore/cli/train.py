@@ -45,12 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
         trainer = prepare(settings, out, resume=arguments.resume)
         if trainer.position.epoch >= trainer.epochs:
             print(f"All {trainer.epochs} epochs are done; set training.epochs to more to go on.")
-            return 0
-        code = run_training(trainer, resume_with=_resume_command(arguments))
-        if code == 0:
-            write_plots(trainer, out)
-            print(f"Model, metrics and plots are in {out}. Test it on other data: ekfcore test {out} DATA")
-    return code
+        elif code := run_training(trainer, resume_with=_resume_command(arguments)):
+            return code
+        write_plots(trainer, out)
+    print(f"Model, metrics and plots are in {out}. Test it on other data: ekfcore test {out} DATA")
+    return 0
 
 
 def _resume_command(arguments: argparse.Namespace) -> str:

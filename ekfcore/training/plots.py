@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame, errors
 from ekfcore.errors import InputError
+from ekfcore.files import replace_file
 
 from .records import EpochRecord
 
@@ -39,7 +41,7 @@ def plot_learning_curve(records: Sequence[EpochRecord], path: str | PathLike[str
     Raises
     ------
     InputError
-        If there is no record.
+        If there is no record, or the file cannot be written.
     """
     if not records:
         raise InputError("a learning curve needs at least one epoch, got none")
@@ -48,7 +50,7 @@ def plot_learning_curve(records: Sequence[EpochRecord], path: str | PathLike[str
     _curve(left, records, "energy", "Energy RMSE [meV/atom]")
     _curve(right, records, "force", "Force RMSE [meV/Å]")
     left.legend(frameon=False)
-    figure.savefig(path, dpi=_DPI)
+    _save(figure, path)
 
 
 def _curve(axes: Axes, records: Sequence[EpochRecord], quantity: str, title: str) -> None:
@@ -104,7 +106,7 @@ def plot_parity(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]
     Raises
     ------
     InputError
-        If there are no frames, or a frame has no energy or no forces.
+        If there are no frames, a frame has no energy or no forces, or the file cannot be written.
     """
     found = errors(predictions, labels)
     figure = Figure(figsize=(9.6, 4.6), layout="compressed")
@@ -117,7 +119,7 @@ def plot_parity(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]
     _parity(right, *forces, unit="eV/Å")
     _histogram(right, 1e3 * (forces[1] - forces[0]), "meV/Å")
     _tidy(right, "Force components", f"RMSE {found.force_rmse:.3g} meV/Å")
-    figure.savefig(path, dpi=_DPI)
+    _save(figure, path)
 
 
 def _energies(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]]) -> _Vector:
@@ -169,6 +171,11 @@ def _histogram(axes: Axes, error: _Vector, unit: str) -> None:
     inset.set_xlabel(f"Error [{unit}]", fontsize=7, labelpad=1)
     inset.spines[["top", "right", "left"]].set_visible(False)
     inset.patch.set_alpha(0.0)
+
+
+def _save(figure: Figure, path: str | PathLike[str]) -> None:
+    with replace_file(path) as file:
+        figure.savefig(file, format=Path(path).suffix[1:], dpi=_DPI)
 
 
 def _tidy(axes: Axes, title: str, note: str = "") -> None:
