@@ -1,8 +1,8 @@
 """Ctrl-C and the signal of a queue system stop a training in an orderly way."""
 
 import contextlib
+import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -34,7 +34,9 @@ class StopRequest:
         if self.exit_code:
             raise KeyboardInterrupt
         self.exit_code = 128 + number
-        print("ekfcore: stopping after this step (once more to stop at once)", file=sys.stderr)
+        # Not print: a signal may come in the middle of one, which Python's files do not allow to be entered twice.
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nekfcore: stopping after this step (once more to stop at once)\n")
 
 
 @contextlib.contextmanager
