@@ -10,7 +10,7 @@ from ekfcore._typing import Array, Namespace
 from ekfcore.errors import InputError
 from ekfcore.protocols import Backend
 
-__all__ = ["BACKENDS", "BackendEntry", "get_backend", "get_namespace"]
+__all__ = ["BACKENDS", "BackendEntry", "get_backend", "get_namespace", "place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,25 @@ def get_namespace(name: str) -> Namespace:
         return import_module(entry.library)
     except ImportError as error:
         raise _missing(chosen, entry, error) from None
+
+
+def place(array: Array, *, backend: str, device: str) -> Array:
+    """Bring an array of NumPy into the library of a backend, onto a device.
+
+    Raises
+    ------
+    InputError
+        If the backend or the device cannot be used here.
+    """
+    try:
+        return get_namespace(backend).asarray(array, device=device)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"device {device!r} cannot be used with backend {backend!r} ({reason}); see `ekfcore info`"
+        ) from None
 
 
 def _entry(name: str) -> BackendEntry:

@@ -4,9 +4,7 @@ import argparse
 import json
 import math
 
-from ekfcore._typing import Array
-from ekfcore.errors import InputError
-from ekfcore.registry import get_namespace
+from ekfcore.registry import place
 
 from ._options import Commands, add_command, add_run_options, limited_threads
 
@@ -40,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     loaded = load_model(arguments.model)
     frames = read_frames(arguments.data)
     backend = arguments.backend or "auto"
-    weights = _place(loaded.weights, backend, arguments.device or "cpu")
+    weights = place(loaded.weights, backend=backend, device=arguments.device or "cpu")
     with limited_threads(arguments.threads, backend=backend):
         report = errors(evaluate(loaded.model, weights, frames), frames).as_json()
     if arguments.json:
@@ -49,17 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(_table(report))
     return 0
-
-
-def _place(weights: Array, backend: str, device: str) -> Array:
-    """Bring the weights into the library of the backend, onto the device."""
-    try:
-        return get_namespace(backend).asarray(weights, device=device)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"--device {device} cannot be used with backend {backend!r} ({reason}); see ekfcore info"
-        ) from None
 
 
 def _table(report: dict[str, int | float]) -> str:

@@ -19,7 +19,7 @@ from ekfcore.models.deep_potential import (
 )
 from ekfcore.partition import BlockLayout, partition
 from ekfcore.presets import Recipe
-from ekfcore.registry import get_namespace
+from ekfcore.registry import place
 
 from .adam import AdamOptimizer
 from .kalman import KalmanOptimizer
@@ -106,7 +106,13 @@ def _architecture(settings: Settings, frames: Sequence[Frame], saved: LoadedMode
     present = {symbol for frame in frames for symbol in frame.symbols}
     if saved is not None:
         known = saved.model.architecture
-        elements, capacity = wanted.elements or list(known.elements), wanted.capacity or list(known.capacity)
+        elements = wanted.elements or list(known.elements)
+        if elements != list(known.elements):
+            raise InputError(
+                f"model.elements = {elements} differs from {list(known.elements)} of the model to go on from; "
+                "set it back, or start anew in another folder"
+            )
+        capacity = wanted.capacity or list(known.capacity)
     else:
         elements = wanted.elements or sorted(present)
         missing = present - set(elements)
@@ -159,16 +165,8 @@ def _fitting_block_size(architecture: Architecture, recipe: Recipe, available: i
 
 def _weights(settings: Settings, model: DeepPotential, saved: LoadedModel | None) -> Array:
     """Return the weights to start from, in the library and on the device of the run."""
-    xp = get_namespace(settings.run.backend)
-    host = initial_weights(model.architecture, seed=settings.training.seed) if saved is None else saved.weights
-    try:
-        return xp.asarray(host, device=settings.run.device)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"run.device = {settings.run.device!r} cannot be used with backend {settings.run.backend!r} ({reason}); "
-            "see `ekfcore info`"
-        ) from None
+    host = saved.weights if saved else initial_weights(model.architecture, seed=settings.training.seed)
+    return place(host, backend=settings.run.backend, device=settings.run.device)
 
 
 def _optimizer(
