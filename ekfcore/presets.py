@@ -95,8 +95,15 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
         If the name is unknown.
     """
     if name == "recommended":
+        # While lambda is below one, a direction that no measurement excites grows by 5e6 in all; from P_0 = I such
+        # directions then take steps so long that single frames throw the weights about.
         return Recipe(
-            config=EKFConfig(), block_size=1024, mode="pinned", energy_noise=0.03, force_noise=1.0, virial_noise=0.03
+            config=EKFConfig(p0=0.1),
+            block_size=1024,
+            mode="pinned",
+            energy_noise=0.03,
+            force_noise=1.0,
+            virial_noise=0.03,
         )
     if name == "rlekf":
         return Recipe(config=EKFConfig(noise="blocks"), force_per_atom=True)
