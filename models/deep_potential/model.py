@@ -20,7 +20,8 @@ from ekfcore.errors import InputError
 from ekfcore.protocols import Cotangent, Prediction
 
 from .architecture import Architecture
-from .environment import Environment, Group, PairBlock, Statistics, build_environment
+from .displacement import collect_forces, pair_force, rows_tangent
+from .environment import Environment, Group, Statistics, build_environment
 
 __all__ = ["DeepPotential"]
 
@@ -95,11 +96,11 @@ class DeepPotential:
             at = self._evaluate(xp, w, group)
             energy = energy + xp.sum(at.energies)
             for block, G, slope, Gbar in zip(group.pairs, at.G, at.slopes, at.Gbar, strict=True):
-                f = _pair_force(xp, block, G @ (at.Abar / self._slots), xp.sum(Gbar * slope, axis=-1))
+                f = pair_force(xp, block, G @ (at.Abar / self._slots), xp.sum(Gbar * slope, axis=-1))
                 pair_forces.append(xp.reshape(f, (-1, 3)))
                 vectors = xp.reshape(block.unit * block.distance[..., None], (-1, 3))
                 virial = virial - vectors.T @ pair_forces[-1]
-        forces = _collect_forces(xp, pair_forces, sample)
+        forces = collect_forces(xp, pair_forces, sample)
         return {"energy": energy + sample.energy_bias, "forces": forces, "virial": virial}
 
     def jacobian(self, w: Array, sample: Environment, cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
@@ -208,7 +209,7 @@ class DeepPotential:
         """Add the gradients of m functionals of forces and virial; return the group's part of their values, (m,)."""
         embedding, fitting = self._nets
         A, axis, m = at.A, self.architecture.axis, len(moving)
-        changes = [_rows_tangent(xp, block, moving) for block in group.pairs]
+        changes = [rows_tangent(xp, block, moving) for block in group.pairs]
         Adot: Array = 0.0
         for block, G, slope, T in zip(group.pairs, at.G, at.slopes, changes, strict=True):
             Adot = Adot + G.mT @ T + (slope * T[..., :1]).mT @ block.rows
@@ -277,46 +278,3 @@ def _descriptor_reverse(xp: Namespace, Dbar: Array, A: Array) -> Array:
     axis = Dbar.shape[-1]
     wide, narrow = Dbar @ A[..., :axis, :], Dbar.mT @ A
     return xp.concat([wide[..., :axis, :] + narrow, wide[..., axis:, :]], axis=-2)
-
-
-def _rows_tangent(xp: Namespace, block: PairBlock, moving: Sequence[Cotangent]) -> Array:
-    """Return the change of the normalised rows, shape (m, n, capacity, 4), under the displacement of each functional.
-
-    Forces are minus the derivative of the energy, so weights c of the forces displace the atoms by -c, and weights v of
-    the virial displace the neighbours by -v^T r.
-    """
-    shape = block.unit.shape
-    displacements = []
-    for cotangent in moving:
-        u = xp.zeros_like(block.unit)
-        if "forces" in cotangent:
-            c = cotangent["forces"]
-            u = u + xp.reshape(xp.take(c, block.centre, axis=0) - xp.take(c, block.neighbour, axis=0), shape)
-        if "virial" in cotangent:
-            u = u - block.unit @ cotangent["virial"] * block.distance[..., None]
-        displacements.append(u)
-    u = xp.stack(displacements)
-    along = xp.sum(u * block.unit, axis=-1)
-    change = block.slope * along
-    across = block.ratio[..., None] * (u - along[..., None] * block.unit)
-    return xp.concat([change[..., None], change[..., None] * block.unit + across], axis=-1) * block.scale
-
-
-def _pair_force(xp: Namespace, block: PairBlock, rows_bar: Array, s_bar: Array) -> Array:
-    """Return dE/dr of each pair vector, shape (n, capacity, 3), from dE/drows and the part of dE/ds through G."""
-    radial = (rows_bar[..., 0] + s_bar) * block.scale[0]
-    v = rows_bar[..., 1:] * block.scale[1:]
-    along = xp.sum(v * block.unit, axis=-1)
-    inward = block.slope * (radial + along) - block.ratio * along
-    return inward[..., None] * block.unit + block.ratio[..., None] * v
-
-
-def _collect_forces(xp: Namespace, pair_forces: list[Array], sample: Environment) -> Array:
-    """Sum dE/dr over the pairs that each atom belongs to: plus as the centre, minus as the neighbour."""
-    table = xp.concat([*pair_forces, xp.zeros_like(pair_forces[0][:1, :])])
-
-    def gather(slots: Array) -> Array:
-        rows = xp.take(table, xp.reshape(slots, (-1,)), axis=0)
-        return xp.sum(xp.reshape(rows, (*slots.shape, 3)), axis=1)
-
-    return gather(sample.outgoing) - gather(sample.incoming)

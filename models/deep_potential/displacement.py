@@ -1,0 +1,53 @@
+"""How the rows of the environment matrix change when atoms move, and forces from the derivatives of the rows."""
+
+from collections.abc import Sequence
+
+from ekfcore._typing import Array, Namespace
+from ekfcore.protocols import Cotangent
+
+from .environment import Environment, PairBlock
+
+__all__ = ["collect_forces", "pair_force", "rows_tangent"]
+
+
+def rows_tangent(xp: Namespace, block: PairBlock, moving: Sequence[Cotangent]) -> Array:
+    """Return the change of the normalised rows, shape (m, n, capacity, 4), under the displacement of each functional.
+
+    Forces are minus the derivative of the energy, so weights c of the forces displace the atoms by -c, and weights v of
+    the virial displace the neighbours by -v^T r.
+    """
+    shape = block.unit.shape
+    displacements = []
+    for cotangent in moving:
+        u = xp.zeros_like(block.unit)
+        if "forces" in cotangent:
+            c = cotangent["forces"]
+            u = u + xp.reshape(xp.take(c, block.centre, axis=0) - xp.take(c, block.neighbour, axis=0), shape)
+        if "virial" in cotangent:
+            u = u - block.unit @ cotangent["virial"] * block.distance[..., None]
+        displacements.append(u)
+    u = xp.stack(displacements)
+    along = xp.sum(u * block.unit, axis=-1)
+    change = block.slope * along
+    across = block.ratio[..., None] * (u - along[..., None] * block.unit)
+    return xp.concat([change[..., None], change[..., None] * block.unit + across], axis=-1) * block.scale
+
+
+def pair_force(xp: Namespace, block: PairBlock, rows_bar: Array, s_bar: Array) -> Array:
+    """Return dE/dr of each pair vector, shape (n, capacity, 3), from dE/drows and the part of dE/ds through G."""
+    radial = (rows_bar[..., 0] + s_bar) * block.scale[0]
+    v = rows_bar[..., 1:] * block.scale[1:]
+    along = xp.sum(v * block.unit, axis=-1)
+    inward = block.slope * (radial + along) - block.ratio * along
+    return inward[..., None] * block.unit + block.ratio[..., None] * v
+
+
+def collect_forces(xp: Namespace, pair_forces: list[Array], sample: Environment) -> Array:
+    """Sum dE/dr over the pairs that each atom belongs to: plus as the centre, minus as the neighbour."""
+    table = xp.concat([*pair_forces, xp.zeros_like(pair_forces[0][:1, :])])
+
+    def gather(slots: Array) -> Array:
+        rows = xp.take(table, xp.reshape(slots, (-1,)), axis=0)
+        return xp.sum(xp.reshape(rows, (*slots.shape, 3)), axis=1)
+
+    return gather(sample.outgoing) - gather(sample.incoming)
