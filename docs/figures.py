@@ -30,7 +30,7 @@ def main() -> None:
     """Train, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--filter-epochs", type=int, default=20)
-    parser.add_argument("--adam-epochs", type=int, default=500, help="the schedule of its learning rate fits itself")
+    parser.add_argument("--adam-epochs", type=int, default=300, help="the schedule of its learning rate fits itself")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         runs = {

@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m ekfcore.demo.label", description="Make the demo data set.")
     parser.add_argument("--out", type=Path, required=True, help="directory for the data and the work files")
-    parser.add_argument("--frames", type=int, default=60, help="number of frames, a fifth of them for testing (60)")
+    parser.add_argument("--frames", type=int, default=120, help="number of frames, a fifth of them for testing (120)")
     parser.add_argument("--seed", type=int, default=0, help="of the configurations (0)")
     options = parser.parse_args(arguments)
     try:
