@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train on the demonstration's data with the filter and with Adam; draw the picture of the README and print its figures.
+"""Train on the demonstration's data with the filter and with Adam; draw the picture of the README and its figures.
 
     python docs/figures.py [--adam-epochs N]
 

@@ -92,7 +92,7 @@ def save_model(
     InputError
         If it cannot be written; the old file is then intact.
     """
-    header = {
+    header: dict[str, Any] = {
         "kind": "model",
         "architecture": model.architecture.as_json(),
         "settings": dict(settings),
