@@ -9,7 +9,7 @@ import pytest
 from ekfcore.errors import InputError
 
 if TYPE_CHECKING:
-    from tests.training.conftest import Linear
+    from training.conftest import Linear
 
 adam = pytest.importorskip("ekfcore.training.adam", reason="training needs ekfcore[atoms]")
 

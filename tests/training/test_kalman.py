@@ -1,6 +1,7 @@
 """What each mode measures, against updates written out by hand."""
 
 from collections.abc import Callable
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ekfcore.measurement import atom_groups
 from ekfcore.presets import Recipe, preset
 
 if TYPE_CHECKING:
-    from tests.training.conftest import Linear
+    from training.conftest import Linear
 
 kalman = pytest.importorskip("ekfcore.training.kalman", reason="training needs ekfcore[atoms]")
 
@@ -31,12 +32,12 @@ def by_hand(model: "Linear", w: NDArray[np.float64], sample: Any, kind: Any, gro
     """Measure one thing, number by number: gradient, innovation, variance."""
     prediction = model.predict(w, sample.environment)
     if kind == "force":
-        picked = [(atom, axis) for atom in group for axis in range(3)]
+        picked: list[tuple[int, ...]] = [(atom, axis) for atom in group for axis in range(3)]
         factor = recipe.force_prefactor / len(picked) / (sample.n_atoms if recipe.force_per_atom else 1)
         maps, predicted, label = model.maps["forces"], prediction["forces"], sample.forces
         sigma = recipe.force_noise
     else:
-        picked = [()] if kind == "energy" else [(i, j) for i in range(3) for j in range(3)]
+        picked = [()] if kind == "energy" else list(product(range(3), repeat=2))
         prefactor = recipe.energy_prefactor if kind == "energy" else recipe.virial_prefactor
         factor = prefactor / len(picked) / sample.n_atoms
         maps, predicted, label = model.maps[kind], prediction[kind], getattr(sample, kind)
@@ -94,7 +95,7 @@ def test_modes(
     samples: Samples,
     mode: Any,
     frames: int,
-    settings: dict[str, float],
+    settings: dict[str, Any],
     plan: list[list[tuple[str, int]]],
     form: dict[str, Any],
 ) -> None:
