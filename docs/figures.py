@@ -15,6 +15,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -23,6 +24,7 @@ from ekfcore.training import EpochRecord, load_settings, prepare  # after the nu
 HERE = Path(__file__).resolve().parent
 PICTURE = HERE / "_static" / "filter-and-adam.png"
 BLUE, GREY = "#0072b2", "#7f7f7f"
+PLAIN = FuncFormatter(lambda value, position: f"{value:g}")
 QUANTITIES = (("force", "Force RMSE, test [meV/Å]"), ("energy", "Energy RMSE, test [meV/atom]"))
 
 
@@ -70,6 +72,10 @@ def draw(runs: dict[str, Sequence[EpochRecord]]) -> None:
             curve(axes, name, records, quantity, colour)
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("epoch")
+        axes.set_xlim(0.9, 1000)
+        axes.xaxis.set_major_formatter(PLAIN)
+        axes.yaxis.set_major_formatter(PLAIN)
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     PICTURE.parent.mkdir(exist_ok=True)
@@ -82,13 +88,12 @@ def curve(axes: Axes, name: str, records: Sequence[EpochRecord], quantity: str, 
     errors = [getattr(record, f"{quantity}_rmse_test") for record in records]
     axes.loglog(epochs, errors, color=colour, linewidth=2)
     axes.annotate(
-        f"{name}\n{records[-1].wall_s:.0f} s",
+        name,
         (epochs[-1], errors[-1]),
         textcoords="offset points",
-        xytext=(0, 8),
-        ha="center",
+        xytext=(6, 0),
+        va="center",
         color=colour,
-        fontsize=9,
     )
 
 
