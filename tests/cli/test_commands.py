@@ -34,7 +34,7 @@ def test_train_writes_model_metrics_and_plots(tmp_path: Path, config: Path, cli:
 
 
 def test_errors_fall(tmp_path: Path, config: Path, cli: Cli) -> None:
-    """The filter learns: after twenty epochs of twelve frames the force error is well below the spread of the labels."""
+    """The filter learns: after twenty epochs the force error is well below the spread of the labels."""
     assert cli("train", config, "--out", tmp_path / "run", "--set", "training.epochs=20")[0] == 0
     report = json.loads(cli("test", tmp_path / "run", tmp_path / "copper.xyz", "--json")[1])
     from ekfcore.atoms import read_frames
