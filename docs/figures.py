@@ -15,7 +15,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -74,6 +74,7 @@ def draw(runs: dict[str, Sequence[EpochRecord]]) -> None:
         axes.set_xlabel("epoch")
         axes.set_xlim(0.9, 1000)
         axes.xaxis.set_major_formatter(PLAIN)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(PLAIN)
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.25)

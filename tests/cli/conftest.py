@@ -92,6 +92,7 @@ def refuse(cli: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the plots out, which take longer than these trainings."""
+    pytest.importorskip("ekfcore.cli._training", reason="training needs ekfcore[atoms]")
     monkeypatch.setattr("ekfcore.cli._training.write_plots", lambda trainer, folder: None)
 
 
