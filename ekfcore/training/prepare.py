@@ -146,7 +146,8 @@ def _layout(settings: Settings, architecture: Architecture) -> BlockLayout | Non
     available = psutil.virtual_memory().available
     if layout.nbytes(itemsize) > available:
         raise InputError(
-            f"P of {layout.n_params} weights with optimizer.block_size = {recipe.block_size} needs "
+            f"P of {layout.n_params} weights with optimizer.block_size = {recipe.block_size} and "
+            f"optimizer.strategy = {recipe.strategy!r} needs "
             f"{layout.nbytes(itemsize) / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are free; "
             f"{_fitting_block_size(architecture, recipe, available, itemsize)}"
         )
@@ -155,11 +156,13 @@ def _layout(settings: Settings, architecture: Architecture) -> BlockLayout | Non
 
 def _fitting_block_size(architecture: Architecture, recipe: Recipe, available: int, itemsize: int) -> str:
     """Say which block size the memory could hold."""
-    sizes = architecture.layer_sizes
+    ignores_size = recipe.strategy in ("global", "layer")
+    strategy = "rlekf" if ignores_size else recipe.strategy
     for block_size in (2**k for k in range(14, 4, -1)):
-        layout = partition(sizes, block_size=block_size, strategy="rlekf")
-        if block_size < recipe.block_size and layout.nbytes(itemsize) < 0.8 * available:
-            return f"optimizer.block_size = {block_size} would fit"
+        layout = partition(architecture.layer_sizes, block_size=block_size, strategy=strategy)
+        if layout.nbytes(itemsize) < 0.8 * available:
+            change = f"optimizer.strategy = {strategy!r} with " if ignores_size else ""
+            return f"{change}optimizer.block_size = {block_size} would fit"
     return "no block size would fit"
 
 

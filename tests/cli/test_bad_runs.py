@@ -2,14 +2,17 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+import ekfcore as ek
+from ekfcore.partition import Strategy
 from ekfcore.registry import BACKENDS, BackendEntry
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -52,13 +55,25 @@ def test_wrong_settings(config: Path, tmp_path: Path, refuse: Refuse, override: 
     assert told in refuse("train", config, "--out", tmp_path / "run", "--set", override)
 
 
-def test_covariance_that_does_not_fit(config: Path, tmp_path: Path, refuse: Refuse) -> None:
-    """How much it needs, and the block size that would fit."""
-    wide = ["--set", "model.fitting=[3000, 3000]", "--set", "optimizer.block_size=10000000"]
-    line = refuse("train", config, "--out", tmp_path / "run", *wide)
-    assert "needs" in line
-    assert "GiB" in line
-    assert "would fit" in line
+@pytest.mark.parametrize("strategy", ["rlekf", "even", "global"])
+def test_covariance_that_does_not_fit(config: Path, tmp_path: Path, refuse: Refuse, strategy: str) -> None:
+    """How much it needs, and what would fit: whoever does as told is not refused for want of memory again."""
+    wide = ["--set", "model.fitting=[3000, 3000]", "--set", f"optimizer.strategy={strategy}"]
+    line = refuse("train", config, "--out", tmp_path / "run", *wide, "--set", "optimizer.block_size=10000000")
+    advice = re.search(
+        r"needs [\d.]+ GiB, [\d.]+ GiB are free; (?:optimizer\.strategy = '(\w+)' with )?"
+        r"optimizer\.block_size = (\d+) would fit$",
+        line.strip(),
+    )
+    assert advice is not None, line
+    free = re.search(r"([\d.]+) GiB are free", line)
+    assert free is not None
+    assert (advice[1] is None) == (strategy != "global")  # a block size alone changes nothing there
+    widths = (1, 4, 8, 3000, 3000)  # the layers of one element: embedding, descriptor, fitting, energy
+    pairs = [(widths[0], widths[1]), (widths[2], widths[3]), (widths[3], widths[4]), (widths[4], 1)]
+    parts = [size for n_in, n_out in pairs for size in (n_in * n_out, n_out)]
+    layout = ek.partition(parts, block_size=int(advice[2]), strategy=cast(Strategy, advice[1] or strategy))
+    assert layout.nbytes() / 2**30 < float(free[1])
 
 
 def test_backend_that_is_not_installed(
