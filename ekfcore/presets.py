@@ -81,8 +81,8 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
     name : str
         - "recommended": our default; energy pinned, explicit noise.
         - "rlekf": the paper, arXiv 2212.06989: R = L, N_b = 5120, one energy and four force updates a frame. Both are
-          divided by the number of atoms: the paper does not say so, but its authors' code in DeePMD-kit does, and
-          otherwise the force updates undo the energy.
+          divided by the number of atoms, as in DeePMD-kit: the paper does not say so, but otherwise the force updates
+          undo the energy.
         - "deepmd-lkf": DeePMD-kit 3's optimizer LKF, which differs in the blocks alone.
         - "matpl-lkf": MatPL's LKF: as the former with P_0 = 0.01 I and forces counted twice.
         - "n2p2": the filter of n2p2: no fading, noise and process noise annealed by a decade an epoch.
