@@ -56,6 +56,8 @@ class Tape:
     curvature: Array
     xdot: Array | None = None
     zdot: Array | None = None
+    ybar: Array | None = None
+    zbar: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +128,21 @@ class NetworkShape:
         return xdot
 
     def reverse_input(self, xp: Namespace, tapes: list[Tape], ybar: Array) -> Array:
-        """Return the gradient with respect to x, shape (rows, n_in), of the sum of `ybar` times y."""
+        """Return the gradient with respect to x, shape (rows, n_in), of the sum of `ybar` times y; note the way back."""
         for layer, tape in zip(reversed(self.layers), reversed(tapes), strict=True):
-            abar = ybar if tape.time_step is None else ybar * tape.time_step
-            ybar = _reverse_residual(layer, (tape.slope * abar) @ tape.W, ybar)
+            tape.ybar = ybar
+            tape.zbar = tape.slope * (ybar if tape.time_step is None else ybar * tape.time_step)
+            ybar = _reverse_residual(layer, tape.zbar @ tape.W, ybar)
         return ybar
+
+    def reverse_noted(self, xp: Namespace, tapes: list[Tape]) -> Array:
+        """Return the weight gradient, shape (n_params,), of what `reverse_input` has differentiated."""
+        parts: list[Array] = []
+        for tape in tapes:
+            assert tape.zbar is not None  # reverse_input came first
+            time_step = None if tape.time_step is None else xp.sum(tape.ybar * tape.a, axis=-2)
+            parts += _layer_parts(xp, tape.zbar.mT @ tape.x, xp.sum(tape.zbar, axis=-2), time_step)
+        return xp.concat(parts, axis=-1)
 
     def reverse(self, xp: Namespace, tapes: list[Tape], ybar: Array) -> Array:
         """Return the weight gradient, shape (..., n_params), of the sum of `ybar`, (..., rows, n_out), times y."""
@@ -144,6 +156,36 @@ class NetworkShape:
             if index:
                 ybar = _reverse_residual(layer, zbar @ tape.W, ybar)
         return xp.concat(parts, axis=-1)
+
+    def reverse_tangent_noted(self, xp: Namespace, tapes: list[Tape]) -> tuple[Array, Array]:
+        """Return gradients of the change of what `reverse_input` has differentiated, after a tangent pass.
+
+        Returns
+        -------
+        weights : array, shape (..., n_params)
+            Gradient with respect to the weights.
+        xbar : array, shape (..., rows, n_in)
+            Gradient with respect to the input x, the tangent xdot held fixed.
+        """
+        parts: list[Array] = []
+        xbar: Array | None = None
+        for layer, tape in zip(reversed(self.layers), reversed(tapes), strict=True):
+            dt = tape.time_step
+            adotbar = tape.ybar if dt is None else tape.ybar * dt
+            zbar = tape.curvature * adotbar * tape.zdot
+            if xbar is not None:
+                zbar = zbar + tape.slope * (xbar if dt is None else xbar * dt)
+            time_step = None
+            if dt is not None:
+                time_step = xp.sum(tape.ybar * tape.slope * tape.zdot, axis=-2)
+                if xbar is not None:
+                    time_step = time_step + xp.sum(xbar * tape.a, axis=-2)
+            matrix = zbar.mT @ tape.x + tape.zbar.mT @ tape.xdot
+            parts = [*_layer_parts(xp, matrix, xp.sum(zbar, axis=-2), time_step), *parts]
+            below = zbar @ tape.W
+            xbar = below if xbar is None else _reverse_residual(layer, below, xbar)
+        assert xbar is not None
+        return xp.concat(parts, axis=-1), xbar
 
     def reverse_tangent(
         self, xp: Namespace, tapes: list[Tape], ybar: Array | None, ydotbar: Array

@@ -20,8 +20,10 @@ from ekfcore.errors import InputError
 from ekfcore.protocols import Cotangent, Prediction
 
 from .architecture import Architecture
+from .descriptor import descriptor, descriptor_reverse, descriptor_tangent
 from .displacement import collect_forces, pair_force, rows_tangent
 from .environment import Environment, Group, Statistics, build_environment
+from .gradient import Gradient, combine, is_moving
 
 __all__ = ["DeepPotential"]
 
@@ -34,8 +36,8 @@ class _Slopes:
     G: list[Array]  # T arrays (n, capacity, M)
     slopes: list[Array]  # dG/ds, like G
     Gbar: list[Array]  # dE/dG, like G
-    A: Array  # (n, M, 4)
-    Abar: Array  # dE/dA, (n, M, 4)
+    A: Array  # (n, 4, M)
+    Abar: Array  # dE/dA, (n, 4, M)
     Dbar: Array  # dE/dD, (n, M, M_<)
     fitting_tapes: list[Tape]
     energies: Array  # (n, 1)
@@ -96,7 +98,7 @@ class DeepPotential:
             at = self._evaluate(xp, w, group)
             energy = energy + xp.sum(at.energies)
             for block, G, slope, Gbar in zip(group.pairs, at.G, at.slopes, at.Gbar, strict=True):
-                f = pair_force(xp, block, G @ (at.Abar / self._slots), xp.sum(Gbar * slope, axis=-1))
+                f = pair_force(xp, block, G @ (at.Abar.mT / self._slots), xp.sum(Gbar * slope, axis=-1))
                 pair_forces.append(xp.reshape(f, (-1, 3)))
                 vectors = xp.reshape(block.unit * block.distance[..., None], (-1, 3))
                 virial = virial - vectors.T @ pair_forces[-1]
@@ -131,11 +133,12 @@ class DeepPotential:
         for cotangent in cotangents:
             if unknown := set(cotangent) - {"energy", "forces", "virial"}:
                 raise InputError(f"`cotangents` may name energy, forces and virial, got {sorted(unknown)}")
-        moving = [c for c in cotangents if "forces" in c or "virial" in c]
+        moving = [c for c in cotangents if is_moving(c)]
         still = any("energy" in c for c in cotangents)
         energy = xp.zeros((), dtype=w.dtype, device=w.device)
         change = xp.zeros((len(moving),), dtype=w.dtype, device=w.device)
-        energy_row, change_rows = _Gradient(self, xp, w, ()), _Gradient(self, xp, w, (len(moving),))
+        energy_row = Gradient(xp, self.architecture, w, ())
+        change_rows = Gradient(xp, self.architecture, w, (len(moving),))
         for group in sample.groups:
             at = self._evaluate(xp, w, group)
             energy = energy + xp.sum(at.energies)
@@ -143,7 +146,7 @@ class DeepPotential:
                 self._add_energy_gradient(xp, group, at, energy_row)
             if moving:
                 change = change + self._add_tangent_gradient(xp, group, at, moving, change_rows)
-        return _combine(xp, cotangents, energy + sample.energy_bias, energy_row.join(), change, change_rows.join())
+        return combine(xp, cotangents, energy + sample.energy_bias, energy_row.join(), change, change_rows.join())
 
     @cached_property
     def _slots(self) -> int:
@@ -177,17 +180,17 @@ class DeepPotential:
             tapes.append(tape)
             Gs.append(xp.reshape(G, shape))
             slopes.append(xp.reshape(slope, shape))
-            A = A + Gs[-1].mT @ block.rows
+            A = A + block.rows.mT @ Gs[-1]
         A = A / self._slots
-        D = A @ A[:, : self.architecture.axis, :].mT
+        D = descriptor(A, self.architecture.axis)
         energies, fitting_tapes = fitting.forward(xp, w[self._fitting_slice(group.type)], xp.reshape(D, (n, -1)))
         Dbar = xp.reshape(fitting.reverse_input(xp, fitting_tapes, xp.ones_like(energies)), D.shape)
-        Abar = _descriptor_reverse(xp, Dbar, A)
+        Abar = descriptor_reverse(xp, Dbar, A)
         return _Slopes(
             tapes=tapes,
             G=Gs,
             slopes=slopes,
-            Gbar=[block.rows @ (Abar.mT / self._slots) for block in group.pairs],
+            Gbar=[block.rows @ (Abar / self._slots) for block in group.pairs],
             A=A,
             Abar=Abar,
             Dbar=Dbar,
@@ -195,16 +198,16 @@ class DeepPotential:
             energies=energies,
         )
 
-    def _add_energy_gradient(self, xp: Namespace, group: Group, at: _Slopes, gradient: "_Gradient") -> None:
+    def _add_energy_gradient(self, xp: Namespace, group: Group, at: _Slopes, gradient: Gradient) -> None:
         """Add the gradient of the group's energy."""
         embedding, fitting = self._nets
-        gradient.add_fitting(group.type, fitting.reverse(xp, at.fitting_tapes, xp.ones_like(at.energies)))
+        gradient.add_fitting(group.type, fitting.reverse_noted(xp, at.fitting_tapes))
         for neighbour, (tape, Gbar) in enumerate(zip(at.tapes, at.Gbar, strict=True)):
             row = embedding.reverse(xp, tape, xp.reshape(Gbar, (-1, Gbar.shape[-1])))
             gradient.add_embedding(group.type, neighbour, row)
 
     def _add_tangent_gradient(
-        self, xp: Namespace, group: Group, at: _Slopes, moving: Sequence[Cotangent], gradient: "_Gradient"
+        self, xp: Namespace, group: Group, at: _Slopes, moving: Sequence[Cotangent], gradient: Gradient
     ) -> Array:
         """Add the gradients of m functionals of forces and virial; return the group's part of their values, (m,)."""
         embedding, fitting = self._nets
@@ -212,69 +215,19 @@ class DeepPotential:
         changes = [rows_tangent(xp, block, moving) for block in group.pairs]
         Adot: Array = 0.0
         for block, G, slope, T in zip(group.pairs, at.G, at.slopes, changes, strict=True):
-            Adot = Adot + G.mT @ T + (slope * T[..., :1]).mT @ block.rows
+            Adot = Adot + T.mT @ G + block.rows.mT @ (slope * T[..., :1])
         Adot = Adot / self._slots
-        Ddot = Adot @ A[:, :axis, :].mT + A @ Adot[..., :axis, :].mT
+        Ddot = descriptor_tangent(A, Adot, axis)
         energies_dot = fitting.tangent(xp, at.fitting_tapes, xp.reshape(Ddot, (m, A.shape[0], -1)))
-        row, xbar = fitting.reverse_tangent(xp, at.fitting_tapes, None, xp.ones_like(at.energies))
+        row, xbar = fitting.reverse_tangent_noted(xp, at.fitting_tapes)
         gradient.add_fitting(group.type, row)
-        Abar = _descriptor_reverse(xp, xp.reshape(xbar, (m, *at.Dbar.shape)), A)
-        Abar = (Abar + _descriptor_reverse(xp, at.Dbar, Adot)) / self._slots
+        Abar = descriptor_reverse(xp, xp.reshape(xbar, (m, *at.Dbar.shape)), A)
+        Abar = (Abar + descriptor_reverse(xp, at.Dbar, Adot)) / self._slots
         Adot_bar = at.Abar / self._slots
         for neighbour, (block, tape, Gbar, T) in enumerate(zip(group.pairs, at.tapes, at.Gbar, changes, strict=True)):
             shape = (m, -1, Gbar.shape[-1])
-            G_bar = xp.reshape(block.rows @ Abar.mT + T @ Adot_bar.mT, shape)
+            G_bar = xp.reshape(block.rows @ Abar + T @ Adot_bar, shape)
             slope_bar = xp.reshape(T[..., :1] * Gbar, shape)
             row, _ = embedding.reverse_tangent(xp, tape, G_bar, slope_bar)
             gradient.add_embedding(group.type, neighbour, row)
         return xp.sum(xp.reshape(energies_dot, (m, -1)), axis=-1)
-
-
-class _Gradient:
-    """Collects the gradients of the networks and joins them in the order of the weights."""
-
-    def __init__(self, model: DeepPotential, xp: Namespace, w: Array, leading: tuple[int, ...]) -> None:
-        self.model, self.xp = model, xp
-        self.embedding: dict[int, Array] = {}
-        self.fitting: dict[int, Array] = {}
-        self.zeros = {net: xp.zeros((*leading, net.n_params), dtype=w.dtype, device=w.device) for net in model._nets}
-
-    def add_embedding(self, centre: int, neighbour: int, row: Array) -> None:
-        """Add to the gradient of one embedding net."""
-        index = self.model.architecture.embedding_index(centre, neighbour)
-        self.embedding[index] = self.embedding[index] + row if index in self.embedding else row
-
-    def add_fitting(self, centre: int, row: Array) -> None:
-        """Add to the gradient of one fitting net."""
-        self.fitting[centre] = self.fitting[centre] + row if centre in self.fitting else row
-
-    def join(self) -> Array:
-        """Return the whole gradient; networks that no atom used have zeros."""
-        embedding, fitting = self.model._nets
-        rows = [self.embedding.get(k, self.zeros[embedding]) for k in range(self.model.architecture.n_embeddings)]
-        rows += [self.fitting.get(k, self.zeros[fitting]) for k in range(len(self.model.architecture.elements))]
-        return self.xp.concat(rows, axis=-1)
-
-
-def _combine(
-    xp: Namespace, cotangents: Sequence[Cotangent], energy: Array, energy_row: Array, change: Array, change_rows: Array
-) -> tuple[Array, Array]:
-    """Put each functional together from its part of the energy and its part of forces and virial."""
-    values, rows, taken = [], [], 0
-    for cotangent in cotangents:
-        value, row = xp.zeros_like(energy), xp.zeros_like(energy_row)
-        if "energy" in cotangent:
-            weight = xp.asarray(cotangent["energy"], dtype=energy.dtype, device=energy.device)
-            value, row = weight * energy, weight * energy_row
-        if "forces" in cotangent or "virial" in cotangent:
-            value, row, taken = value + change[taken], row + change_rows[taken, :], taken + 1
-        values.append(value)
-        rows.append(row)
-    return xp.stack(values), xp.stack(rows)
-
-
-def _descriptor_reverse(xp: Namespace, Dbar: Array, A: Array) -> Array:
-    """Return the gradient with respect to A, shape (..., n, M, 4), of the sum of `Dbar` times A A_<^T."""
-    axis = Dbar.shape[-1]
-    wide, narrow = Dbar @ A[..., :axis, :], Dbar.mT @ A
-    return xp.concat([wide[..., :axis, :] + narrow, wide[..., axis:, :]], axis=-2)

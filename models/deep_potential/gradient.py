@@ -1,0 +1,82 @@
+"""Put the gradients of the networks together in the order of the weights."""
+
+from collections.abc import Sequence
+
+from ekfcore._typing import Array, Namespace
+from ekfcore.protocols import Cotangent
+
+from .architecture import Architecture
+
+__all__ = ["Gradient", "combine", "is_moving"]
+
+
+class Gradient:
+    """Collects gradients of the networks, with `leading` dimensions in front.
+
+    Parameters
+    ----------
+    xp : namespace
+        Array library.
+    architecture : Architecture
+        Form of the networks.
+    w : array
+        Weights; gives dtype and device.
+    leading : tuple of int
+        Shape of a batch of gradients.
+    """
+
+    def __init__(self, xp: Namespace, architecture: Architecture, w: Array, leading: tuple[int, ...]) -> None:
+        self.xp, self.architecture = xp, architecture
+        self.embedding: dict[int, Array] = {}
+        self.fitting: dict[int, Array] = {}
+        self.nets = architecture.embedding_net, architecture.fitting_net
+        self.zeros = [xp.zeros((*leading, net.n_params), dtype=w.dtype, device=w.device) for net in self.nets]
+
+    def add_embedding(self, centre: int, neighbour: int, row: Array) -> None:
+        """Add to the gradient of one embedding net."""
+        index = self.architecture.embedding_index(centre, neighbour)
+        self.embedding[index] = self.embedding[index] + row if index in self.embedding else row
+
+    def add_fitting(self, centre: int, row: Array) -> None:
+        """Add to the gradient of one fitting net."""
+        self.fitting[centre] = self.fitting[centre] + row if centre in self.fitting else row
+
+    def join(self) -> Array:
+        """Return the whole gradient, shape (*leading, n); networks that no atom used have zeros."""
+        rows = [self.embedding.get(k, self.zeros[0]) for k in range(self.architecture.n_embeddings)]
+        rows += [self.fitting.get(k, self.zeros[1]) for k in range(len(self.architecture.elements))]
+        return self.xp.concat(rows, axis=-1)
+
+
+def is_moving(cotangent: Cotangent) -> bool:
+    """Whether a functional has a part that needs a displacement of the atoms."""
+    return "forces" in cotangent or "virial" in cotangent
+
+
+def combine(
+    xp: Namespace, cotangents: Sequence[Cotangent], energy: Array, energy_row: Array, change: Array, change_rows: Array
+) -> tuple[Array, Array]:
+    """Return the functionals, shape (m,), and their gradients, (m, n), from their parts.
+
+    Parameters
+    ----------
+    xp : namespace
+        Array library.
+    cotangents : sequence of m mappings
+        The functionals.
+    energy, energy_row : array, 0-d and shape (n,)
+        Energy and its gradient.
+    change, change_rows : array, shapes (k,) and (k, n)
+        Forces and virial contracted with the k functionals that use them, and the gradients.
+    """
+    values, rows, taken = [], [], 0
+    for cotangent in cotangents:
+        value, row = xp.zeros_like(energy), xp.zeros_like(energy_row)
+        if "energy" in cotangent:
+            weight = xp.asarray(cotangent["energy"], dtype=energy.dtype, device=energy.device)
+            value, row = weight * energy, weight * energy_row
+        if is_moving(cotangent):
+            value, row, taken = value + change[taken], row + change_rows[taken, :], taken + 1
+        values.append(value)
+        rows.append(row)
+    return xp.stack(values), xp.stack(rows)
