@@ -89,9 +89,10 @@ def state_arrays(state: EKFState) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "scale", to_numpy(P.scale)
     yield "shift", to_numpy(P.shift)
     yield "traces", to_numpy(P.traces)
-    for index, (store, V) in enumerate(zip(P.stores, P.pending, strict=True)):
-        yield f"pending.{index}", to_numpy(V)
-        yield f"lower.{index}", _pack(to_numpy(P.backend.lower(store)))
+    pending = to_numpy(P.pending)
+    for index, part in enumerate(P.layout.slices):
+        yield f"pending.{index}", pending[:, part]
+        yield f"lower.{index}", _pack(to_numpy(P.backend.lower(P.store, index)))
 
 
 def restore_state(
@@ -105,27 +106,31 @@ def restore_state(
     like = np.zeros(1) if like is None else like
     xp = array_namespace(like)
     kernels = _choose_backend(header, backend, like)
-    sizes = tuple(header["sizes"])
+    layout = BlockLayout(tuple(header["sizes"]))
+    n_blocks = len(layout.sizes)
 
     def take(name: str, *shape: int | None) -> Array:
         # A copy, for the library's own alignment: it decides about the last bit of some products.
         return xp.asarray(_take(arrays, name, *shape), device=device(like), copy=True)
 
-    def take_store(index: int, n: int) -> Any:
-        lower = _unpack(_take(arrays, f"lower.{index}", n * (n + 1) // 2), n)
-        return kernels.from_lower(xp.asarray(lower, device=device(like)))
+    def matrices() -> Iterator[Array]:
+        for index, n in enumerate(layout.sizes):
+            packed = _take(arrays, f"lower.{index}", n * (n + 1) // 2)
+            yield xp.asarray(_unpack(packed, n), device=device(like))
 
+    rows = np.concat([_take(arrays, f"pending.{index}", None, n) for index, n in enumerate(layout.sizes)], axis=1)
     covariance = Covariance(
         backend=kernels,
-        layout=BlockLayout(sizes),
-        stores=tuple(take_store(index, n) for index, n in enumerate(sizes)),
-        pending=tuple(take(f"pending.{index}", None, n) for index, n in enumerate(sizes)),
-        scale=take("scale", len(sizes)),
-        shift=take("shift", len(sizes)),
-        traces=take("traces", len(sizes)),
+        layout=layout,
+        store=kernels.from_lower(layout, matrices()),
+        rows=xp.asarray(rows, device=device(like), copy=True),
+        count=rows.shape[0],
+        scale=take("scale", n_blocks),
+        shift=take("shift", n_blocks),
+        traces=take("traces", n_blocks),
     )
     return EKFState(
-        weights=take("weights", sum(sizes)), covariance=covariance, lam=header["lam"], count=header["count"]
+        weights=take("weights", layout.n_params), covariance=covariance, lam=header["lam"], count=header["count"]
     )
 
 

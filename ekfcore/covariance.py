@@ -8,7 +8,7 @@ algebraically the usual update and moves about a twentieth of the memory.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_writeable_array
 
 from ekfcore._typing import Array
 from ekfcore.partition import BlockLayout
@@ -24,21 +24,24 @@ class Covariance:
     Parameters
     ----------
     backend : Backend
-        Kernels that act on a block's store.
+        Kernels that act on the store.
     layout : BlockLayout
         Sizes of the L blocks.
-    stores : tuple
-        Q_l in the backend's own form, only read between two folds and therefore shared by successive states.
-    pending : tuple of array, shape (k, n_l)
-        Rows V_l not folded in yet; k is the same for all blocks.
+    store : Any
+        All Q_l in the backend's own form, only read between two folds and therefore shared by successive states.
+    rows : array, shape (capacity, n)
+        Buffer that begins with the pending rows; what follows them has no meaning.
+    count : int
+        Number of pending rows, k.
     scale, shift, traces : array, shape (L,)
         s_l, d_l and the trace of each block of P.
     """
 
     backend: Backend
     layout: BlockLayout
-    stores: tuple[Any, ...]
-    pending: tuple[Array, ...]
+    store: Any
+    rows: Array
+    count: int
     scale: Array
     shift: Array
     traces: Array
@@ -48,30 +51,35 @@ class Covariance:
         """Return p0 I with the dtype and device of `like`."""
         xp = array_namespace(like)
         kind = {"dtype": like.dtype, "device": like.device}
-        count = len(layout.sizes)
+        n_blocks = len(layout.sizes)
         return cls(
             backend=backend,
             layout=layout,
-            stores=tuple(backend.identity(n, p0, like=like) for n in layout.sizes),
-            pending=tuple(xp.zeros((0, n), **kind) for n in layout.sizes),
-            scale=xp.ones(count, **kind),
-            shift=xp.zeros(count, **kind),
+            store=backend.identity(layout, p0, like=like),
+            rows=xp.zeros((0, layout.n_params), **kind),
+            count=0,
+            scale=xp.ones(n_blocks, **kind),
+            shift=xp.zeros(n_blocks, **kind),
             traces=xp.asarray([p0 * n for n in layout.sizes], **kind),
         )
 
+    @property
+    def pending(self) -> Array:
+        """Rows not folded in yet, shape (k, n): those of V_l for all blocks side by side."""
+        return self.rows[: self.count, :]
+
     def multiply(self, H: Array) -> Array:
         """Return H P, shape (m, n), for `H` of shape (m, n)."""
-        xp = array_namespace(H)
-        columns = []
-        for index, (part, store, V) in enumerate(zip(self.layout.slices, self.stores, self.pending, strict=True)):
-            h = H[:, part]
-            g = self.backend.multiply(store, h) + self.shift[index] * h
-            if V.shape[0]:
-                g = g - (h @ V.T) @ V
-            columns.append(self.scale[index] * g)
-        return xp.concat(columns, axis=1)
+        return self.backend.multiply(self.store, H, self.pending, self.scale, self.shift)
 
-    def downdate(self, U: Array, active: Array, lam: float, process_noise: float) -> "Covariance":
+    def touched(self, H: Array) -> Array:
+        """Return the blocks in which `H`, shape (m, n), is not zero throughout, shape (L,)."""
+        xp = array_namespace(H)
+        return xp.any(self.backend.block_sums(self.store, xp.astype(H != 0, H.dtype)) > 0, axis=0)
+
+    def downdate(
+        self, U: Array, active: Array, lam: float, process_noise: float, *, donate: bool = False
+    ) -> "Covariance":
         """Return (P - U^T U) / lam + q I; a block that is not active keeps its covariance.
 
         Parameters
@@ -85,45 +93,61 @@ class Covariance:
             Memory factor.
         process_noise : float
             Variance q.
+        donate : bool
+            Allow the rows to be appended in place.
         """
         xp = array_namespace(U)
-        parts = self.layout.slices
         scale = xp.where(active, self.scale / lam, self.scale)
-        taken = xp.stack([xp.sum(U[:, part] ** 2) for part in parts])
+        taken = xp.sum(self.backend.block_sums(self.store, U**2), axis=0)
         traces = xp.where(active, (self.traces - taken) / lam, self.traces)
         shift = self.shift
         if process_noise:
             sizes = xp.asarray(self.layout.sizes, dtype=scale.dtype, device=scale.device)
             q = xp.where(active, xp.full_like(scale, process_noise), xp.zeros_like(scale))
             shift, traces = shift + q / scale, traces + q * sizes
-        pending = tuple(
-            xp.concat([V, U[:, part] / xp.sqrt(self.scale[index])])
-            for index, (part, V) in enumerate(zip(parts, self.pending, strict=True))
-        )
-        return replace(self, pending=pending, scale=scale, shift=shift, traces=traces)
-
-    def fold(self, *, donate: bool) -> "Covariance":
-        """Return the same P with the pending rows folded into Q; overwrite the stores only if `donate`."""
-        xp = array_namespace(self.scale)
-        stores = tuple(
-            self.backend.fold(store, V, self.scale[index], self.shift[index], donate=donate)
-            for index, (store, V) in enumerate(zip(self.stores, self.pending, strict=True))
-        )
+        new = U / xp.sqrt(self.backend.spread(self.store, self.scale))
         return replace(
             self,
-            stores=stores,
-            pending=tuple(V[:0, :] for V in self.pending),
+            rows=_append(self.rows, self.count, new, donate=donate),
+            count=self.count + new.shape[0],
+            scale=scale,
+            shift=shift,
+            traces=traces,
+        )
+
+    def fold(self, *, donate: bool) -> "Covariance":
+        """Return the same P with the pending rows folded into Q; overwrite the store only if `donate`."""
+        xp = array_namespace(self.scale)
+        store = self.backend.fold(self.store, self.pending, self.scale, self.shift, donate=donate)
+        return replace(
+            self,
+            store=store,
+            rows=self.rows if donate else self.rows[:0, :],
+            count=0,
             scale=xp.ones_like(self.scale),
             shift=xp.zeros_like(self.shift),
             # Counted afresh: the running differences lose digits once P has shrunk by orders of magnitude.
-            traces=xp.stack([xp.reshape(self.backend.trace(store), ()) for store in stores]),
+            traces=self.backend.traces(store),
         )
 
     def dense(self, index: int) -> Array:
         """Return block `index` of P as a full symmetric matrix, shape (n_l, n_l)."""
-        store, V = self.stores[index], self.pending[index]
-        lower = self.backend.lower(store)
+        lower, V = self.backend.lower(self.store, index), self.pending[:, self.layout.slices[index]]
         xp = array_namespace(lower)
         Q = xp.tril(lower) + xp.tril(lower, k=-1).T
         eye = xp.eye(Q.shape[0], dtype=Q.dtype, device=Q.device)
         return self.scale[index] * (Q + self.shift[index] * eye - V.T @ V)
+
+
+def _append(rows: Array, count: int, new: Array, *, donate: bool) -> Array:
+    """Return a buffer that begins with the first `count` of `rows` and then the new ones; `rows` itself if `donate`."""
+    xp = array_namespace(rows)
+    if not (donate and is_writeable_array(rows)):
+        return xp.concat([rows[:count, :], new])
+    total = count + new.shape[0]
+    if total > rows.shape[0]:
+        # Doubled, so that it stops growing after a few updates: a fold keeps it.
+        room = max(total, 2 * rows.shape[0]) - count
+        rows = xp.concat([rows[:count, :], xp.zeros((room, rows.shape[1]), dtype=rows.dtype, device=rows.device)])
+    rows[count:total, :] = new
+    return rows

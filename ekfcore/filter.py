@@ -142,7 +142,7 @@ def update(
     throw : bool
         Raise FilterError on trouble, where the status alone would tell.
     donate : bool
-        Allow the stores of P to be overwritten; `state` and the states it came from must not be used again.
+        Allow the memory of P to be overwritten; `state` and the states it came from must not be used again.
 
     Returns
     -------
@@ -190,7 +190,7 @@ def update(
     G = state.covariance.multiply(H)
     HPH = G @ H.T
     values, whiten = _whitening(xp, HPH, lam * R)
-    active = xp.stack([xp.any(H[:, part] != 0) for part in state.covariance.layout.slices])
+    active = state.covariance.touched(H)
     hph = xp.linalg.diagonal(HPH)
     # H P H^T of a covariance is not negative; what rounding may leave is small against the noise.
     positive = xp.all(values > 0) & xp.all(hph > -_ROUNDING * lam * R)
@@ -275,8 +275,9 @@ def _advance(
 ) -> EKFState:
     """Move the weights by U^T e and take U^T U off P."""
     count = e.shape[0]
-    covariance = state.covariance.downdate(U, active, state.lam, count * config.process_noise_at(state.count))
-    if covariance.pending[0].shape[0] >= config.pending:
+    noise = count * config.process_noise_at(state.count)
+    covariance = state.covariance.downdate(U, active, state.lam, noise, donate=donate)
+    if covariance.count >= config.pending:
         covariance = covariance.fold(donate=donate)
     return replace(
         state,

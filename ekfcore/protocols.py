@@ -1,9 +1,10 @@
-"""The two plug-in points: kernels on one block of P, and models that give gradients."""
+"""The two plug-in points: kernels on the covariance, and models that give gradients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from ekfcore._typing import Array
+from ekfcore.partition import BlockLayout
 
 __all__ = ["Backend", "Cotangent", "JacobianProvider", "Prediction"]
 
@@ -17,33 +18,40 @@ Cotangent = Mapping[str, Array]
 
 
 class Backend(Protocol):
-    """Kernels on one symmetric block Q of the covariance.
+    """Kernels on the whole of a block-diagonal symmetric matrix Q = diag(Q_1, ..., Q_L).
 
-    The store of a block is opaque to everyone else: a square matrix, one triangle, tiles.
-    Rows are vectors throughout: ``H`` is (m, n), one measurement a row, and so is ``H Q``.
+    The store of Q is opaque to everyone else: square matrices, one triangle of each, tiles. It knows its layout, so
+    that a kernel can handle all blocks at once. Rows are vectors throughout: ``H`` is (m, n), one measurement a row,
+    and so is ``H Q``. Arrays of shape (L,) hold one number for each block.
     """
 
     @property
     def name(self) -> str:
         """Name under which the backend is chosen."""
 
-    def identity(self, n: int, value: float, *, like: Array) -> Any:
-        """Return the store of ``value`` times the identity, shape (n, n), dtype and device of `like`."""
+    def identity(self, layout: BlockLayout, value: float, *, like: Array) -> Any:
+        """Return the store of ``value`` times the identity, with the dtype and device of `like`."""
 
-    def multiply(self, store: Any, H: Array) -> Array:
-        """Return ``H Q``, shape (m, n)."""
+    def multiply(self, store: Any, H: Array, V: Array, scale: Array, shift: Array) -> Array:
+        """Return ``H P``, shape (m, n), for ``P_l = scale_l (Q_l + shift_l I - V_l^T V_l)`` and `V` of shape (k, n)."""
 
     def fold(self, store: Any, V: Array, scale: Array, shift: Array, *, donate: bool) -> Any:
-        """Return the store of ``scale (Q + shift I - V^T V)``; overwrite `store` only if `donate`."""
+        """Return the store of that P; overwrite `store` only if `donate`."""
 
-    def trace(self, store: Any) -> Array:
-        """Return the trace of Q, a 0-d array."""
+    def traces(self, store: Any) -> Array:
+        """Return the trace of each block of Q, shape (L,)."""
 
-    def lower(self, store: Any) -> Array:
-        """Return an (n, n) array whose lower triangle is that of Q; what stands above it has no meaning."""
+    def block_sums(self, store: Any, A: Array) -> Array:
+        """Return the sums of `A`, shape (m, n), over the columns of each block, shape (m, L)."""
 
-    def from_lower(self, matrix: Array) -> Any:
-        """Return the store of the symmetric matrix whose lower triangle is that of `matrix`, shape (n, n)."""
+    def spread(self, store: Any, values: Array) -> Array:
+        """Return a vector, shape (n,), that has in each block the number that `values`, shape (L,), has for it."""
+
+    def lower(self, store: Any, index: int) -> Array:
+        """Return an (n_l, n_l) array whose lower triangle is that of Q_l; what stands above it has no meaning."""
+
+    def from_lower(self, layout: BlockLayout, matrices: Iterable[Array]) -> Any:
+        """Return the store of the blocks whose lower triangles are those of `matrices`, each of shape (n_l, n_l)."""
 
 
 class JacobianProvider(Protocol[_Sample]):

@@ -99,7 +99,7 @@ def test_fold_leaves_a_plain_q(xp: "Xp", kernels: Backend) -> None:
     for step in _steps(4):
         P = _downdate(xp, P, step)
     folded = P.fold(donate=False)
-    assert [V.shape for V in folded.pending] == [(0, n) for n in LAYOUT.sizes]
+    assert folded.pending.shape == (0, LAYOUT.n_params)
     np.testing.assert_array_equal(xp.to_numpy(folded.scale), 1.0)
     np.testing.assert_array_equal(xp.to_numpy(folded.shift), 0.0)
     traces = [np.trace(block) for block in _blocks(xp, folded)]
@@ -136,8 +136,26 @@ def test_numpy_kernels_fold_in_place() -> None:
     P = Covariance.identity(LAYOUT, 1.0, backend=get_backend("numpy", like=np.zeros(1)), like=np.zeros(1))
     for U, active, lam, process_noise in _steps(2):
         P = P.downdate(U, np.asarray(active), lam, process_noise)
-    assert not np.shares_memory(P.fold(donate=False).stores[2], P.stores[2])
-    assert np.shares_memory(P.fold(donate=True).stores[2], P.stores[2])
+    store = P.backend.lower(P.store, 2)
+    kept, donated = P.fold(donate=False), P.fold(donate=True)
+    assert not np.shares_memory(kept.backend.lower(kept.store, 2), store)
+    assert np.shares_memory(donated.backend.lower(donated.store, 2), store)
+
+
+def test_donated_rows_are_appended_in_place(xp: "Xp", kernels: Backend) -> None:
+    """Once the buffer has grown, across folds as well, and to the same bits as without donation."""
+    P, kept = _identity(xp, kernels), _identity(xp, kernels)
+    buffers = []
+    for index, (U, active, lam, process_noise) in enumerate(_steps(9)):
+        args = xp.asarray(U), xp.asarray(active, "bool"), lam, process_noise
+        P, kept = P.downdate(*args, donate=True), kept.downdate(*args)
+        np.testing.assert_array_equal(xp.to_numpy(P.pending), xp.to_numpy(kept.pending))
+        buffers.append(P.rows)
+        if index % 3 == 2:
+            P, kept = P.fold(donate=True), kept.fold(donate=False)
+    assert len({id(buffer) for buffer in buffers[3:]}) == 1
+    for left, right in zip(_blocks(xp, P), _blocks(xp, kept), strict=True):
+        np.testing.assert_array_equal(left, right)
 
 
 def test_resting_block_keeps_its_covariance(xp: "Xp", kernels: Backend) -> None:
@@ -162,19 +180,32 @@ def test_p_is_exactly_symmetric_after_a_fold(xp: "Xp", kernels: Backend) -> None
 
 
 def test_kernels_look_at_the_lower_triangle_only(xp: "Xp", kernels: Backend) -> None:
-    """What stands above the diagonal of `from_lower`'s argument has no meaning."""
+    """What stands above the diagonal of the arguments of `from_lower` has no meaning."""
     rng = np.random.default_rng(4)
-    Q = rng.standard_normal((6, 6))
-    Q = Q @ Q.T
-    H, V = rng.standard_normal((2, 6)), rng.standard_normal((3, 6))
-    lower = np.where(np.tri(6, dtype=bool), Q, np.nan)
-    store = kernels.from_lower(xp.asarray(lower))
-    np.testing.assert_allclose(xp.to_numpy(kernels.multiply(store, xp.asarray(H))), H @ Q, rtol=RTOL, atol=ATOL)
-    np.testing.assert_allclose(float(kernels.trace(store)), np.trace(Q), rtol=RTOL)
-    np.testing.assert_array_equal(np.tril(xp.to_numpy(kernels.lower(store))), np.tril(Q))
-    folded = kernels.fold(store, xp.asarray(V), xp.asarray(2.0), xp.asarray(0.5), donate=False)
-    expected = 2.0 * (Q + 0.5 * np.eye(6) - V.T @ V)
-    np.testing.assert_allclose(np.tril(xp.to_numpy(kernels.lower(folded))), np.tril(expected), rtol=RTOL, atol=ATOL)
+    Q = [A @ A.T for A in (rng.standard_normal((n, n)) for n in LAYOUT.sizes)]
+    H, V = rng.standard_normal((2, LAYOUT.n_params)), rng.standard_normal((3, LAYOUT.n_params))
+    scale, shift = np.asarray([2.0, 0.5, 3.0]), np.asarray([0.5, 0.0, 1.0])
+    store = kernels.from_lower(LAYOUT, [xp.asarray(np.where(np.tri(len(A), dtype=bool), A, np.nan)) for A in Q])
+    arguments = [xp.asarray(array) for array in (V, scale, shift)]
+    product = xp.to_numpy(kernels.multiply(store, xp.asarray(H), *arguments))
+    folded = kernels.fold(store, *arguments, donate=False)
+    np.testing.assert_allclose(xp.to_numpy(kernels.traces(store)), [np.trace(A) for A in Q], rtol=RTOL)
+    for index, part in enumerate(LAYOUT.slices):
+        np.testing.assert_array_equal(np.tril(xp.to_numpy(kernels.lower(store, index))), np.tril(Q[index]))
+        P = scale[index] * (Q[index] + shift[index] * np.eye(len(Q[index])) - V[:, part].T @ V[:, part])
+        np.testing.assert_allclose(product[:, part], H[:, part] @ P, rtol=RTOL, atol=ATOL)
+        lower = np.tril(xp.to_numpy(kernels.lower(folded, index)))
+        np.testing.assert_allclose(lower, np.tril(P), rtol=RTOL, atol=ATOL)
+
+
+def test_sums_over_blocks_and_back(xp: "Xp", kernels: Backend) -> None:
+    """Two maps between vectors of n and of L numbers, each the transpose of the other."""
+    store = kernels.identity(LAYOUT, 1.0, like=xp.asarray([0.0]))
+    A = np.random.default_rng(5).standard_normal((2, LAYOUT.n_params))
+    sums = [[np.sum(row[part]) for part in LAYOUT.slices] for row in A]
+    np.testing.assert_allclose(xp.to_numpy(kernels.block_sums(store, xp.asarray(A))), sums, rtol=RTOL, atol=ATOL)
+    spread = kernels.spread(store, xp.asarray([1.0, 2.0, 3.0]))
+    np.testing.assert_array_equal(xp.to_numpy(spread), np.repeat([1.0, 2.0, 3.0], LAYOUT.sizes))
 
 
 def test_scale_is_safe_over_many_forgetful_updates(xp: "Xp", kernels: Backend) -> None:
@@ -198,9 +229,7 @@ def test_precision_and_p0_follow_the_arguments(xp: "Xp", kernels: Backend, dtype
     U = xp.asarray(0.1 * np.ones((1, LAYOUT.n_params)), dtype)
     P = P.downdate(U, xp.asarray([True] * 3, "bool"), 0.9, 0.1).fold(donate=False)
     P = P.downdate(U, xp.asarray([True] * 3, "bool"), 0.9, 0.1)
-    assert {array.dtype for array in (P.scale, P.shift, P.traces, *P.pending, P.dense(0), P.multiply(U))} == {
-        like.dtype
-    }
+    assert {array.dtype for array in (P.scale, P.shift, P.traces, P.pending, P.dense(0), P.multiply(U))} == {like.dtype}
 
 
 def test_an_empty_product_has_no_rows(xp: "Xp", kernels: Backend) -> None:
