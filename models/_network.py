@@ -7,6 +7,7 @@ matrix keeps neurons whole.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -60,7 +61,7 @@ class Tape:
     zbar: Array | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NetworkShape:
     """A chain of layers; evaluates and differentiates networks of this form."""
 
@@ -80,7 +81,7 @@ class NetworkShape:
         """Sizes of the parameter parts in order."""
         return tuple(size for layer in self.layers for size in layer.part_sizes)
 
-    @property
+    @cached_property
     def n_params(self) -> int:
         """Number of weights."""
         return sum(self.part_sizes)
@@ -128,7 +129,7 @@ class NetworkShape:
         return xdot
 
     def reverse_input(self, xp: Namespace, tapes: list[Tape], ybar: Array) -> Array:
-        """Return the gradient with respect to x, shape (rows, n_in), of the sum of `ybar` times y; note the way back."""
+        """Return the gradient with respect to x, shape (rows, n_in), of the sum of `ybar` times y, and note it."""
         for layer, tape in zip(reversed(self.layers), reversed(tapes), strict=True):
             tape.ybar = ybar
             tape.zbar = tape.slope * (ybar if tape.time_step is None else ybar * tape.time_step)

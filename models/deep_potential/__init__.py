@@ -3,15 +3,24 @@
 from .architecture import Architecture
 from .environment import Environment, Statistics, build_environment
 from .initial import fit_statistics, initial_weights, neighbour_capacity
+from .interpolation import fit_nodes, interpolation_error
 from .model import DeepPotential
+from .nodal import NodalPotential
+from .nodal_environment import NodalEnvironment
+from .nodal_kernels import find_kernels
 
 __all__ = [
     "Architecture",
     "DeepPotential",
     "Environment",
+    "NodalEnvironment",
+    "NodalPotential",
     "Statistics",
     "build_environment",
+    "find_kernels",
+    "fit_nodes",
     "fit_statistics",
     "initial_weights",
+    "interpolation_error",
     "neighbour_capacity",
 ]

@@ -1,6 +1,7 @@
 """What fixes the form of a Deep Potential: elements, cutoffs, widths."""
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from ekfcore.models._activation import ACTIVATIONS
@@ -11,7 +12,7 @@ from ekfcore.errors import InputError
 __all__ = ["Architecture"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
     """Form of a Deep Potential with the se_e2_a descriptor.
 
@@ -74,12 +75,12 @@ class Architecture:
         if self.activation not in ACTIVATIONS:
             raise InputError(f"`activation` must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
 
-    @property
+    @cached_property
     def embedding_net(self) -> NetworkShape:
         """Form of an embedding net, from one scalar to M channels."""
         return NetworkShape.hidden((1, *self.embedding), self.activation)
 
-    @property
+    @cached_property
     def fitting_net(self) -> NetworkShape:
         """Form of a fitting net, from the descriptor to an atomic energy."""
         widths = (self.embedding[-1] * self.axis, *self.fitting)
@@ -93,6 +94,21 @@ class Architecture:
     def embedding_index(self, centre: int, neighbour: int) -> int:
         """Return the place of the net of a pair of types among the embedding nets, in DeePMD-kit's order."""
         return neighbour if self.type_one_side else centre + len(self.elements) * neighbour
+
+    def embedding_slice(self, centre: int, neighbour: int) -> slice:
+        """Return where in the weights the embedding net of a pair of types stands."""
+        start = self.embedding_net.n_params * self.embedding_index(centre, neighbour)
+        return slice(start, start + self.embedding_net.n_params)
+
+    def fitting_slice(self, centre: int) -> slice:
+        """Return where in the weights the fitting net of a type stands."""
+        start = self.embedding_net.n_params * self.n_embeddings + self.fitting_net.n_params * centre
+        return slice(start, start + self.fitting_net.n_params)
+
+    @cached_property
+    def n_slots(self) -> int:
+        """N of the descriptor, the capacity of all elements together."""
+        return sum(self.capacity)
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:

@@ -13,7 +13,17 @@ from ekfcore.errors import InputError
 
 from .architecture import Architecture
 
-__all__ = ["Environment", "Group", "PairBlock", "Statistics", "atom_types", "build_environment", "switch"]
+__all__ = [
+    "Environment",
+    "Group",
+    "PairBlock",
+    "Pairs",
+    "Statistics",
+    "atom_types",
+    "build_environment",
+    "find_pairs",
+    "switch",
+]
 
 _Vector = NDArray[np.float64]
 
@@ -141,9 +151,8 @@ def build_environment(frame: Frame, architecture: Architecture, statistics: Stat
         If the frame has an element that the model does not know, more neighbours than the capacity, overlapping atoms
         or a cell without volume.
     """
-    types = atom_types(frame, architecture)
-    i, j, vectors = neighbour_pairs(frame, architecture.cutoff)
-    slots = _slots(types, i, j, frame, architecture)
+    pairs = find_pairs(frame, architecture)
+    types, i, j, vectors, slots = pairs.types, pairs.i, pairs.j, pairs.vectors, pairs.slots
     xp = array_namespace(like)
 
     def real(a: NDArray[np.floating]) -> Array:
@@ -186,6 +195,42 @@ def build_environment(frame: Frame, architecture: Architecture, statistics: Stat
         energy_bias=float(np.sum(statistics.energy_bias[types])),
         n_atoms=frame.n_atoms,
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Pairs:
+    """The P pairs of atoms of a frame that see each other.
+
+    Parameters
+    ----------
+    types : array, shape (N,)
+        Type of each atom.
+    i, j : array, shape (P,)
+        Centre and neighbour, sorted by the centre.
+    vectors : array, shape (P, 3)
+        From the centre to the neighbour [Å].
+    slots : array, shape (P,)
+        Number of the neighbour among those of its type around the centre.
+    """
+
+    types: NDArray[np.int64]
+    i: NDArray[np.int64]
+    j: NDArray[np.int64]
+    vectors: _Vector
+    slots: NDArray[np.int64]
+
+
+def find_pairs(frame: Frame, architecture: Architecture) -> Pairs:
+    """List the pairs of a frame.
+
+    Raises
+    ------
+    InputError
+        As `build_environment`.
+    """
+    types = atom_types(frame, architecture)
+    i, j, vectors = neighbour_pairs(frame, architecture.cutoff)
+    return Pairs(types=types, i=i, j=j, vectors=vectors, slots=_slots(types, i, j, frame, architecture))
 
 
 # Rows of an embedding net that are worked through at once on a CPU: small enough that the dozen arrays of a group stay

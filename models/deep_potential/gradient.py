@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from ekfcore._typing import Array, Namespace
+from ekfcore.errors import InputError
 from ekfcore.protocols import Cotangent
 
 from .architecture import Architecture
 
-__all__ = ["Gradient", "combine", "is_moving"]
+__all__ = ["Gradient", "check_names", "combine", "is_moving"]
 
 
 class Gradient:
@@ -46,6 +47,19 @@ class Gradient:
         rows = [self.embedding.get(k, self.zeros[0]) for k in range(self.architecture.n_embeddings)]
         rows += [self.fitting.get(k, self.zeros[1]) for k in range(len(self.architecture.elements))]
         return self.xp.concat(rows, axis=-1)
+
+
+def check_names(cotangents: Sequence[Cotangent]) -> None:
+    """Refuse functionals of what a Deep Potential does not predict.
+
+    Raises
+    ------
+    InputError
+        If a functional names something else than energy, forces and virial.
+    """
+    for cotangent in cotangents:
+        if unknown := set(cotangent) - {"energy", "forces", "virial"}:
+            raise InputError(f"`cotangents` may name energy, forces and virial, got {sorted(unknown)}")
 
 
 def is_moving(cotangent: Cotangent) -> bool:

@@ -9,21 +9,19 @@ so that one tangent pass serves any number of functionals.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from array_api_compat import array_namespace
-from ekfcore.models._network import NetworkShape, Tape
+from ekfcore.models._network import Tape
 
 from ekfcore._typing import Array, Namespace
 from ekfcore.atoms import Frame
-from ekfcore.errors import InputError
 from ekfcore.protocols import Cotangent, Prediction
 
 from .architecture import Architecture
 from .descriptor import descriptor, descriptor_reverse, descriptor_tangent
 from .displacement import collect_forces, pair_force, rows_tangent
 from .environment import Environment, Group, Statistics, build_environment
-from .gradient import Gradient, combine, is_moving
+from .gradient import Gradient, check_names, combine, is_moving
 
 __all__ = ["DeepPotential"]
 
@@ -98,7 +96,7 @@ class DeepPotential:
             at = self._evaluate(xp, w, group)
             energy = energy + xp.sum(at.energies)
             for block, G, slope, Gbar in zip(group.pairs, at.G, at.slopes, at.Gbar, strict=True):
-                f = pair_force(xp, block, G @ (at.Abar.mT / self._slots), xp.sum(Gbar * slope, axis=-1))
+                f = pair_force(xp, block, G @ (at.Abar.mT / self.architecture.n_slots), xp.sum(Gbar * slope, axis=-1))
                 pair_forces.append(xp.reshape(f, (-1, 3)))
                 vectors = xp.reshape(block.unit * block.distance[..., None], (-1, 3))
                 virial = virial - vectors.T @ pair_forces[-1]
@@ -130,9 +128,7 @@ class DeepPotential:
             If a functional names something else.
         """
         xp = array_namespace(w)
-        for cotangent in cotangents:
-            if unknown := set(cotangent) - {"energy", "forces", "virial"}:
-                raise InputError(f"`cotangents` may name energy, forces and virial, got {sorted(unknown)}")
+        check_names(cotangents)
         moving = [c for c in cotangents if is_moving(c)]
         still = any("energy" in c for c in cotangents)
         energy = xp.zeros((), dtype=w.dtype, device=w.device)
@@ -148,49 +144,32 @@ class DeepPotential:
                 change = change + self._add_tangent_gradient(xp, group, at, moving, change_rows)
         return combine(xp, cotangents, energy + sample.energy_bias, energy_row.join(), change, change_rows.join())
 
-    @cached_property
-    def _slots(self) -> int:
-        """N of the descriptor, the capacity of all elements together."""
-        return sum(self.architecture.capacity)
-
-    @cached_property
-    def _nets(self) -> tuple[NetworkShape, NetworkShape]:
-        return self.architecture.embedding_net, self.architecture.fitting_net
-
-    def _embedding_slice(self, centre: int, neighbour: int) -> slice:
-        size = self._nets[0].n_params
-        start = size * self.architecture.embedding_index(centre, neighbour)
-        return slice(start, start + size)
-
-    def _fitting_slice(self, centre: int) -> slice:
-        embedding, fitting = self._nets
-        start = embedding.n_params * self.architecture.n_embeddings + fitting.n_params * centre
-        return slice(start, start + fitting.n_params)
-
     def _evaluate(self, xp: Namespace, w: Array, group: Group) -> _Slopes:
         """Evaluate the atomic energies of a group and all slopes that forces and gradients need."""
-        embedding, fitting = self._nets
+        embedding, fitting = self.architecture.embedding_net, self.architecture.fitting_net
         n, tapes, Gs, slopes = group.pairs[0].rows.shape[0], [], [], []
         A: Array = 0.0
         for neighbour, block in enumerate(group.pairs):
             s = xp.reshape(block.rows[:, :, 0], (-1, 1))
-            G, tape = embedding.forward(xp, w[self._embedding_slice(group.type, neighbour)], s)
+            G, tape = embedding.forward(xp, w[self.architecture.embedding_slice(group.type, neighbour)], s)
             slope = embedding.tangent(xp, tape, xp.ones_like(s))
             shape = (n, block.rows.shape[1], G.shape[-1])
             tapes.append(tape)
             Gs.append(xp.reshape(G, shape))
             slopes.append(xp.reshape(slope, shape))
             A = A + block.rows.mT @ Gs[-1]
-        A = A / self._slots
+        A = A / self.architecture.n_slots
         D = descriptor(A, self.architecture.axis)
-        energies, fitting_tapes = fitting.forward(xp, w[self._fitting_slice(group.type)], xp.reshape(D, (n, -1)))
+        energies, fitting_tapes = fitting.forward(
+            xp, w[self.architecture.fitting_slice(group.type)], xp.reshape(D, (n, -1))
+        )
         Dbar = xp.reshape(fitting.reverse_input(xp, fitting_tapes, xp.ones_like(energies)), D.shape)
         Abar = descriptor_reverse(xp, Dbar, A)
         return _Slopes(
             tapes=tapes,
             G=Gs,
             slopes=slopes,
-            Gbar=[block.rows @ (Abar / self._slots) for block in group.pairs],
+            Gbar=[block.rows @ (Abar / self.architecture.n_slots) for block in group.pairs],
             A=A,
             Abar=Abar,
             Dbar=Dbar,
@@ -200,7 +179,7 @@ class DeepPotential:
 
     def _add_energy_gradient(self, xp: Namespace, group: Group, at: _Slopes, gradient: Gradient) -> None:
         """Add the gradient of the group's energy."""
-        embedding, fitting = self._nets
+        embedding, fitting = self.architecture.embedding_net, self.architecture.fitting_net
         gradient.add_fitting(group.type, fitting.reverse_noted(xp, at.fitting_tapes))
         for neighbour, (tape, Gbar) in enumerate(zip(at.tapes, at.Gbar, strict=True)):
             row = embedding.reverse(xp, tape, xp.reshape(Gbar, (-1, Gbar.shape[-1])))
@@ -210,20 +189,20 @@ class DeepPotential:
         self, xp: Namespace, group: Group, at: _Slopes, moving: Sequence[Cotangent], gradient: Gradient
     ) -> Array:
         """Add the gradients of m functionals of forces and virial; return the group's part of their values, (m,)."""
-        embedding, fitting = self._nets
+        embedding, fitting = self.architecture.embedding_net, self.architecture.fitting_net
         A, axis, m = at.A, self.architecture.axis, len(moving)
         changes = [rows_tangent(xp, block, moving) for block in group.pairs]
         Adot: Array = 0.0
         for block, G, slope, T in zip(group.pairs, at.G, at.slopes, changes, strict=True):
             Adot = Adot + T.mT @ G + block.rows.mT @ (slope * T[..., :1])
-        Adot = Adot / self._slots
+        Adot = Adot / self.architecture.n_slots
         Ddot = descriptor_tangent(A, Adot, axis)
         energies_dot = fitting.tangent(xp, at.fitting_tapes, xp.reshape(Ddot, (m, A.shape[0], -1)))
         row, xbar = fitting.reverse_tangent_noted(xp, at.fitting_tapes)
         gradient.add_fitting(group.type, row)
         Abar = descriptor_reverse(xp, xp.reshape(xbar, (m, *at.Dbar.shape)), A)
-        Abar = (Abar + descriptor_reverse(xp, at.Dbar, Adot)) / self._slots
-        Adot_bar = at.Abar / self._slots
+        Abar = (Abar + descriptor_reverse(xp, at.Dbar, Adot)) / self.architecture.n_slots
+        Adot_bar = at.Abar / self.architecture.n_slots
         for neighbour, (block, tape, Gbar, T) in enumerate(zip(group.pairs, at.tapes, at.Gbar, changes, strict=True)):
             shape = (m, -1, Gbar.shape[-1])
             G_bar = xp.reshape(block.rows @ Abar + T @ Adot_bar, shape)

@@ -1,0 +1,199 @@
+"""The Deep Potential with its embedding nets evaluated on nodes and interpolated in between.
+
+An embedding net is a function of one number s, and the descriptor is linear in its values. With the net evaluated on K
+nodes, A_i = B_i G / N with a matrix B_i that depends on the geometry alone, so all that depends on the weights is small
+dense products whose cost does not grow with the number of neighbours. Forces come back through the same B_i and the
+slopes of its weights: energy, forces and weight gradients belong to one and the same function.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from array_api_compat import array_namespace
+from ekfcore.models._network import Tape
+
+from ekfcore._typing import Array, Namespace
+from ekfcore.atoms import Frame
+from ekfcore.protocols import Cotangent, Prediction
+
+from .architecture import Architecture
+from .descriptor import descriptor, descriptor_reverse, descriptor_tangent
+from .gradient import Gradient, check_names, combine, is_moving
+from .model import DeepPotential
+from .nodal_environment import NodalEnvironment, NodalGroup, build_nodal_environment
+from .nodal_kernels import NodalKernels
+
+__all__ = ["NodalPotential"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Slopes:
+    """Energy and its slopes for the n atoms of a group: K nodes, M channels."""
+
+    tapes: list[list[Tape]]  # of the embedding nets, one for each type of neighbours
+    G: Array  # (K, M)
+    A: Array  # (n, 4, M)
+    Abar: Array  # dE/dA, (n, 4, M)
+    Dbar: Array  # dE/dD, (n, M, M_<)
+    fitting_tapes: list[Tape]
+    energies: Array  # (n, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class NodalPotential:
+    """A Deep Potential with a nodal embedding; a JacobianProvider whose samples are nodal environments.
+
+    Parameters
+    ----------
+    exact : DeepPotential
+        The model whose embedding nets are interpolated.
+    spacing : float
+        Distance between two nodes [1/Å].
+    kernels : NodalKernels
+        From `find_kernels`, for the library of the weights.
+    """
+
+    exact: DeepPotential
+    spacing: float
+    kernels: NodalKernels
+
+    @property
+    def architecture(self) -> Architecture:
+        """Form of the model."""
+        return self.exact.architecture
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Sizes of the parameter parts in order."""
+        return self.architecture.layer_sizes
+
+    def environment(self, frame: Frame, *, like: Array) -> NodalEnvironment:
+        """Prepare a frame, see `build_nodal_environment`."""
+        return build_nodal_environment(frame, self.architecture, self.exact.statistics, self.spacing, like=like)
+
+    def predict(self, w: Array, sample: NodalEnvironment) -> Prediction:
+        """Return energy, forces and virial of a frame, see `DeepPotential.predict`."""
+        return self.linearize(w, sample)[0]
+
+    def jacobian(self, w: Array, sample: NodalEnvironment, cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
+        """Return m linear functionals of a prediction and their gradients, see `DeepPotential.jacobian`."""
+        return self.linearize(w, sample)[1](cotangents)
+
+    def linearize(
+        self, w: Array, sample: NodalEnvironment
+    ) -> tuple[Prediction, Callable[[Sequence[Cotangent]], tuple[Array, Array]]]:
+        """Return the prediction, and `jacobian` at these weights without another evaluation."""
+        xp = array_namespace(w)
+        slopes = [self._evaluate(xp, w, group) for group in sample.groups]
+
+        def pull(cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
+            return self._gradients(xp, w, sample, slopes, cotangents)
+
+        return self._predict(xp, w, sample, slopes), pull
+
+    def _evaluate(self, xp: Namespace, w: Array, group: NodalGroup) -> _Slopes:
+        """Evaluate the atomic energies of a group and all slopes that forces and gradients need."""
+        form = self.architecture
+        outputs = [
+            form.embedding_net.forward(xp, w[form.embedding_slice(group.type, neighbour)], nodes)
+            for neighbour, nodes in enumerate(group.nodes)
+        ]
+        G = xp.concat([G for G, _ in outputs])
+        n, _, width = group.B.shape
+        A = xp.reshape(xp.reshape(group.B, (4 * n, width)) @ G, (n, 4, -1)) / form.n_slots
+        D = descriptor(A, form.axis)
+        energies, tapes = form.fitting_net.forward(xp, w[form.fitting_slice(group.type)], xp.reshape(D, (n, -1)))
+        Dbar = xp.reshape(form.fitting_net.reverse_input(xp, tapes, xp.ones_like(energies)), D.shape)
+        return _Slopes(
+            tapes=[tape for _, tape in outputs],
+            G=G,
+            A=A,
+            Abar=descriptor_reverse(xp, Dbar, A),
+            Dbar=Dbar,
+            fitting_tapes=tapes,
+            energies=energies,
+        )
+
+    def _predict(self, xp: Namespace, w: Array, sample: NodalEnvironment, slopes: Sequence[_Slopes]) -> Prediction:
+        energy = xp.zeros((), dtype=w.dtype, device=w.device)
+        forces = xp.zeros((sample.n_atoms, 3), dtype=w.dtype, device=w.device)
+        virial = xp.zeros((3, 3), dtype=w.dtype, device=w.device)
+        for group, at in zip(sample.groups, slopes, strict=True):
+            C = (at.Abar / self.architecture.n_slots) @ at.G.mT
+            part, stress = self.kernels.forces(group, C, self.spacing, sample.n_atoms)
+            energy, forces, virial = energy + xp.sum(at.energies), forces + part, virial + stress
+        return {"energy": energy + sample.energy_bias, "forces": forces, "virial": virial}
+
+    def _gradients(
+        self,
+        xp: Namespace,
+        w: Array,
+        sample: NodalEnvironment,
+        slopes: Sequence[_Slopes],
+        cotangents: Sequence[Cotangent],
+    ) -> tuple[Array, Array]:
+        check_names(cotangents)
+        moving = [c for c in cotangents if is_moving(c)]
+        energy = xp.zeros((), dtype=w.dtype, device=w.device)
+        change = xp.zeros((len(moving),), dtype=w.dtype, device=w.device)
+        energy_row = Gradient(xp, self.architecture, w, ())
+        change_rows = Gradient(xp, self.architecture, w, (len(moving),))
+        moves, strains = _displacements(xp, w, sample, moving)
+        for group, at in zip(sample.groups, slopes, strict=True):
+            energy = energy + xp.sum(at.energies)
+            if any("energy" in c for c in cotangents):
+                self._add_energy_gradient(xp, group, at, energy_row)
+            if moving:
+                Bdot = self.kernels.tangent(group, moves, strains, self.spacing)
+                change = change + self._add_tangent_gradient(xp, group, at, Bdot, change_rows)
+        return combine(xp, cotangents, energy + sample.energy_bias, energy_row.join(), change, change_rows.join())
+
+    def _add_energy_gradient(self, xp: Namespace, group: NodalGroup, at: _Slopes, gradient: Gradient) -> None:
+        """Add the gradient of the group's energy."""
+        gradient.add_fitting(group.type, self.architecture.fitting_net.reverse_noted(xp, at.fitting_tapes))
+        Gbar = _contract(xp, group.B, at.Abar / self.architecture.n_slots)
+        self._add_embeddings(xp, group, at, Gbar, gradient)
+
+    def _add_tangent_gradient(
+        self, xp: Namespace, group: NodalGroup, at: _Slopes, Bdot: Array, gradient: Gradient
+    ) -> Array:
+        """Add the gradients of m functionals of forces and virial; return the group's part of their values, (m,)."""
+        form, A = self.architecture, at.A
+        m, n, _, width = Bdot.shape
+        Adot = xp.reshape(xp.reshape(Bdot, (m * n * 4, width)) @ at.G, (m, n, 4, -1)) / form.n_slots
+        Ddot = descriptor_tangent(A, Adot, form.axis)
+        energies_dot = form.fitting_net.tangent(xp, at.fitting_tapes, xp.reshape(Ddot, (m, n, -1)))
+        row, xbar = form.fitting_net.reverse_tangent_noted(xp, at.fitting_tapes)
+        gradient.add_fitting(group.type, row)
+        Abar = descriptor_reverse(xp, xp.reshape(xbar, (m, *at.Dbar.shape)), A)
+        Abar = Abar + descriptor_reverse(xp, at.Dbar, Adot)
+        Gbar = _contract(xp, group.B, Abar / form.n_slots) + _contract(xp, Bdot, at.Abar / form.n_slots)
+        self._add_embeddings(xp, group, at, Gbar, gradient)
+        return xp.sum(xp.reshape(energies_dot, (m, -1)), axis=-1)
+
+    def _add_embeddings(self, xp: Namespace, group: NodalGroup, at: _Slopes, Gbar: Array, gradient: Gradient) -> None:
+        """Add the gradients of the embedding nets from dE/dG at the nodes, shape (..., K, M)."""
+        start = 0
+        for neighbour, (nodes, tape) in enumerate(zip(group.nodes, at.tapes, strict=True)):
+            stop = start + nodes.shape[0]
+            row = self.architecture.embedding_net.reverse(xp, tape, Gbar[..., start:stop, :])
+            gradient.add_embedding(group.type, neighbour, row)
+            start = stop
+
+
+def _contract(xp: Namespace, B: Array, Abar: Array) -> Array:
+    """Return the sum over atoms of B^T Abar, shape (..., K, M)."""
+    n, _, width = B.shape[-3:]
+    return xp.reshape(B, (*B.shape[:-3], 4 * n, width)).mT @ xp.reshape(Abar, (*Abar.shape[:-3], 4 * n, -1))
+
+
+def _displacements(
+    xp: Namespace, w: Array, sample: NodalEnvironment, moving: Sequence[Cotangent]
+) -> tuple[Array, Array]:
+    """Return the weights of forces, shape (m, N, 3), and virial, (m, 3, 3), in the functionals; absent ones are 0."""
+
+    def gather(name: str, shape: tuple[int, ...]) -> Array:
+        zero = xp.zeros(shape, dtype=w.dtype, device=w.device)
+        return xp.stack([c.get(name, zero) for c in moving]) if moving else xp.zeros((0, *shape), dtype=w.dtype)
+
+    return gather("forces", (sample.n_atoms, 3)), gather("virial", (3, 3))

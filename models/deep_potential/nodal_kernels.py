@@ -1,0 +1,41 @@
+"""Kernels of the nodal embedding, found by the library of the arrays."""
+
+from importlib import import_module
+from typing import Protocol, cast
+
+from array_api_compat import is_cupy_namespace, is_jax_namespace, is_numpy_namespace, is_torch_namespace
+
+from ekfcore._typing import Array, Namespace
+
+from .nodal_environment import NodalGroup
+
+__all__ = ["NodalKernels", "find_kernels"]
+
+
+class NodalKernels(Protocol):
+    """What of the nodal embedding loops over the neighbours."""
+
+    def forces(self, group: NodalGroup, C: Array, spacing: float, n_atoms: int) -> tuple[Array, Array]:
+        """Return the group's part of the forces, shape (N, 3), and virial, (3, 3), from C = dE/dB, shape (n, 4, K)."""
+
+    def tangent(self, group: NodalGroup, moves: Array, strains: Array, spacing: float) -> Array:
+        """Return the change of B, shape (m, n, 4, K), under m displacements.
+
+        `moves`, shape (m, N, 3), are weights of the forces and displace the atoms by minus that; `strains`, shape
+        (m, 3, 3), are weights v of the virial and displace a neighbour by -v^T r.
+        """
+
+
+def find_kernels(xp: Namespace) -> NodalKernels | None:
+    """Return the fastest kernels for arrays of the library `xp`, or None if none can do it.
+
+    The Array API cannot add to repeated places of an array, so a library that is not known here has no kernels.
+    """
+    if is_numpy_namespace(xp):
+        try:
+            return cast(NodalKernels, import_module("ekfcore.models.deep_potential._nodal_numba"))
+        except ImportError:
+            pass
+    if any(known(xp) for known in (is_numpy_namespace, is_torch_namespace, is_cupy_namespace, is_jax_namespace)):
+        return cast(NodalKernels, import_module("ekfcore.models.deep_potential._nodal_generic"))
+    return None
