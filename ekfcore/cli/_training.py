@@ -27,7 +27,7 @@ def run_training(trainer: Trainer, *, resume_with: str) -> int:
     elements = " ".join(trainer.model.architecture.elements)
     print(
         f"{len(trainer.train.frames)} frames to train on and {len(trainer.test.frames)} to test on, {elements}; "
-        f"{trainer.model.n_params} weights",
+        f"{trainer.model.n_params} weights\n{trainer.evaluator}",
         flush=True,
     )
     with Display(known=len(trainer.records)) as display, stop_on_signal() as stop:

@@ -46,12 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
         # With its data, so that the folder can be trained again, and altered.
         for name in (_CONFIG, *(path.name for path in home.glob(_DATA))):
             shutil.copy(home / name, out / name)
-        before = trainer.test.errors(trainer.model, trainer.weights)
+        before = trainer.test.errors(trainer.weights)
         code = run_training(trainer, resume_with=f"ekfcore train {out / _CONFIG} --out {out} --resume")
         if code:
             return code
         write_plots(trainer, out)
-        after = trainer.test.errors(trainer.model, trainer.weights)
+        after = trainer.test.errors(trainer.weights)
     print(_table(before, after))
     print(f"The plots are {out / PLOTS[0]} and {out / PLOTS[1]}.")
     print(f"Now try your own data: put them into {out / _CONFIG}, then ekfcore train {out / _CONFIG}")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ekfcore._typing import Array, Namespace
 from ekfcore.arrays import to_numpy
 from ekfcore.errors import InputError
+from ekfcore.linearize import linearize
 from ekfcore.protocols import Cotangent, JacobianProvider, Prediction
 
 from .sample import Sample
@@ -92,8 +93,8 @@ class AdamOptimizer:
         self.weights = self.weights - rate * mean / scale
 
     def _gradient(self, xp: Namespace, sample: Sample) -> Array:
-        prediction = self.model.predict(self.weights, sample.environment)
-        _, H = self.model.jacobian(self.weights, sample.environment, [self._cotangent(sample, prediction)])
+        prediction, pull = linearize(self.model, self.weights, sample.environment)
+        _, H = pull([self._cotangent(sample, prediction)])
         return H[0, :]
 
     def _cotangent(self, sample: Sample, prediction: Prediction) -> Cotangent:

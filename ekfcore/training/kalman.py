@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ekfcore._typing import Array, Namespace
 from ekfcore.checkpoint import state_arrays, state_header
 from ekfcore.filter import EKFState, update
+from ekfcore.linearize import linearize
 from ekfcore.measurement import atom_groups, reduce_batch, signed_mean
 from ekfcore.presets import Recipe
 from ekfcore.protocols import Cotangent, JacobianProvider, Prediction
@@ -93,7 +94,7 @@ class KalmanOptimizer:
         ]
         if not kinds:
             return [], [], []
-        prediction = self.model.predict(self.state.weights, sample.environment)
+        prediction, pull = linearize(self.model, self.state.weights, sample.environment)
         cotangents, innovations, noise = [], [], []
         for kind in kinds:
             if isinstance(kind, int):
@@ -103,7 +104,7 @@ class KalmanOptimizer:
             cotangents.append(cotangent)
             innovations.append(e)
             noise.append(self._variance(sigma))
-        _, H = self.model.jacobian(self.state.weights, sample.environment, cotangents)
+        _, H = pull(cotangents)
         return list(H), innovations, noise
 
     def _variance(self, sigma: float | None) -> float:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,13 @@ from ekfcore._typing import Array
 from ekfcore.arrays import to_numpy
 from ekfcore.atoms import Errors, Frame, errors
 from ekfcore.errors import FilterError
-from ekfcore.models.deep_potential import DeepPotential
+from ekfcore.models.deep_potential import DeepPotential, NodalPotential
+from ekfcore.protocols import JacobianProvider
 
+from .evaluator import Evaluator
 from .model_file import MODEL_FILE, Position, save_model
 from .records import EpochRecord, write_metrics
-from .sample import Sample
+from .sample import Sample, prepare_samples
 
 __all__ = ["METRICS_FILE", "Dataset", "Optimizer", "Progress", "Trainer"]
 
@@ -26,6 +28,8 @@ METRICS_FILE = "metrics.csv"
 
 class Optimizer(Protocol):
     """What the loop needs of a filter or of Adam."""
+
+    model: JacobianProvider[Any]
 
     @property
     def weights(self) -> Array:
@@ -47,14 +51,26 @@ class Optimizer(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Dataset:
-    """Frames and the same frames prepared for the model."""
+    """Frames and the same frames prepared for a model."""
 
+    model: JacobianProvider[Any]
     frames: Sequence[Frame]
     samples: Sequence[Sample]
 
-    def errors(self, model: DeepPotential, weights: Array) -> Errors:
-        """Return the errors of a model on these frames."""
-        predictions = (model.predict(weights, sample.environment) for sample in self.samples)
+    @classmethod
+    def prepare(cls, model: DeepPotential | NodalPotential, frames: Sequence[Frame], *, like: Array) -> Self:
+        """Prepare frames for a model; `like` gives library, dtype and device.
+
+        Raises
+        ------
+        InputError
+            If a frame does not fit the model.
+        """
+        return cls(model=model, frames=frames, samples=tuple(prepare_samples(model, frames, like=like)))
+
+    def errors(self, weights: Array) -> Errors:
+        """Return the errors of the model with these weights."""
+        predictions = (self.model.predict(weights, sample.environment) for sample in self.samples)
         return errors(({key: to_numpy(a) for key, a in p.items()} for p in predictions), self.frames)
 
 
@@ -84,8 +100,8 @@ class Trainer:
 
     Parameters
     ----------
-    model : DeepPotential
-        The model.
+    evaluator : Evaluator
+        Evaluates the model.
     optimizer : Optimizer
         Holds the weights.
     train, test : Dataset
@@ -103,7 +119,7 @@ class Trainer:
     def __init__(
         self,
         *,
-        model: DeepPotential,
+        evaluator: Evaluator,
         optimizer: Optimizer,
         train: Dataset,
         test: Dataset,
@@ -114,9 +130,14 @@ class Trainer:
         out: Path,
         position: Position,
     ) -> None:
-        self.model, self.optimizer, self.train, self.test = model, optimizer, train, test
+        self.evaluator, self.optimizer, self.train, self.test = evaluator, optimizer, train, test
         self.epochs, self.batch, self.seed = epochs, batch, seed
         self.settings, self.out, self.position = settings, out, position
+
+    @property
+    def model(self) -> DeepPotential:
+        """The model that is trained, with its exact nets."""
+        return self.evaluator.exact
 
     @property
     def records(self) -> tuple[EpochRecord, ...]:
@@ -161,6 +182,8 @@ class Trainer:
             If a file cannot be written.
         """
         while self.position.epoch < self.epochs:
+            if self.position.batch == 0 and self.evaluator.refine(self.weights):
+                self._prepare()
             try:
                 finished = self._epoch(on_step, should_stop)
             except FilterError:
@@ -186,6 +209,13 @@ class Trainer:
         )
         write_metrics(self.out / METRICS_FILE, self.records)
 
+    def _prepare(self) -> None:
+        """Go over to the evaluator's new model."""
+        model, like = self.evaluator.model, self.weights
+        self.optimizer.model = model
+        self.train, self.test = (Dataset.prepare(model, data.frames, like=like) for data in (self.train, self.test))
+        self.position = replace(self.position, spacing=self.evaluator.spacing)
+
     def _epoch(self, on_step: Callable[[Progress], None], should_stop: Callable[[], bool]) -> bool:
         """Train on what is left of an epoch; return whether it is complete."""
         epoch, samples = self.position.epoch, self.train.samples
@@ -204,8 +234,7 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         """Evaluate, and move on to the next epoch."""
-        train = self.train.errors(self.model, self.weights)
-        test = self.test.errors(self.model, self.weights)
+        train, test = (data.errors(self.weights) for data in (self.train, self.test))
         record = EpochRecord(
             epoch=self.position.epoch + 1,
             step=self.position.step,

@@ -37,6 +37,8 @@ class Position:
         Batches done in all.
     wall_s : float
         Time spent in updates [s].
+    spacing : float or None
+        Distance of the nodes of the embedding [1/Å]; 0 for the exact nets, None if not chosen yet.
     records : tuple of EpochRecord
         Errors after each epoch.
     """
@@ -45,6 +47,7 @@ class Position:
     batch: int = 0
     step: int = 0
     wall_s: float = 0.0
+    spacing: float | None = None
     records: tuple[EpochRecord, ...] = field(default=())
 
 

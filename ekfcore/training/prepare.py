@@ -1,6 +1,7 @@
 """From CONFIG to a training that is ready to run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ from ekfcore.filter import init
 from ekfcore.models.deep_potential import (
     Architecture,
     DeepPotential,
+    NodalPotential,
     fit_statistics,
     initial_weights,
     neighbour_capacity,
@@ -22,10 +24,10 @@ from ekfcore.presets import Recipe
 from ekfcore.registry import place
 
 from .adam import AdamOptimizer
+from .evaluator import Evaluator
 from .kalman import KalmanOptimizer
 from .loop import Dataset, Optimizer, Trainer
 from .model_file import MODEL_FILE, LoadedModel, Position, load_model
-from .sample import prepare_samples
 from .settings import Settings
 
 __all__ = ["prepare"]
@@ -58,20 +60,20 @@ def prepare(settings: Settings, out: Path, *, resume: bool = False) -> Trainer:
     _make_folder(out)
     model = saved.model if saved else DeepPotential(architecture, fit_statistics(train, architecture))
     like = _weights(settings, model, saved)
-    data = [
-        Dataset(frames=frames, samples=tuple(prepare_samples(model, frames, like=like))) for frames in (train, test)
-    ]
+    position = saved.position if saved else Position()
+    tolerance = settings.model.interpolation
+    evaluator = Evaluator(model, like, train, tolerance=tolerance, spacing=position.spacing)
     return Trainer(
-        model=model,
-        optimizer=_optimizer(settings, model, like, layout, len(train), saved),
-        train=data[0],
-        test=data[1],
+        evaluator=evaluator,
+        optimizer=_optimizer(settings, evaluator.model, like, layout, len(train), saved),
+        train=Dataset.prepare(evaluator.model, train, like=like),
+        test=Dataset.prepare(evaluator.model, test, like=like),
         epochs=settings.training.epochs,
         batch=settings.training.batch,
         seed=settings.training.seed,
         settings=settings.as_json(),
         out=out,
-        position=saved.position if saved else Position(),
+        position=replace(position, spacing=evaluator.spacing),
     )
 
 
@@ -174,7 +176,7 @@ def _weights(settings: Settings, model: DeepPotential, saved: LoadedModel | None
 
 def _optimizer(
     settings: Settings,
-    model: DeepPotential,
+    model: DeepPotential | NodalPotential,
     weights: Array,
     layout: BlockLayout | None,
     n_train: int,

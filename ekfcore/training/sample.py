@@ -7,7 +7,7 @@ from array_api_compat import array_namespace
 
 from ekfcore._typing import Array
 from ekfcore.atoms import Frame
-from ekfcore.models.deep_potential import DeepPotential, Environment
+from ekfcore.models.deep_potential import DeepPotential, Environment, NodalEnvironment, NodalPotential
 
 __all__ = ["Sample", "prepare_samples"]
 
@@ -18,7 +18,7 @@ class Sample:
 
     Parameters
     ----------
-    environment : Environment
+    environment : Environment or NodalEnvironment
         What the model sees.
     energy : array, 0-d
         [eV]
@@ -30,14 +30,14 @@ class Sample:
         N.
     """
 
-    environment: Environment
+    environment: Environment | NodalEnvironment
     energy: Array
     forces: Array
     virial: Array | None
     n_atoms: int
 
 
-def prepare_samples(model: DeepPotential, frames: Sequence[Frame], *, like: Array) -> Iterator[Sample]:
+def prepare_samples(model: DeepPotential | NodalPotential, frames: Sequence[Frame], *, like: Array) -> Iterator[Sample]:
     """Prepare labelled frames; `like` gives library, dtype and device.
 
     Raises

@@ -79,6 +79,7 @@ class ModelSettings(_Table):
     activation: str = "tanh"
     type_one_side: bool = False
     resnet_dt: bool = False
+    interpolation: _NotNegative = 1e-9  # largest relative error of the nodal embedding; 0 for the exact nets
 
     @model_validator(mode="after")
     def _is_an_architecture(self) -> Self:

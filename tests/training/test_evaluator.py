@@ -1,0 +1,113 @@
+"""Nodes are chosen, kept true as the nets change, and chosen again."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ekfcore.atoms import Frame
+from ekfcore.linearize import linearize
+
+deep_potential = pytest.importorskip("ekfcore.models.deep_potential", reason="a Deep Potential needs ekfcore[atoms]")
+evaluator = pytest.importorskip("ekfcore.training.evaluator", reason="training needs ekfcore[atoms]")
+loop = pytest.importorskip("ekfcore.training.loop", reason="training needs ekfcore[atoms]")
+
+TOLERANCE = 1e-9
+
+
+@pytest.fixture
+def frames() -> list[Frame]:
+    """Three frames of four atoms in a box."""
+    rng = np.random.default_rng(0)
+    grid = np.asarray([[0, 0, 0], [2, 2, 0], [2, 0, 2], [0, 2, 2]], dtype=float)
+    return [
+        Frame(
+            numbers=np.full(4, 29),
+            positions=grid + rng.normal(scale=0.15, size=(4, 3)),
+            cell=4.0 * np.eye(3),
+            pbc=np.full(3, True),
+            energy=float(rng.normal()),
+            forces=rng.normal(size=(4, 3)),
+            source=f"frame {k}",
+        )
+        for k in range(3)
+    ]
+
+
+def _model(frames: list[Frame], **changes: Any) -> tuple[Any, NDArray[np.float64]]:
+    form: dict[str, Any] = {"cutoff": 4.0, "embedding": (4, 8), "axis": 3, "fitting": (6, 6), **changes}
+    capacity = tuple(deep_potential.neighbour_capacity(frames, ["Cu"], 4.0))
+    architecture = deep_potential.Architecture(elements=("Cu",), capacity=capacity, **form)
+    model = deep_potential.DeepPotential(architecture, deep_potential.fit_statistics(frames, architecture))
+    return model, deep_potential.initial_weights(architecture, seed=1)
+
+
+def test_nodes_by_default(frames: list[Frame]) -> None:
+    """A smooth net goes onto nodes, and the text says how true they are."""
+    model, w = _model(frames)
+    chosen = evaluator.Evaluator(model, w, frames, tolerance=TOLERANCE)
+    assert isinstance(chosen.model, deep_potential.NodalPotential)
+    assert deep_potential.interpolation_error(chosen.model, w, frames) < TOLERANCE
+    assert "nodes" in str(chosen)
+    assert "1e-09" in str(chosen)
+
+
+@pytest.mark.parametrize(
+    ("changes", "tolerance", "told"),
+    [({}, 0.0, "as asked for"), ({"activation": "relu"}, TOLERANCE, "no nodes"), ({}, 1e-16, "no nodes")],
+    ids=["not wanted", "kinks", "beyond rounding"],
+)
+def test_exact_nets_where_nodes_do_not_do(
+    frames: list[Frame], changes: dict[str, Any], tolerance: float, told: str
+) -> None:
+    """And the text says why."""
+    model, w = _model(frames, **changes)
+    chosen = evaluator.Evaluator(model, w, frames, tolerance=tolerance)
+    assert chosen.model is model
+    assert chosen.spacing == 0
+    assert told in str(chosen)
+    assert not chosen.refine(w)
+
+
+def test_refined_when_the_net_grows_steeper(frames: list[Frame]) -> None:
+    """The tolerance holds again afterwards, and nothing happens while it holds."""
+    model, w = _model(frames)
+    chosen = evaluator.Evaluator(model, w, frames, tolerance=TOLERANCE)
+    before = chosen.spacing
+    assert not chosen.refine(w)
+    assert chosen.spacing == before
+    w[:4] *= 12  # the first matrix
+    assert deep_potential.interpolation_error(chosen.model, w, frames) > TOLERANCE
+    assert chosen.refine(w)
+    assert chosen.spacing < before
+    assert deep_potential.interpolation_error(chosen.model, w, frames) < TOLERANCE
+
+
+def test_goes_on_with_the_nodes_of_before(frames: list[Frame]) -> None:
+    """A restart takes the spacing of the file, not the one it would choose now."""
+    model, w = _model(frames)
+    for spacing in (0.0, 1 / 1024):
+        assert evaluator.Evaluator(model, w, frames, tolerance=TOLERANCE, spacing=spacing).spacing == spacing
+
+
+def test_a_data_set_belongs_to_its_model(frames: list[Frame]) -> None:
+    """Errors on nodes are those of the exact nets."""
+    model, w = _model(frames)
+    chosen = evaluator.Evaluator(model, w, frames, tolerance=TOLERANCE)
+    near, exact = (loop.Dataset.prepare(m, frames, like=w).errors(w) for m in (chosen.model, model))
+    assert near.force_rmse == pytest.approx(exact.force_rmse, rel=1e-8)
+    assert near.energy_rmse == pytest.approx(exact.energy_rmse, rel=1e-8)
+
+
+def test_linearize(frames: list[Frame]) -> None:
+    """A model with that method is evaluated once, any other twice, with the same result."""
+    model, w = _model(frames)
+    chosen = evaluator.Evaluator(model, w, frames, tolerance=TOLERANCE).model
+    cotangents = [{"energy": np.asarray(1.0)}, {"forces": np.ones((4, 3)) * [1.0, -1.0, 0.5]}]
+    results = []
+    for m in (model, chosen):
+        prediction, pull = linearize(m, w, m.environment(frames[0], like=w))
+        results.append((prediction["forces"], *pull(cotangents)))
+    for exact, near in zip(*results, strict=True):
+        np.testing.assert_allclose(near, exact, rtol=0, atol=1e-8 * np.max(np.abs(exact)))
