@@ -77,7 +77,7 @@ def test_refined_when_the_net_grows_steeper(frames: list[Frame]) -> None:
     before = chosen.spacing
     assert not chosen.refine(w)
     assert chosen.spacing == before
-    w[:4] *= 12  # the first matrix
+    w[:4] *= 4  # the first matrix
     assert deep_potential.interpolation_error(chosen.model, w, frames) > TOLERANCE
     assert chosen.refine(w)
     assert chosen.spacing < before
