@@ -50,52 +50,69 @@ _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"
 
 
 @njit(inline="always")
-def _weights(c, u, w, dw):  # type: ignore[no-untyped-def]
-    """Evaluate the eight polynomials and their slopes at u = t - 1/2."""
-    for q in range(ORDER):
-        w[q] = c[ORDER - 1, q]
-        dw[q] = 0.0
-    for d in range(ORDER - 2, -1, -1):
-        for q in range(ORDER):
-            dw[q] = dw[q] * u + w[q]
-            w[q] = w[q] * u + c[d, q]
+def _weight(c, u, q):  # type: ignore[no-untyped-def]
+    """Return polynomial q and its slope at u = t - 1/2; written out, so that a loop over q is one of vectors."""
+    w = c[7, q] * u + c[6, q]
+    dw = c[7, q] * u + w
+    w = w * u + c[5, q]
+    dw = dw * u + w
+    w = w * u + c[4, q]
+    dw = dw * u + w
+    w = w * u + c[3, q]
+    dw = dw * u + w
+    w = w * u + c[2, q]
+    dw = dw * u + w
+    w = w * u + c[1, q]
+    dw = dw * u + w
+    return w * u + c[0, q], dw
+
+
+@njit(inline="always")
+def _row(pair, mean, scale):  # type: ignore[no-untyped-def]
+    """Return the normalised row of the environment matrix."""
+    s = pair[4]
+    return (
+        (s - mean[0]) * scale[0],
+        (s * pair[0] - mean[1]) * scale[1],
+        (s * pair[1] - mean[2]) * scale[2],
+        (s * pair[2] - mean[3]) * scale[3],
+    )
+
+
+@njit(inline="always")
+def _nodes(table, first):  # type: ignore[no-untyped-def]
+    """Return the nodes of a pair in each row of `table`, shape (4, K); vectors, so that they are seen as contiguous."""
+    last = first + ORDER
+    return table[0, first:last], table[1, first:last], table[2, first:last], table[3, first:last]
 
 
 @njit(**_OPTIONS)
 def _forces(geometry, index, mean, scale, c, inverse, C, out, virial):  # type: ignore[no-untyped-def]
-    w, dw = np.empty(ORDER, C.dtype), np.empty(ORDER, C.dtype)
+    zero, half = C.dtype.type(0), C.dtype.type(0.5)
     f = np.empty(3, C.dtype)
     for p in range(geometry.shape[0]):
-        s, slope, r = geometry[p, 4], geometry[p, 5], geometry[p, 3]
-        _weights(c, geometry[p, 6] - C.dtype.type(0.5), w, dw)
-        a, first = index[p, 0], index[p, 3]
-        value = C.dtype.type(0)
-        along = C.dtype.type(0)
-        for k in range(4):
-            unit = geometry[p, k - 1] if k else C.dtype.type(1)
-            row = (s * unit - mean[k]) * scale[k]
-            bar = C.dtype.type(0)
-            dbar = C.dtype.type(0)
-            for q in range(ORDER):
-                bar += w[q] * C[a, k, first + q]
-                dbar += dw[q] * C[a, k, first + q]
-            value += dbar * inverse * row
-            bar *= scale[k]
-            if k:
-                f[k - 1] = bar
-                along += bar * unit
-            else:
-                value += bar
-        ratio = s / r
-        inward = slope * (value + along) - ratio * along
-        i, j = index[p, 1], index[p, 2]
+        pair = geometry[p]
+        row0, row1, row2, row3 = _row(pair, mean, scale)
+        C0, C1, C2, C3 = _nodes(C[index[p, 0]], index[p, 3])
+        bar0, bar1, bar2, bar3, slope_bar = zero, zero, zero, zero, zero
+        for q in range(ORDER):
+            w, dw = _weight(c, pair[6] - half, q)
+            bar0 += w * C0[q]
+            bar1 += w * C1[q]
+            bar2 += w * C2[q]
+            bar3 += w * C3[q]
+            slope_bar += dw * (row0 * C0[q] + row1 * C1[q] + row2 * C2[q] + row3 * C3[q])
+        f[0], f[1], f[2] = bar1 * scale[1], bar2 * scale[2], bar3 * scale[3]
+        along = f[0] * pair[0] + f[1] * pair[1] + f[2] * pair[2]
+        ratio = pair[4] / pair[3]
+        inward = pair[5] * (bar0 * scale[0] + inverse * slope_bar + along) - ratio * along
         for k in range(3):
-            f[k] = inward * geometry[p, k] + ratio * f[k]
-            out[i, k] += f[k]
-            out[j, k] -= f[k]
+            f[k] = inward * pair[k] + ratio * f[k]
+            out[index[p, 1], k] += f[k]
+            out[index[p, 2], k] -= f[k]
         for k in range(3):
             for n in range(3):
-                virial[k, n] -= r * geometry[p, k] * f[n]
+                virial[k, n] -= pair[3] * pair[k] * f[n]
 
 
 @njit(inline="always")
@@ -113,7 +130,6 @@ def _displacement(u, move_i, move_j, strain, pair):  # type: ignore[no-untyped-d
 @njit(**_OPTIONS)
 def _tangent(geometry, index, mean, scale, c, inverse, moves, strains, out):  # type: ignore[no-untyped-def]
     half = out.dtype.type(0.5)
-    w, dw = np.empty(ORDER, out.dtype), np.empty(ORDER, out.dtype)
     u = np.empty(3, out.dtype)
     for m in range(out.shape[0]):
         for p in range(geometry.shape[0]):
@@ -122,15 +138,17 @@ def _tangent(geometry, index, mean, scale, c, inverse, moves, strains, out):  # 
             if not _displacement(u, moves[m, index[p, 1]], moves[m, index[p, 2]], strains[m], pair):
                 continue
             along = u[0] * pair[0] + u[1] * pair[1] + u[2] * pair[2]
-            s = pair[4]
-            sdot, ratio = pair[5] * along, s / pair[3]
-            _weights(c, pair[6] - half, w, dw)
-            target = out[m, index[p, 0]]
-            first = index[p, 3]
-            for k in range(4):
-                unit = pair[k - 1] if k else 2 * half
-                across = ratio * (u[k - 1] - along * unit) if k else 0 * half
-                change = (sdot * unit + across) * scale[k]
-                steeper = (s * unit - mean[k]) * scale[k] * sdot * inverse
-                for q in range(ORDER):
-                    target[k, first + q] += w[q] * change + dw[q] * steeper
+            sdot, ratio = pair[5] * along, pair[4] / pair[3]
+            row0, row1, row2, row3 = _row(pair, mean, scale)
+            change0 = sdot * scale[0]
+            change1 = (sdot * pair[0] + ratio * (u[0] - along * pair[0])) * scale[1]
+            change2 = (sdot * pair[1] + ratio * (u[1] - along * pair[1])) * scale[2]
+            change3 = (sdot * pair[2] + ratio * (u[2] - along * pair[2])) * scale[3]
+            B0, B1, B2, B3 = _nodes(out[m, index[p, 0]], index[p, 3])
+            for q in range(ORDER):
+                w, dw = _weight(c, pair[6] - half, q)
+                steeper = dw * sdot * inverse
+                B0[q] += w * change0 + steeper * row0
+                B1[q] += w * change1 + steeper * row1
+                B2[q] += w * change2 + steeper * row2
+                B3[q] += w * change3 + steeper * row3
