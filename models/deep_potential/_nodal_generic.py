@@ -4,10 +4,11 @@ from array_api_compat import array_namespace, is_cupy_namespace, is_jax_namespac
 
 from ekfcore._typing import Array, Namespace
 
+from .descriptor import descriptor, descriptor_reverse, descriptor_tangent
 from .nodal_environment import NodalGroup
 from .stencil import COEFFICIENTS, ORDER
 
-__all__ = ["forces", "tangent"]
+__all__ = ["descriptor", "descriptor_reverse", "descriptor_reverse_tangent", "descriptor_tangent", "forces", "tangent"]
 
 
 def forces(group: NodalGroup, C: Array, spacing: float, n_atoms: int) -> tuple[Array, Array]:
@@ -43,6 +44,11 @@ def tangent(group: NodalGroup, moves: Array, strains: Array, spacing: float) -> 
     out = xp.zeros((n * 4 * width, m), dtype=moves.dtype, device=moves.device)
     places = xp.reshape(_places(xp, group), (-1,))
     return xp.reshape(_add_at(xp, out, places, xp.reshape(values, (m, -1)).T).T, (m, n, 4, width))
+
+
+def descriptor_reverse_tangent(Dbar: Array, A: Array, Dbars: Array, Adot: Array) -> Array:
+    """Return the gradients with respect to A of both, see `NodalKernels`."""
+    return descriptor_reverse(Dbars, A) + descriptor_reverse(Dbar, Adot)
 
 
 def _unpack(xp: Namespace, group: NodalGroup, spacing: float) -> tuple[Array, ...]:

@@ -8,10 +8,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+# Matrix products of NumPy are faster than loops of our own here.
+from ._nodal_generic import descriptor_reverse, descriptor_reverse_tangent
 from .nodal_environment import NodalGroup
 from .stencil import COEFFICIENTS, ORDER
 
-__all__ = ["forces", "tangent"]
+__all__ = ["descriptor", "descriptor_reverse", "descriptor_reverse_tangent", "descriptor_tangent", "forces", "tangent"]
 
 _Array = NDArray[np.floating]
 
@@ -43,6 +45,22 @@ def tangent(group: NodalGroup, moves: _Array, strains: _Array, spacing: float) -
     c = COEFFICIENTS.astype(moves.dtype, copy=False)
     inverse = moves.dtype.type(1 / spacing)
     _tangent(group.geometry, group.index, group.mean, group.scale, c, inverse, moves, strains, out)
+    return out
+
+
+def descriptor(A: _Array, axis: int) -> _Array:
+    """Return D, shape (n, M, axis), for `A` of shape (n, 4, M)."""
+    out = np.zeros((len(A), A.shape[2], axis), dtype=A.dtype)
+    _add_products(A, A, out)
+    return out
+
+
+def descriptor_tangent(A: _Array, Adot: _Array, axis: int) -> _Array:
+    """Return the changes of D, shape (m, n, M, axis), for the changes `Adot` of A."""
+    out = np.zeros((*Adot.shape[:2], A.shape[2], axis), dtype=A.dtype)
+    for change, D in zip(Adot, out, strict=True):
+        _add_products(change, A, D)
+        _add_products(A, change, D)
     return out
 
 
@@ -152,3 +170,14 @@ def _tangent(geometry, index, mean, scale, c, inverse, moves, strains, out):  # 
                 B1[q] += w * change1 + steeper * row1
                 B2[q] += w * change2 + steeper * row2
                 B3[q] += w * change3 + steeper * row3
+
+
+@njit(**_OPTIONS)
+def _add_products(left, right, D):  # type: ignore[no-untyped-def]
+    for n in range(D.shape[0]):
+        right0, right1, right2, right3 = right[n, 0], right[n, 1], right[n, 2], right[n, 3]
+        for i in range(D.shape[1]):
+            left0, left1, left2, left3 = left[n, 0, i], left[n, 1, i], left[n, 2, i], left[n, 3, i]
+            row = D[n, i]
+            for j in range(D.shape[2]):
+                row[j] += left0 * right0[j] + left1 * right1[j] + left2 * right2[j] + left3 * right3[j]

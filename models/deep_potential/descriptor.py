@@ -1,6 +1,8 @@
 """The descriptor D = A^T A_< of each atom from its matrix A, shape (4, M), and its derivatives."""
 
-from ekfcore._typing import Array, Namespace
+from array_api_compat import array_namespace
+
+from ekfcore._typing import Array
 
 __all__ = ["descriptor", "descriptor_reverse", "descriptor_tangent"]
 
@@ -15,8 +17,8 @@ def descriptor_tangent(A: Array, Adot: Array, axis: int) -> Array:
     return Adot.mT @ A[..., :axis] + A.mT @ Adot[..., :axis]
 
 
-def descriptor_reverse(xp: Namespace, Dbar: Array, A: Array) -> Array:
+def descriptor_reverse(Dbar: Array, A: Array) -> Array:
     """Return the gradient with respect to A, shape (..., 4, M), of the sum of `Dbar`, (..., M, axis), times D."""
-    axis = Dbar.shape[-1]
+    xp, axis = array_namespace(A), Dbar.shape[-1]
     wide, narrow = A[..., :axis] @ Dbar.mT, A @ Dbar
     return xp.concat([wide[..., :axis] + narrow, wide[..., axis:]], axis=-1)

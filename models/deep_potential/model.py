@@ -164,7 +164,7 @@ class DeepPotential:
             xp, w[self.architecture.fitting_slice(group.type)], xp.reshape(D, (n, -1))
         )
         Dbar = xp.reshape(fitting.reverse_input(xp, fitting_tapes, xp.ones_like(energies)), D.shape)
-        Abar = descriptor_reverse(xp, Dbar, A)
+        Abar = descriptor_reverse(Dbar, A)
         return _Slopes(
             tapes=tapes,
             G=Gs,
@@ -200,8 +200,8 @@ class DeepPotential:
         energies_dot = fitting.tangent(xp, at.fitting_tapes, xp.reshape(Ddot, (m, A.shape[0], -1)))
         row, xbar = fitting.reverse_tangent_noted(xp, at.fitting_tapes)
         gradient.add_fitting(group.type, row)
-        Abar = descriptor_reverse(xp, xp.reshape(xbar, (m, *at.Dbar.shape)), A)
-        Abar = (Abar + descriptor_reverse(xp, at.Dbar, Adot)) / self.architecture.n_slots
+        Abar = descriptor_reverse(xp.reshape(xbar, (m, *at.Dbar.shape)), A)
+        Abar = (Abar + descriptor_reverse(at.Dbar, Adot)) / self.architecture.n_slots
         Adot_bar = at.Abar / self.architecture.n_slots
         for neighbour, (block, tape, Gbar, T) in enumerate(zip(group.pairs, at.tapes, at.Gbar, changes, strict=True)):
             shape = (m, -1, Gbar.shape[-1])

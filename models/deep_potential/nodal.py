@@ -17,7 +17,6 @@ from ekfcore.atoms import Frame
 from ekfcore.protocols import Cotangent, Prediction
 
 from .architecture import Architecture
-from .descriptor import descriptor, descriptor_reverse, descriptor_tangent
 from .gradient import Gradient, check_names, combine, is_moving
 from .model import DeepPotential
 from .nodal_environment import NodalEnvironment, NodalGroup, build_nodal_environment
@@ -101,14 +100,14 @@ class NodalPotential:
         G = xp.concat([G for G, _ in outputs])
         n, _, width = group.B.shape
         A = xp.reshape(xp.reshape(group.B, (4 * n, width)) @ G, (n, 4, -1)) / form.n_slots
-        D = descriptor(A, form.axis)
+        D = self.kernels.descriptor(A, form.axis)
         energies, tapes = form.fitting_net.forward(xp, w[form.fitting_slice(group.type)], xp.reshape(D, (n, -1)))
         Dbar = xp.reshape(form.fitting_net.reverse_input(xp, tapes, xp.ones_like(energies)), D.shape)
         return _Slopes(
             tapes=[tape for _, tape in outputs],
             G=G,
             A=A,
-            Abar=descriptor_reverse(xp, Dbar, A),
+            Abar=self.kernels.descriptor_reverse(Dbar, A),
             Dbar=Dbar,
             fitting_tapes=tapes,
             energies=energies,
@@ -161,12 +160,12 @@ class NodalPotential:
         form, A = self.architecture, at.A
         m, n, _, width = Bdot.shape
         Adot = xp.reshape(xp.reshape(Bdot, (m * n * 4, width)) @ at.G, (m, n, 4, -1)) / form.n_slots
-        Ddot = descriptor_tangent(A, Adot, form.axis)
+        Ddot = self.kernels.descriptor_tangent(A, Adot, form.axis)
         energies_dot = form.fitting_net.tangent(xp, at.fitting_tapes, xp.reshape(Ddot, (m, n, -1)))
         row, xbar = form.fitting_net.reverse_tangent_noted(xp, at.fitting_tapes)
         gradient.add_fitting(group.type, row)
-        Abar = descriptor_reverse(xp, xp.reshape(xbar, (m, *at.Dbar.shape)), A)
-        Abar = Abar + descriptor_reverse(xp, at.Dbar, Adot)
+        Dbars = xp.reshape(xbar, (m, *at.Dbar.shape))
+        Abar = self.kernels.descriptor_reverse_tangent(at.Dbar, A, Dbars, Adot)
         Gbar = _contract(xp, group.B, Abar / form.n_slots) + _contract(xp, Bdot, at.Abar / form.n_slots)
         self._add_embeddings(xp, group, at, Gbar, gradient)
         return xp.sum(xp.reshape(energies_dot, (m, -1)), axis=-1)

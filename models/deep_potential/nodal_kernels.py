@@ -13,7 +13,7 @@ __all__ = ["NodalKernels", "find_kernels"]
 
 
 class NodalKernels(Protocol):
-    """What of the nodal embedding loops over the neighbours."""
+    """What of the nodal embedding loops over neighbours or over atoms."""
 
     def forces(self, group: NodalGroup, C: Array, spacing: float, n_atoms: int) -> tuple[Array, Array]:
         """Return the group's part of the forces, shape (N, 3), and virial, (3, 3), from C = dE/dB, shape (n, 4, K)."""
@@ -24,6 +24,18 @@ class NodalKernels(Protocol):
         `moves`, shape (m, N, 3), are weights of the forces and displace the atoms by minus that; `strains`, shape
         (m, 3, 3), are weights v of the virial and displace a neighbour by -v^T r.
         """
+
+    def descriptor(self, A: Array, axis: int) -> Array:
+        """Return D, shape (n, M, axis), for `A` of shape (n, 4, M)."""
+
+    def descriptor_tangent(self, A: Array, Adot: Array, axis: int) -> Array:
+        """Return the changes of D, shape (m, n, M, axis), for the changes `Adot` of A."""
+
+    def descriptor_reverse(self, Dbar: Array, A: Array) -> Array:
+        """Return the gradient with respect to A, shape (n, 4, M), of the sum of `Dbar` times D."""
+
+    def descriptor_reverse_tangent(self, Dbar: Array, A: Array, Dbars: Array, Adot: Array) -> Array:
+        """Return the gradients with respect to A, shape (m, n, 4, M), of `Dbars` times D plus `Dbar` times Ddot."""
 
 
 def find_kernels(xp: Namespace) -> NodalKernels | None:
