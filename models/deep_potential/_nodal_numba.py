@@ -134,15 +134,8 @@ def _forces(geometry, index, mean, scale, c, inverse, C, out, virial):  # type: 
 
 
 @njit(inline="always")
-def _displacement(u, move_i, move_j, strain, pair):  # type: ignore[no-untyped-def]
-    """Fill `u` with the change of the vector between two atoms; return whether it is any."""
-    moved = False
-    for k in range(3):
-        u[k] = move_i[k] - move_j[k]
-        for n in range(3):
-            u[k] -= pair[3] * pair[n] * strain[n, k]
-        moved = moved or u[k] != 0
-    return moved
+def _is_zero(a):  # type: ignore[no-untyped-def]
+    return a[0] == 0 and a[1] == 0 and a[2] == 0
 
 
 @njit(**_OPTIONS)
@@ -150,11 +143,18 @@ def _tangent(geometry, index, mean, scale, c, inverse, moves, strains, out):  # 
     half = out.dtype.type(0.5)
     u = np.empty(3, out.dtype)
     for m in range(out.shape[0]):
+        move, strain = moves[m], strains[m]
+        unstrained = _is_zero(strain[0]) and _is_zero(strain[1]) and _is_zero(strain[2])
         for p in range(geometry.shape[0]):
-            pair = geometry[p]
+            move_i, move_j = move[index[p, 1]], move[index[p, 2]]
             # A group of atoms moves few of the pairs.
-            if not _displacement(u, moves[m, index[p, 1]], moves[m, index[p, 2]], strains[m], pair):
+            if unstrained and _is_zero(move_i) and _is_zero(move_j):
                 continue
+            pair = geometry[p]
+            for k in range(3):
+                u[k] = move_i[k] - move_j[k]
+                for n in range(3):
+                    u[k] -= pair[3] * pair[n] * strain[n, k]
             along = u[0] * pair[0] + u[1] * pair[1] + u[2] * pair[2]
             sdot, ratio = pair[5] * along, pair[4] / pair[3]
             row0, row1, row2, row3 = _row(pair, mean, scale)

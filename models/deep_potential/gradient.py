@@ -85,12 +85,13 @@ def combine(
     """
     values, rows, taken = [], [], 0
     for cotangent in cotangents:
-        value, row = xp.zeros_like(energy), xp.zeros_like(energy_row)
+        value, row = xp.zeros_like(energy), None
+        if is_moving(cotangent):
+            value, row, taken = change[taken], change_rows[taken, :], taken + 1
         if "energy" in cotangent:
             weight = xp.asarray(cotangent["energy"], dtype=energy.dtype, device=energy.device)
-            value, row = weight * energy, weight * energy_row
-        if is_moving(cotangent):
-            value, row, taken = value + change[taken], row + change_rows[taken, :], taken + 1
+            part = weight * energy_row
+            value, row = value + weight * energy, part if row is None else row + part
         values.append(value)
-        rows.append(row)
+        rows.append(xp.zeros_like(energy_row) if row is None else row)
     return xp.stack(values), xp.stack(rows)
