@@ -133,28 +133,25 @@ def _forces(geometry, index, mean, scale, c, inverse, C, out, virial):  # type: 
                 virial[k, n] -= pair[3] * pair[k] * f[n]
 
 
-@njit(inline="always")
-def _is_zero(a):  # type: ignore[no-untyped-def]
-    return a[0] == 0 and a[1] == 0 and a[2] == 0
-
-
 @njit(**_OPTIONS)
 def _tangent(geometry, index, mean, scale, c, inverse, moves, strains, out):  # type: ignore[no-untyped-def]
     half = out.dtype.type(0.5)
     u = np.empty(3, out.dtype)
     for m in range(out.shape[0]):
-        move, strain = moves[m], strains[m]
-        unstrained = _is_zero(strain[0]) and _is_zero(strain[1]) and _is_zero(strain[2])
+        strain = strains[m]
+        strained = np.any(strain != 0)
+        # A group of atoms moves few of the pairs.
+        still = np.empty(moves.shape[1], np.bool_)
+        for i in range(moves.shape[1]):
+            still[i] = not strained and moves[m, i, 0] == 0 and moves[m, i, 1] == 0 and moves[m, i, 2] == 0
         for p in range(geometry.shape[0]):
-            move_i, move_j = move[index[p, 1]], move[index[p, 2]]
-            # A group of atoms moves few of the pairs.
-            if unstrained and _is_zero(move_i) and _is_zero(move_j):
+            i, j = index[p, 1], index[p, 2]
+            if still[i] and still[j]:
                 continue
             pair = geometry[p]
             for k in range(3):
-                u[k] = move_i[k] - move_j[k]
-                for n in range(3):
-                    u[k] -= pair[3] * pair[n] * strain[n, k]
+                shift = pair[0] * strain[0, k] + pair[1] * strain[1, k] + pair[2] * strain[2, k]
+                u[k] = moves[m, i, k] - moves[m, j, k] - pair[3] * shift
             along = u[0] * pair[0] + u[1] * pair[1] + u[2] * pair[2]
             sdot, ratio = pair[5] * along, pair[4] / pair[3]
             row0, row1, row2, row3 = _row(pair, mean, scale)
