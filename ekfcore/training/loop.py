@@ -182,8 +182,8 @@ class Trainer:
             If a file cannot be written.
         """
         while self.position.epoch < self.epochs:
-            if self.position.batch == 0 and self.evaluator.refine(self.weights):
-                self._prepare()
+            if self.position.batch == 0:
+                self.refine()
             try:
                 finished = self._epoch(on_step, should_stop)
             except FilterError:
@@ -209,8 +209,10 @@ class Trainer:
         )
         write_metrics(self.out / METRICS_FILE, self.records)
 
-    def _prepare(self) -> None:
-        """Go over to the evaluator's new model."""
+    def refine(self) -> None:
+        """Prepare the data anew if the nodes of the embedding have become too coarse."""
+        if not self.evaluator.refine(self.weights):
+            return
         model, like = self.evaluator.model, self.weights
         self.optimizer.model = model
         self.train, self.test = (Dataset.prepare(model, data.frames, like=like) for data in (self.train, self.test))

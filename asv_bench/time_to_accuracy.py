@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Train until the test errors are small enough, and tell after how many seconds they are.
+
+    python asv_bench/time_to_accuracy.py DATA                  # every run below, three seeds each
+    python asv_bench/time_to_accuracy.py DATA --runs filter adam-20 --seeds 1
+
+DATA is a folder with train.xyz.xz and test.xyz.xz, of copper by default. The time to accuracy is that of the steps up to
+the first evaluation for which the mean of it and of the next two is below both thresholds; evaluations are not counted.
+Curves go to --out, one file a run. README.md beside this file tells what DeePMD-kit's curves beside them are.
+"""
+
+import argparse
+import csv
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from ekfcore.training import Settings, Trainer, prepare
+
+HERE = Path(__file__).resolve().parent
+COLUMNS = ("step", "epoch", "train_s", "energy_rmse_meV_per_atom", "force_rmse_meV_per_A")
+EVALUATIONS = 4  # in an epoch of the filter
+FILTER = {"preset": "recommended"}
+RUNS: dict[str, tuple[dict[str, object], int]] = {
+    "filter": (FILTER, 4),
+    "filter-512": ({**FILTER, "block_size": 512}, 4),
+    "filter-256": ({**FILTER, "block_size": 256}, 4),
+    "vector": ({**FILTER, "mode": "vector"}, 8),
+    **{f"adam-{epochs}": ({"preset": "adam"}, epochs) for epochs in (10, 20, 30, 50, 100, 200)},
+}
+"""Settings of the optimizer, and epochs; Adam's learning rate follows a schedule of just so many."""
+
+Row = tuple[int, float, float, float, float]
+
+
+def main() -> None:
+    """Train, write the curves, print a table."""
+    args = _arguments()
+    args.out.mkdir(parents=True, exist_ok=True)
+    print(f"{'run':<14}{'seed':>5}{'epochs':>8}{'steps':>8}{'seconds':>9}{'ms/step':>9}   last errors")
+    for name in args.runs:
+        reached = []
+        for seed in range(1, args.seeds + 1):
+            rows = list(_train(args, name, seed))
+            _write(args.out / f"{name}-s{seed}.csv", rows)
+            found = time_to_accuracy(rows, args.energy, args.force)
+            reached.append(found[2] if found else float("inf"))
+            at = f"{found[1]:8.2f}{found[0]:8d}{found[2]:9.2f}" if found else f"{'-':>8}{'-':>8}{'-':>9}"
+            last = f"{rows[-1][3]:.2f} meV/atom, {rows[-1][4]:.1f} meV/Å"
+            print(f"{name:<14}{seed:>5}{at}{1e3 * rows[-1][2] / rows[-1][0]:9.2f}   {last}", flush=True)
+        print(f"{name:<14} median {median(reached):.2f} s, best {min(reached):.2f} s", flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with train.xyz.xz and test.xyz.xz")
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="which (default: all)")
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds of each (default 3)")
+    parser.add_argument("--energy", type=float, default=1.0, help="threshold [meV/atom] (default 1)")
+    parser.add_argument("--force", type=float, default=30.0, help="threshold [meV/Å] (default 30)")
+    parser.add_argument("--backend", default="auto", help="as of ekfcore train")
+    parser.add_argument("--out", type=Path, default=HERE / "curves", help="folder for the curves")
+    return parser.parse_args()
+
+
+def time_to_accuracy(rows: list[Row], energy: float, force: float) -> Row | None:
+    """Return the first row for which the mean of it and the next two is below both thresholds."""
+    for k in range(len(rows) - 2):
+        means = np.mean([row[3:] for row in rows[k : k + 3]], axis=0)
+        if means[0] < energy and means[1] < force:
+            return rows[k]
+    return None
+
+
+def _train(args: argparse.Namespace, name: str, seed: int) -> Iterator[Row]:
+    """Yield step, epoch, seconds of training, and the errors of energy and forces."""
+    import tempfile
+
+    optimizer, epochs = RUNS[name]
+    settings = {
+        "data": {split: [str(args.data / f"{split}.xyz.xz")] for split in ("train", "test")},
+        "optimizer": optimizer,
+        "training": {"epochs": epochs, "seed": seed},
+        "run": {"backend": args.backend},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = prepare(Settings.from_json(settings), Path(folder) / "run")
+        yield from _steps(trainer, epochs, seed, every=1 if optimizer["preset"] != "adam" else max(1, epochs // 8))
+
+
+def _steps(trainer: Trainer, epochs: int, seed: int, *, every: int) -> Iterator[Row]:
+    """Train as `ekfcore train` does, but for evaluations within an epoch."""
+    count, seconds, n = 0, 0.0, len(trainer.train.samples)
+    for epoch in range(epochs):
+        trainer.refine()
+        for index, k in enumerate(np.random.default_rng([seed, epoch]).permutation(n)):
+            rng = np.random.default_rng([seed, epoch, index])
+            start = time.perf_counter()
+            trainer.optimizer.step([trainer.train.samples[k]], rng)
+            seconds += time.perf_counter() - start
+            count += 1
+            if count % (every * n // EVALUATIONS) == 0:
+                errors = trainer.test.errors(trainer.weights)
+                yield count, count / n, seconds, errors.energy_rmse, errors.force_rmse
+
+
+def _write(path: Path, rows: list[Row]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows([(row[0], *(f"{x:.6g}" for x in row[1:])) for row in rows])
+
+
+if __name__ == "__main__":
+    main()
