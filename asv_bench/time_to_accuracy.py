@@ -24,14 +24,13 @@ HERE = Path(__file__).resolve().parent
 COLUMNS = ("step", "epoch", "train_s", "energy_rmse_meV_per_atom", "force_rmse_meV_per_A")
 EVALUATIONS = 4  # in an epoch of the filter
 FILTER = {"preset": "recommended"}
-RUNS: dict[str, tuple[dict[str, object], int]] = {
-    "filter": (FILTER, 4),
-    "filter-512": ({**FILTER, "block_size": 512}, 4),
-    "filter-256": ({**FILTER, "block_size": 256}, 4),
-    "vector": ({**FILTER, "mode": "vector"}, 8),
-    **{f"adam-{epochs}": ({"preset": "adam"}, epochs) for epochs in (10, 20, 30, 50, 100, 200)},
+ADAM = {"preset": "adam", "final_learning_rate": 1e-8}
+RUNS: dict[str, tuple[dict[str, object], int, int]] = {
+    "filter": (FILTER, 4, 4),
+    **{f"adam-{epochs}": (ADAM, epochs, epochs) for epochs in (10, 20, 30, 50, 100, 200)},
+    **{f"adam-stairs-{n}": ({**ADAM, "decay_steps": n}, 100, 40) for n in (1000, 1600, 2400, 3600, 5000)},
 }
-"""Settings of the optimizer, and epochs; Adam's learning rate follows a schedule of just so many."""
+"""Settings of the optimizer, epochs of the whole schedule, and epochs to train."""
 
 Row = tuple[int, float, float, float, float]
 
@@ -79,11 +78,11 @@ def _train(args: argparse.Namespace, name: str, seed: int) -> Iterator[Row]:
     """Yield step, epoch, seconds of training, and the errors of energy and forces."""
     import tempfile
 
-    optimizer, epochs = RUNS[name]
+    optimizer, schedule, epochs = RUNS[name]
     settings = {
         "data": {split: [str(args.data / f"{split}.xyz.xz")] for split in ("train", "test")},
         "optimizer": optimizer,
-        "training": {"epochs": epochs, "seed": seed},
+        "training": {"epochs": schedule, "seed": seed},
         "run": {"backend": args.backend},
     }
     with tempfile.TemporaryDirectory() as folder:

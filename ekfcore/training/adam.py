@@ -30,12 +30,15 @@ class AdamSettings:
     ----------
     learning_rate, final_learning_rate : float
         First and last value of an exponential decay over the whole training.
+    decay_steps : int
+        Steps for which the learning rate stays the same before it drops, as in DeePMD-kit; 1 for a smooth decay.
     energy_prefactors, force_prefactors, virial_prefactors : pair of float
         First and last weight in the loss; in between they follow the learning rate, as in DeePMD-kit.
     """
 
     learning_rate: float = 1e-3
     final_learning_rate: float = 3.5e-8
+    decay_steps: int = 1
     energy_prefactors: tuple[float, float] = (0.02, 1.0)
     force_prefactors: tuple[float, float] = (1000.0, 1.0)
     virial_prefactors: tuple[float, float] = (0.0, 0.0)
@@ -46,6 +49,8 @@ class AdamSettings:
                 "`final_learning_rate` must be positive and at most `learning_rate`, got "
                 f"{self.final_learning_rate} and {self.learning_rate}"
             )
+        if self.decay_steps < 1:
+            raise InputError(f"`decay_steps` must be at least 1, got {self.decay_steps}")
         for name in ("energy_prefactors", "force_prefactors", "virial_prefactors"):
             if min(getattr(self, name)) < 0:
                 raise InputError(f"`{name}` must not be negative, got {getattr(self, name)}")
@@ -78,7 +83,8 @@ class AdamOptimizer:
     def pace(self) -> float:
         """Learning rate of the next step."""
         decay = self.settings.final_learning_rate / self.settings.learning_rate
-        return float(self.settings.learning_rate * decay ** (self.count / self.total_steps))
+        stairs = self.count // self.settings.decay_steps * self.settings.decay_steps
+        return float(self.settings.learning_rate * decay ** (stairs / self.total_steps))
 
     def step(self, samples: Sequence[Sample], rng: np.random.Generator) -> None:
         """Descend along the mean gradient of a batch."""

@@ -132,6 +132,7 @@ class OptimizerSettings(_Table):
     # For Adam
     learning_rate: float | None = None
     final_learning_rate: float | None = None
+    decay_steps: int | None = None
     energy_prefactors: _Pair | None = None
     force_prefactors: _Pair | None = None
     virial_prefactors: _Pair | None = None
@@ -194,7 +195,14 @@ class OptimizerSettings(_Table):
         return self.model_dump(exclude={"preset"}, exclude_none=True)
 
 
-_ADAM = {"learning_rate", "final_learning_rate", "energy_prefactors", "force_prefactors", "virial_prefactors"}
+_ADAM = {
+    "learning_rate",
+    "final_learning_rate",
+    "decay_steps",
+    "energy_prefactors",
+    "force_prefactors",
+    "virial_prefactors",
+}
 _CONFIG = {"noise", "p0", "process_noise", "pending", "dtype"}
 _MEMORY = {"memory": "initial", "memory_rate": "rate", "memory_counts": "counts"}
 
