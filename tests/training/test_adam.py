@@ -44,6 +44,16 @@ def test_against_torch(linear: "Linear", samples: Samples) -> None:
     np.testing.assert_allclose(ours.weights, theirs.detach().numpy(), rtol=1e-10)
 
 
+def test_the_learning_rate_stays_between_drops(linear: "Linear", samples: Samples) -> None:
+    """As DeePMD-kit's does: start (stop / start)^(floor(step / decay_steps) decay_steps / total)."""
+    settings = adam.AdamSettings(learning_rate=1e-2, final_learning_rate=1e-4, decay_steps=4)
+    optimizer, rates = adam.AdamOptimizer(linear, settings, np.zeros(12), total_steps=8), []
+    for _ in range(8):
+        rates.append(optimizer.pace)
+        optimizer.step(samples(False), np.random.default_rng(0))
+    np.testing.assert_allclose(rates, [1e-2] * 4 + [1e-3] * 4)
+
+
 def test_restart(linear: "Linear", samples: Samples) -> None:
     """Ten steps, and four, a restart and six, give the same bits."""
     settings = adam.AdamSettings()
