@@ -5,7 +5,8 @@
     python asv_bench/time_to_accuracy.py DATA --runs filter adam-20 --seeds 1
 
 DATA is a folder with train.xyz.xz and test.xyz.xz. The time to accuracy is that of the steps up to the first evaluation
-for which the mean of it and of the next two is below both thresholds; evaluations are not counted. Curves go to --out, one file a run. README.md beside this file tells what DeePMD-kit's curves beside them are.
+for which the mean of it and of the next two is below both thresholds; evaluations are not counted. Curves go to --out,
+one file a run. README.md beside this file tells what DeePMD-kit's curves beside them are.
 """
 
 import argparse
