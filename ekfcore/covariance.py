@@ -105,7 +105,7 @@ class Covariance:
             sizes = xp.asarray(self.layout.sizes, dtype=scale.dtype, device=scale.device)
             q = xp.where(active, xp.full_like(scale, process_noise), xp.zeros_like(scale))
             shift, traces = shift + q / scale, traces + q * sizes
-        new = U / xp.sqrt(self.backend.spread(self.store, self.scale))
+        new = U * self.backend.spread(self.store, 1 / xp.sqrt(self.scale))
         return replace(
             self,
             rows=_append(self.rows, self.count, new, donate=donate),

@@ -1,5 +1,6 @@
 """Find backends by name at run time, so that the core imports none of them."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
@@ -34,9 +35,13 @@ class BackendEntry:
 
 BACKENDS = {
     "numpy": BackendEntry("ekfcore.backends._numpy", "array_api_compat.numpy", 'pip install "ekfcore[atoms]"'),
+    "numba": BackendEntry("ekfcore.backends._numba", "array_api_compat.numpy", 'pip install "ekfcore[numba]"'),
     "generic": BackendEntry("ekfcore.backends._generic", "array_api_compat.numpy", "pip install ekfcore"),
     "torch": BackendEntry("ekfcore.backends._torch", "array_api_compat.torch", 'pip install "ekfcore[torch]"'),
 }
+
+_FASTEST = {"numpy": ("numba", "numpy"), "torch": ("torch",), "other": ()}
+"""Backends for the arrays of a library, the fastest first."""
 
 
 def get_backend(name: str | None, *, like: Array) -> Backend:
@@ -53,9 +58,10 @@ def get_backend(name: str | None, *, like: Array) -> Backend:
         backend = cast(Backend, import_module(entry.module).backend)
     except ImportError as error:
         raise _missing(chosen, entry, error) from None
-    if (chosen == "numpy" and not is_numpy_array(like)) or (chosen == "torch" and not is_torch_array(like)):
+    library = entry.library.rpartition(".")[2]
+    if chosen != "generic" and library != _library(like):
         raise InputError(
-            f"backend {chosen!r} takes arrays of {chosen}, got {type(like).__module__}.{type(like).__name__}; "
+            f"backend {chosen!r} takes arrays of {library}, got {type(like).__module__}.{type(like).__name__}; "
             "use backend 'generic'"
         )
     return backend
@@ -107,14 +113,15 @@ def _missing(name: str, entry: BackendEntry, error: ImportError) -> InputError:
     return InputError(f"backend {name!r} needs a package that is not installed ({error}); run: {entry.install}")
 
 
+def _library(array: Array) -> str:
+    """Return the name of the array's library, if it is one with kernels of its own."""
+    return "numpy" if is_numpy_array(array) else "torch" if is_torch_array(array) else "other"
+
+
 def _fastest(like: Array) -> str:
     """Choose by the array's library alone, which is the same on every call."""
-    if is_torch_array(like):
-        return "torch"
-    if not is_numpy_array(like):
-        return "generic"
-    try:
-        import_module(BACKENDS["numpy"].module)
-    except ImportError:
-        return "generic"
-    return "numpy"
+    for name in _FASTEST[_library(like)]:
+        with suppress(ImportError):
+            import_module(BACKENDS[name].module)
+            return name
+    return "generic"

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TypeAlias
 
+from ekfcore import threads
 from ekfcore.errors import InputError
-from ekfcore.registry import BACKENDS, get_namespace
+from ekfcore.registry import BACKENDS, get_backend, get_namespace
 
 __all__ = ["Commands", "add_command", "add_run_options", "limited_threads", "run_overrides"]
 
@@ -31,7 +32,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where to compute")
     group.add_argument("--backend", choices=["auto", *BACKENDS], help="kernels and array library (see ekfcore info)")
     group.add_argument("--device", metavar="NAME", help="device of that library, as cpu or cuda:0")
-    group.add_argument("--threads", metavar="N", type=_count, help="threads of the linear algebra")
+    group.add_argument("--threads", metavar="N", type=_count, help="threads to use (default: all cores)")
 
 
 def run_overrides(arguments: argparse.Namespace) -> list[str]:
@@ -42,17 +43,22 @@ def run_overrides(arguments: argparse.Namespace) -> list[str]:
 
 @contextlib.contextmanager
 def limited_threads(count: int | None, *, backend: str) -> Iterator[None]:
-    """Let linear algebra use that many threads, if a number is given."""
-    if count is None:
-        yield
-        return
-    # Only libraries that are loaded already can be limited.
-    get_namespace(backend)
-    try:
-        threadpoolctl = import_module("threadpoolctl")
-    except ImportError:
-        raise InputError('threads need threadpoolctl; run: pip install "ekfcore[atoms]"') from None
-    with threadpoolctl.threadpool_limits(count):
+    """Let kernels and linear algebra use that many threads, if a number is given.
+
+    With Numba's kernels, linear algebra gets one thread in any case: what is left to it is small, and the idle threads
+    of OpenBLAS keep their cores busy for a while after each call.
+    """
+    with contextlib.ExitStack() as limits:
+        if count is not None:
+            limits.enter_context(threads.limited_threads(count))
+        # Only libraries that are loaded already can be limited.
+        compiled = get_backend(backend, like=get_namespace(backend).zeros(1)).name == "numba"
+        if compiled or count is not None:
+            try:
+                threadpoolctl = import_module("threadpoolctl")
+            except ImportError:
+                raise InputError('threads need threadpoolctl; run: pip install "ekfcore[atoms]"') from None
+            limits.enter_context(threadpoolctl.threadpool_limits(1 if compiled else count))
         yield
 
 

@@ -83,11 +83,12 @@ def test_other_backends_give_the_same_model(tmp_path: Path, config: Path, cli: C
     from ekfcore.training import load_model
 
     weights = []
-    for backend in ("numpy", "generic"):
+    for backend in ("auto", "numpy", "generic"):
         assert cli("train", config, "--out", tmp_path / backend, "--backend", backend)[0] == 0
         weights.append(load_model(tmp_path / backend).weights)
     # 20 steps that each amplify a difference in the last digit a little
-    np.testing.assert_allclose(weights[0], weights[1], rtol=1e-6, atol=1e-9)
+    for others in weights[:-1]:
+        np.testing.assert_allclose(others, weights[-1], rtol=1e-6, atol=1e-9)
 
 
 def test_info_works_without_extras(tmp_path: Path) -> None:
@@ -119,17 +120,27 @@ def test_help_is_quick(tmp_path: Path) -> None:
 
 
 def test_threads_are_limited(config: Path) -> None:
-    """As long as the block runs."""
+    """As long as the block runs: those of our kernels, and those of the linear algebra, one beside Numba's kernels."""
     threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
     from ekfcore.cli._options import limited_threads
+    from ekfcore.threads import thread_count
 
-    def threads() -> set[int]:
-        return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+    def threads() -> tuple[int, set[int]]:
+        pools = threadpoolctl.threadpool_info()
+        return thread_count(), {pool["num_threads"] for pool in pools if pool["user_api"] == "blas"}
 
     before = threads()
-    with limited_threads(1, backend="numpy"):
-        assert threads() == {1}
+    with limited_threads(2, backend="numpy"):
+        assert threads() == (2, {2})
     assert threads() == before
+    with limited_threads(None, backend="numpy"):
+        assert threads() == before
+    pytest.importorskip("numba", reason="numba is not installed")
+    for backend in ("numba", "auto"):
+        with limited_threads(2, backend=backend):
+            assert threads() == (2, {1})
+        with limited_threads(None, backend=backend):
+            assert threads() == (before[0], {1})
 
 
 def test_closed_pipe_is_no_error(config: Path, start: Callable[..., Any]) -> None:

@@ -1,0 +1,205 @@
+"""Tiles and compiled kernels against dense matrices; whatever the backends share is tested with all of them."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import ekfcore as ek
+from ekfcore.checkpoint import state_arrays
+from ekfcore.registry import get_backend
+from ekfcore.threads import limited_threads
+
+pytest.importorskip("numba", reason="numba is not installed")
+
+KERNELS = get_backend("numba", like=np.zeros(1))
+TILE = 64
+# A single weight, blocks beside the edge of a tile, several bands, and enough of them for several threads.
+LAYOUT = ek.BlockLayout((1, TILE - 1, TILE, TILE + 1, 3 * TILE, 1000))
+TOLERANCE = {"float64": 1e-13, "float32": 5e-5}  # of the largest element: sums of a thousand products
+
+
+def _random(layout: ek.BlockLayout, m: int, k: int, dtype: str = "float64", seed: int = 0) -> dict[str, Any]:
+    """Return dense blocks of Q with NaN above the diagonal, and the arguments of the kernels."""
+    rng = np.random.default_rng(seed)
+    halves = [rng.standard_normal((n, n)) / n**0.5 for n in layout.sizes]
+    numbers = {
+        "H": rng.standard_normal((m, layout.n_params)),
+        "V": rng.standard_normal((k, layout.n_params)) / layout.n_params**0.5,
+        "scale": rng.uniform(0.5, 2.0, len(layout.sizes)),
+        "shift": rng.uniform(0.0, 1.0, len(layout.sizes)),
+    }
+    Q = [(half @ half.T).astype(dtype) for half in halves]
+    lower = [np.where(np.tri(len(A), dtype=bool), A, np.nan).astype(dtype) for A in Q]
+    return {"Q": Q, "lower": lower, **{name: array.astype(dtype) for name, array in numbers.items()}}
+
+
+def _dense(layout: ek.BlockLayout, case: dict[str, Any]) -> list[NDArray[np.float64]]:
+    """Return the blocks of P in double precision, as the protocol defines them."""
+    blocks = []
+    for index, part in enumerate(layout.slices):
+        Q, V = case["Q"][index].astype(np.float64), case["V"][:, part].astype(np.float64)
+        P = np.tril(Q) + np.tril(Q, k=-1).T + float(case["shift"][index]) * np.eye(len(Q)) - V.T @ V
+        blocks.append(float(case["scale"][index]) * P)
+    return blocks
+
+
+def _assert_kernels_agree(layout: ek.BlockLayout, case: dict[str, Any], dtype: str) -> None:
+    store = KERNELS.from_lower(layout, case["lower"])
+    rest = case["V"], case["scale"], case["shift"]
+    product = KERNELS.multiply(store, case["H"], *rest)
+    folded = KERNELS.fold(store, *rest, donate=False)
+    assert product.dtype == KERNELS.traces(folded).dtype == dtype
+    for index, (part, P) in enumerate(zip(layout.slices, _dense(layout, case), strict=True)):
+        np.testing.assert_array_equal(np.tril(KERNELS.lower(store, index)), np.tril(case["Q"][index]))
+        _assert_near(np.tril(KERNELS.lower(folded, index)), np.tril(P), dtype)
+        _assert_near(product[:, part], case["H"][:, part].astype(np.float64) @ P, dtype)
+        np.testing.assert_allclose(KERNELS.traces(folded)[index], np.trace(P), rtol=TOLERANCE[dtype])
+
+
+def _assert_near(actual: NDArray[Any], desired: NDArray[Any], dtype: str) -> None:
+    np.testing.assert_allclose(actual, desired, rtol=0, atol=TOLERANCE[dtype] * max(1.0, np.max(np.abs(desired))))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("m", "k"), [(1, 0), (1, 4), (2, 1), (3, 7), (5, 32), (TILE + 6, 9)])
+def test_kernels_equal_dense(m: int, k: int, dtype: str) -> None:
+    """With pending rows and without, one measurement and more than a tile is wide, in both precisions."""
+    _assert_kernels_agree(LAYOUT, _random(LAYOUT, m, k, dtype), dtype)
+
+
+@given(st.lists(st.integers(1, 3 * TILE), min_size=1, max_size=6), st.integers(1, 4), st.integers(0, 6))
+@settings(derandomize=True, deadline=None, max_examples=25)
+def test_any_layout(sizes: list[int], m: int, k: int) -> None:
+    """Blocks of any size, in any order."""
+    layout = ek.BlockLayout(tuple(sizes))
+    _assert_kernels_agree(layout, _random(layout, m, k), "float64")
+
+
+@pytest.mark.parametrize("m", [1, 2, 5])
+def test_number_of_threads_changes_no_bit(m: int) -> None:
+    """Neither of a product nor of a fold: what is summed in which order depends on the layout alone."""
+    case = _random(LAYOUT, m, 6)
+    rest = case["V"], case["scale"], case["shift"]
+    found = []
+    for count in (1, 2, 3, 7):
+        with limited_threads(count):
+            store = KERNELS.fold(KERNELS.from_lower(LAYOUT, case["lower"]), *rest, donate=True)
+            lower = [np.tril(KERNELS.lower(store, index)) for index in range(len(LAYOUT.sizes))]
+            found.append([KERNELS.multiply(store, case["H"], *rest), KERNELS.traces(store), *lower])
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_two_callers_at_once() -> None:
+    """Filters in several threads of a program share the kernels' threads and nothing else."""
+    cases = [_random(LAYOUT, 3, 5, seed=seed) for seed in range(4)]
+
+    def product(case: dict[str, Any]) -> NDArray[Any]:
+        store = KERNELS.from_lower(LAYOUT, case["lower"])
+        result: NDArray[Any] = KERNELS.multiply(store, case["H"], case["V"], case["scale"], case["shift"])
+        return result
+
+    found: dict[int, NDArray[Any]] = {}
+    with limited_threads(3):
+        callers = [
+            threading.Thread(target=lambda index=index, case=case: found.update({index: product(case)}))
+            for index, case in enumerate(cases)
+        ]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(timeout=60)
+    for index, case in enumerate(cases):
+        np.testing.assert_array_equal(found[index], product(case))
+
+
+def test_block_that_is_not_measured_gives_zeros() -> None:
+    """Its tiles are not even looked at."""
+    case = _random(LAYOUT, 2, 5)
+    resting = LAYOUT.slices[5]
+    case["H"][:, resting] = 0.0
+    store = KERNELS.from_lower(LAYOUT, case["lower"])
+    product = KERNELS.multiply(store, case["H"], case["V"], case["scale"], case["shift"])
+    assert not np.any(product[:, resting])
+    assert np.all(product[:, : resting.start])
+
+
+@pytest.mark.parametrize("trouble", [np.nan, np.inf])
+def test_what_is_not_finite_stays_so(trouble: float) -> None:
+    """It must reach the status of the update, and no other block."""
+    case = _random(LAYOUT, 2, 3)
+    case["H"][1, LAYOUT.slices[4].start] = trouble
+    store = KERNELS.from_lower(LAYOUT, case["lower"])
+    product = KERNELS.multiply(store, case["H"], case["V"], case["scale"], case["shift"])
+    bad = np.zeros(product.shape, dtype=bool)
+    bad[1, LAYOUT.slices[4]] = True
+    np.testing.assert_array_equal(np.isfinite(product), ~bad)
+
+
+def test_arrays_may_lie_in_memory_as_they_like() -> None:
+    """Read-only, in column order, with gaps: the same bits."""
+    case = _random(LAYOUT, 4, 3)
+    store = KERNELS.from_lower(LAYOUT, case["lower"])
+    rest = case["V"], case["scale"], case["shift"]
+    product = KERNELS.multiply(store, case["H"], *rest)
+    read_only = case["H"].copy()
+    read_only.flags.writeable = False
+    for H in (read_only, np.asfortranarray(case["H"]), np.repeat(case["H"], 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(KERNELS.multiply(store, H, *rest), product)
+
+
+def test_one_triangle_is_kept() -> None:
+    """Half the memory of squares, and half a row of tiles more."""
+    layout = ek.BlockLayout((1024, 2048))
+    assert KERNELS.identity(layout, 1.0, like=np.zeros(1)).tiles.nbytes <= layout.nbytes() * (0.5 + 0.5 * TILE / 1024)
+
+
+def test_files_go_from_backend_to_backend(tmp_path: Path) -> None:
+    """Written with these kernels, read with those of NumPy, written by them and read again: no bit changes."""
+    pytest.importorskip("scipy", reason="the NumPy kernels call BLAS through SciPy")
+    config, rng = ek.EKFConfig(pending=4, process_noise=1e-3), np.random.default_rng(1)
+    state = ek.init(rng.standard_normal(LAYOUT.n_params), LAYOUT, config, backend="numba")
+    for _ in range(5):
+        H, e = 0.1 * rng.standard_normal((2, LAYOUT.n_params)), rng.standard_normal(2)
+        state, _ = ek.update(state, H, e, config=config, throw=True)
+    ek.save(state, tmp_path / "numba")
+    numpy = ek.load(tmp_path / "numba", backend="numpy")
+    ek.save(numpy, tmp_path / "numpy")
+    again = ek.load(tmp_path / "numpy", backend="numba")
+    assert [s.covariance.backend.name for s in (state, numpy, again)] == ["numba", "numpy", "numba"]
+    for one, other in zip(state_arrays(state), state_arrays(again), strict=True):
+        assert one[0] == other[0]
+        np.testing.assert_array_equal(one[1], other[1])
+    H, e = rng.standard_normal((2, LAYOUT.n_params)), np.ones(2)
+    states = [ek.update(s, H, e, config=config)[0] for s in (state, again, numpy)]
+    np.testing.assert_array_equal(states[1].weights, states[0].weights)
+    np.testing.assert_allclose(states[2].weights, states[0].weights, rtol=1e-10)
+
+
+def test_kernels_work_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """Compiled code is not kept then."""
+    (tmp_path / "file").touch()
+    code = (
+        "import numpy as np, ekfcore as ek\n"
+        "state = ek.init(np.zeros(3), ek.partition([3]), backend='numba')\n"
+        "print(ek.kpu(state, np.asarray([1.0, 2.0, 2.0])))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "file" / "folder")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout.split() == ["[9.]"], run.stderr
