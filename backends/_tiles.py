@@ -23,8 +23,9 @@ __all__ = ["TILE", "TileGrid", "Tiles", "aligned", "from_lower", "identity", "lo
 
 TILE = 64
 _ALIGNMENT = 64  # [bytes]: a cache line, and the widest register
-_BAND = 64  # least number of tiles in a band: 2 MiB, read in some 50 microseconds, about what a thread takes to wake up
+_BAND = 64  # least number of tiles in a band
 _MOST_BANDS = 32  # in a block: every band has sums of its own, nearly as long as the block
+_SHARE = 256  # least number of tiles for a thread: read in some 200 microseconds, and waking it takes up to 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +87,7 @@ def shares(grid: TileGrid, count: int) -> tuple[Sequence[int], Sequence[int]]:
 
     There are at most `count` runs, and fewer if they would be too small to be worth a thread.
     """
-    count = max(1, min(count, grid.n_tiles // _BAND))
+    count = max(1, min(count, grid.n_tiles // _SHARE))
     return (
         _even_bounds([*grid.bands[:, 3].tolist(), grid.n_tiles], count),
         _even_bounds([*grid.blocks[:, 0].tolist(), grid.layout.n_params], count),

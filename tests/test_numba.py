@@ -19,10 +19,11 @@ from ekfcore.registry import get_backend
 from ekfcore.threads import limited_threads
 
 pytest.importorskip("numba", reason="numba is not installed")
+from ekfcore.backends._tiles import shares, tile_grid
 
 KERNELS = get_backend("numba", like=np.zeros(1))
 TILE = 64
-# A single weight, blocks beside the edge of a tile, several bands, and enough of them for several threads.
+# A single weight, blocks beside the edge of a tile, and one of several bands.
 LAYOUT = ek.BlockLayout((1, TILE - 1, TILE, TILE + 1, 3 * TILE, 1000))
 TOLERANCE = {"float64": 1e-13, "float32": 5e-5}  # of the largest element: sums of a thousand products
 
@@ -84,17 +85,25 @@ def test_any_layout(sizes: list[int], m: int, k: int) -> None:
     _assert_kernels_agree(layout, _random(layout, m, k), "float64")
 
 
-@pytest.mark.parametrize("m", [1, 2, 5])
-def test_number_of_threads_changes_no_bit(m: int) -> None:
+def _some_results(layout: ek.BlockLayout, seed: int = 0) -> list[NDArray[Any]]:
+    """Return products with P before and after a fold, and what the fold made."""
+    rng = np.random.default_rng(seed)
+    H, V = rng.standard_normal((5, layout.n_params)), 0.01 * rng.standard_normal((6, layout.n_params))
+    scale, shift = rng.uniform(0.5, 2.0, (2, len(layout.sizes)))
+    folded = KERNELS.fold(KERNELS.identity(layout, 1.0, like=H), V, scale, shift, donate=True)
+    products = [KERNELS.multiply(folded, H[:m], V, scale, shift) for m in (1, 2, 5)]
+    lower = [np.tril(KERNELS.lower(folded, index)) for index in range(len(layout.sizes))]
+    return [*products, KERNELS.traces(folded), *lower]
+
+
+def test_number_of_threads_changes_no_bit() -> None:
     """Neither of a product nor of a fold: what is summed in which order depends on the layout alone."""
-    case = _random(LAYOUT, m, 6)
-    rest = case["V"], case["scale"], case["shift"]
+    layout = ek.BlockLayout((1500, 7, 2300))
+    assert [len(shares(tile_grid(layout), count)[0]) - 1 for count in (1, 2, 3, 7)] == [1, 2, 3, 3]
     found = []
-    for count in (1, 2, 3, 7):
+    for count in (1, 2, 3):
         with limited_threads(count):
-            store = KERNELS.fold(KERNELS.from_lower(LAYOUT, case["lower"]), *rest, donate=True)
-            lower = [np.tril(KERNELS.lower(store, index)) for index in range(len(LAYOUT.sizes))]
-            found.append([KERNELS.multiply(store, case["H"], *rest), KERNELS.traces(store), *lower])
+            found.append(_some_results(layout))
     for others in found[1:]:
         for one, other in zip(found[0], others, strict=True):
             np.testing.assert_array_equal(one, other)
@@ -102,25 +111,20 @@ def test_number_of_threads_changes_no_bit(m: int) -> None:
 
 def test_two_callers_at_once() -> None:
     """Filters in several threads of a program share the kernels' threads and nothing else."""
-    cases = [_random(LAYOUT, 3, 5, seed=seed) for seed in range(4)]
+    layout, found = ek.BlockLayout((2000,)), {}
 
-    def product(case: dict[str, Any]) -> NDArray[Any]:
-        store = KERNELS.from_lower(LAYOUT, case["lower"])
-        result: NDArray[Any] = KERNELS.multiply(store, case["H"], case["V"], case["scale"], case["shift"])
-        return result
+    def call(seed: int) -> None:
+        found[seed] = _some_results(layout, seed)
 
-    found: dict[int, NDArray[Any]] = {}
-    with limited_threads(3):
-        callers = [
-            threading.Thread(target=lambda index=index, case=case: found.update({index: product(case)}))
-            for index, case in enumerate(cases)
-        ]
+    with limited_threads(2):
+        callers = [threading.Thread(target=call, args=(seed,)) for seed in range(4)]
         for caller in callers:
             caller.start()
         for caller in callers:
             caller.join(timeout=60)
-    for index, case in enumerate(cases):
-        np.testing.assert_array_equal(found[index], product(case))
+    for seed in range(4):
+        for one, other in zip(found[seed], _some_results(layout, seed), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_block_that_is_not_measured_gives_zeros() -> None:
