@@ -8,6 +8,8 @@ from ._blockwise import BlockwiseBackend
 
 __all__ = ["NumpyBackend", "backend"]
 
+_MOST_VECTORS = 12  # for more rows than that, a matrix product is faster than one product with a vector a row
+
 
 class NumpyBackend(BlockwiseBackend):
     """Blocks as square matrices in column order of which only the lower triangle is kept up to date."""
@@ -16,8 +18,11 @@ class NumpyBackend(BlockwiseBackend):
         return np.asfortranarray(matrix)
 
     def _product(self, Q: NDArray[np.floating], H: NDArray[np.floating]) -> NDArray[np.floating]:
+        if len(H) > _MOST_VECTORS:
+            symm = get_blas_funcs("symm", dtype=Q.dtype)
+            product: NDArray[np.floating] = symm(1.0, Q, H.T, lower=1).T
+            return product
         symv = get_blas_funcs("symv", dtype=Q.dtype)
-        # One symv a row: symm reaches its speed only for many more rows than a frame has measurements.
         return np.asarray([symv(1.0, Q, h, lower=1) for h in H], dtype=H.dtype).reshape(H.shape)
 
     def _folded(

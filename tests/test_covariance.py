@@ -81,9 +81,9 @@ def test_deferred_form_equals_dense(xp: "Xp", kernels: Backend) -> None:
             _assert_equals(xp, P, dense.P)
 
 
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("rows", [1, 3, 40])
 def test_multiply_is_a_product_with_p(xp: "Xp", kernels: Backend, rows: int) -> None:
-    """Before and after a fold, for one row and for several."""
+    """Before and after a fold, for one row, for several and for many."""
     P, dense = _identity(xp, kernels), Dense(1.0)
     H = np.random.default_rng(1).standard_normal((rows, LAYOUT.n_params))
     for step in _steps(4):
