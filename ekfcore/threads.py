@@ -7,7 +7,7 @@ well, else that of the cores this process may use.
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -84,8 +84,9 @@ def in_parallel(kernel: Callable[..., object], bounds: Sequence[int], *args: Any
     try:
         kernel(first, last, *args)
     finally:
-        for future in futures:
-            future.result()
+        wait(futures)
+    for future in futures:
+        future.result()
 
 
 @functools.cache

@@ -59,7 +59,7 @@ def test_every_share_runs_once_and_at_the_same_time() -> None:
     assert len(set(seen.values())) == 3
 
 
-@pytest.mark.parametrize("broken", [0, 1])
+@pytest.mark.parametrize("broken", [0, 1, 2])
 def test_errors_wait_for_the_other_shares(broken: int) -> None:
     """Nobody writes any more once an exception is on its way."""
     done = []
@@ -67,7 +67,7 @@ def test_errors_wait_for_the_other_shares(broken: int) -> None:
     def kernel(first: int, last: int) -> None:
         if first == broken:
             raise ZeroDivisionError
-        time.sleep(0.05)
+        time.sleep(0.05 * first)
         done.append(first)
 
     with pytest.raises(ZeroDivisionError):
