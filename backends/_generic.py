@@ -1,6 +1,6 @@
 """Reference kernels in pure Array API code; they work with any library that conforms."""
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from ekfcore._typing import Array
 
@@ -21,7 +21,7 @@ class GenericBackend(BlockwiseBackend):
 
     def _folded(self, Q: Array, V: Array, scale: Array, shift: Array, *, donate: bool) -> Array:
         """Return a new array, whatever `donate` says."""
-        eye = array_namespace(Q).eye(Q.shape[0], dtype=Q.dtype, device=Q.device)
+        eye = array_namespace(Q).eye(Q.shape[0], dtype=Q.dtype, device=device(Q))
         # Mirrored, because a matrix product need not round V^T V symmetrically (torch's does not).
         return self._square(scale * (Q + shift * eye - V.T @ V))
 

@@ -8,7 +8,7 @@ algebraically the usual update and moves about a twentieth of the memory.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from array_api_compat import array_namespace, is_writeable_array
+from array_api_compat import array_namespace, device, is_writeable_array
 
 from ekfcore._typing import Array
 from ekfcore.partition import BlockLayout
@@ -50,7 +50,7 @@ class Covariance:
     def identity(cls, layout: BlockLayout, p0: float, *, backend: Backend, like: Array) -> "Covariance":
         """Return p0 I with the dtype and device of `like`."""
         xp = array_namespace(like)
-        kind = {"dtype": like.dtype, "device": like.device}
+        kind = {"dtype": like.dtype, "device": device(like)}
         n_blocks = len(layout.sizes)
         return cls(
             backend=backend,
@@ -102,7 +102,7 @@ class Covariance:
         traces = xp.where(active, (self.traces - taken) / lam, self.traces)
         shift = self.shift
         if process_noise:
-            sizes = xp.asarray(self.layout.sizes, dtype=scale.dtype, device=scale.device)
+            sizes = xp.asarray(self.layout.sizes, dtype=scale.dtype, device=device(scale))
             q = xp.where(active, xp.full_like(scale, process_noise), xp.zeros_like(scale))
             shift, traces = shift + q / scale, traces + q * sizes
         new = U * self.backend.spread(self.store, 1 / xp.sqrt(self.scale))
@@ -135,7 +135,7 @@ class Covariance:
         lower, V = self.backend.lower(self.store, index), self.pending[:, self.layout.slices[index]]
         xp = array_namespace(lower)
         Q = xp.tril(lower) + xp.tril(lower, k=-1).T
-        eye = xp.eye(Q.shape[0], dtype=Q.dtype, device=Q.device)
+        eye = xp.eye(Q.shape[0], dtype=Q.dtype, device=device(Q))
         return self.scale[index] * (Q + self.shift[index] * eye - V.T @ V)
 
 
@@ -148,6 +148,6 @@ def _append(rows: Array, count: int, new: Array, *, donate: bool) -> Array:
     if total > rows.shape[0]:
         # Doubled, so that it stops growing after a few updates: a fold keeps it.
         room = max(total, 2 * rows.shape[0]) - count
-        rows = xp.concat([rows[:count, :], xp.zeros((room, rows.shape[1]), dtype=rows.dtype, device=rows.device)])
+        rows = xp.concat([rows[:count, :], xp.zeros((room, rows.shape[1]), dtype=rows.dtype, device=device(rows))])
     rows[count:total, :] = new
     return rows
