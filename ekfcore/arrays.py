@@ -8,7 +8,12 @@ from numpy.typing import NDArray
 
 from ekfcore._typing import Array
 
-__all__ = ["to_numpy"]
+__all__ = ["detach", "to_numpy"]
+
+
+def detach(array: Array) -> Array:
+    """Return the same numbers in the same memory, without the history that a tensor of PyTorch may carry."""
+    return array.detach() if is_torch_array(array) else array
 
 
 def to_numpy(array: Array) -> NDArray[Any]:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from ekfcore._typing import Array, Namespace
+from ekfcore.arrays import detach
 from ekfcore.config import EKFConfig
 from ekfcore.covariance import Covariance
 from ekfcore.errors import FilterError, InputError
@@ -106,10 +107,16 @@ def init(w: Array, layout: BlockLayout, config: EKFConfig | None = None, *, back
         raise InputError(f"`w` must have shape ({layout.n_params},) to fit the layout, got {tuple(w.shape)}")
     if not xp.isdtype(w.dtype, "real floating"):
         raise InputError(f"`w` must hold floating-point numbers, got {w.dtype}")
-    like = xp.zeros((1,), dtype=getattr(xp, config.dtype), device=w.device)
+    if config.dtype not in xp.__array_namespace_info__().dtypes(device=device(w), kind="real floating"):
+        library = xp.__name__.removeprefix("array_api_compat.")
+        raise InputError(
+            f"`config.dtype` is {config.dtype}, which {library} does not have on device {device(w)}; "
+            "use float32, or for JAX set JAX_ENABLE_X64=1"
+        )
+    like = xp.zeros((1,), dtype=getattr(xp, config.dtype), device=device(w))
     kernels = get_backend(backend, like=like)
     covariance = Covariance.identity(layout, config.p0, backend=kernels, like=like)
-    return EKFState(weights=w, covariance=covariance, lam=config.memory.initial, count=0)
+    return EKFState(weights=detach(w), covariance=covariance, lam=config.memory.initial, count=0)
 
 
 def update(
@@ -218,11 +225,11 @@ def _measurement(xp: Namespace, state: EKFState, H: Array, innovation: Array | f
     n = state.weights.shape[0]
     if H.ndim not in (1, 2) or H.shape[-1] != n or H.shape[0] == 0:
         raise InputError(f"`H` must have shape ({n},) or (m, {n}) with m at least 1, got {tuple(H.shape)}")
-    H = xp.astype(xp.reshape(H, (-1, n)), like.dtype, copy=False)
+    H = xp.astype(xp.reshape(detach(H), (-1, n)), like.dtype, copy=False)
     if isinstance(innovation, int | float):
-        e = xp.full((1,), float(innovation), dtype=like.dtype, device=like.device)
+        e = xp.full((1,), float(innovation), dtype=like.dtype, device=device(like))
     else:
-        e = xp.astype(xp.reshape(innovation, (-1,)), like.dtype, copy=False)
+        e = xp.astype(xp.reshape(detach(innovation), (-1,)), like.dtype, copy=False)
     if e.shape[0] != H.shape[0]:
         raise InputError(
             f"`innovation` must hold one number for each of the {H.shape[0]} rows of `H`, got {e.shape[0]}"
@@ -237,7 +244,7 @@ def _noise(xp: Namespace, state: EKFState, config: EKFConfig, noise: float | Seq
     values = [float(noise)] * e.shape[0] if isinstance(noise, int | float) else [float(r) for r in noise]
     if len(values) != e.shape[0] or not all(0 < r < float("inf") for r in values):
         raise InputError(f"`noise` must be one or {e.shape[0]} positive numbers, got {noise}")
-    return xp.asarray(values, dtype=e.dtype, device=e.device)
+    return xp.asarray(values, dtype=e.dtype, device=device(e))
 
 
 def _whitening(xp: Namespace, HPH: Array, noise: Array) -> tuple[Array, Array]:
@@ -249,7 +256,7 @@ def _whitening(xp: Namespace, HPH: Array, noise: Array) -> tuple[Array, Array]:
     if HPH.shape[0] == 1:
         values = HPH[0, :] + noise
         return values, (1 / xp.sqrt(xp.where(values > 0, values, xp.nan)))[:, None]
-    eye = xp.eye(HPH.shape[0], dtype=HPH.dtype, device=HPH.device)
+    eye = xp.eye(HPH.shape[0], dtype=HPH.dtype, device=device(HPH))
     S = (HPH + HPH.T) / 2 + eye * noise
     # eigh may raise on NaN; the status reports it from the values instead.
     finite = xp.all(xp.isfinite(S))

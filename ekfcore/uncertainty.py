@@ -3,6 +3,7 @@
 from array_api_compat import array_namespace
 
 from ekfcore._typing import Array
+from ekfcore.arrays import detach
 from ekfcore.errors import InputError
 from ekfcore.filter import EKFState
 
@@ -44,5 +45,5 @@ def kpu(state: EKFState, H: Array) -> Array:
     n = state.weights.shape[0]
     if H.ndim not in (1, 2) or H.shape[-1] != n:
         raise InputError(f"`H` must have shape ({n},) or (m, {n}), got {tuple(H.shape)}")
-    rows = xp.astype(xp.reshape(H, (-1, n)), state.covariance.scale.dtype, copy=False)
+    rows = xp.astype(xp.reshape(detach(H), (-1, n)), state.covariance.scale.dtype, copy=False)
     return xp.sum(state.covariance.multiply(rows) * rows, axis=1)
