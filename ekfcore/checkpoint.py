@@ -74,8 +74,8 @@ def load(path: str | os.PathLike[str], *, like: Array | None = None, backend: st
 def state_header(state: EKFState) -> dict[str, Any]:
     """Return what a header must hold to restore the state."""
     return {
-        "lam": state.lam,
-        "count": state.count,
+        "lam": float(state.lam),  # compiled updates of JAX return arrays
+        "count": int(state.count),
         "sizes": list(state.covariance.layout.sizes),
         "backend": state.covariance.backend.name,
         "library": _library(state.weights),

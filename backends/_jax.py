@@ -1,0 +1,22 @@
+"""The reference kernels for arrays of JAX, and what makes `jax.jit` of an update possible."""
+
+import jax
+
+from ekfcore.covariance import Covariance
+from ekfcore.filter import EKFState, UpdateInfo
+
+from ._blockwise import Blocks
+from ._generic import GenericBackend
+
+__all__ = ["backend"]
+
+backend = GenericBackend("jax")
+
+# What JAX traces, and what a compiled update holds for: everything that has a shape, against everything that sets one.
+# lam and count change at every update and are traced as well, for otherwise each would be compiled anew.
+jax.tree_util.register_dataclass(Blocks, ["matrices"], ["layout"])
+jax.tree_util.register_dataclass(
+    Covariance, ["store", "rows", "scale", "shift", "traces"], ["backend", "layout", "count"]
+)
+jax.tree_util.register_dataclass(EKFState, ["weights", "covariance", "lam", "count"], [])
+jax.tree_util.register_dataclass(UpdateInfo, ["innovation", "gain", "hph", "lam", "trace"], ["status"])
