@@ -1,17 +1,18 @@
 """Find backends by name at run time, so that the core imports none of them."""
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
 
-from array_api_compat import is_numpy_array, is_torch_array
+from array_api_compat import is_cupy_array, is_jax_array, is_numpy_array, is_torch_array
 
 from ekfcore._typing import Array, Namespace
 from ekfcore.errors import InputError
 from ekfcore.protocols import Backend
 
-__all__ = ["BACKENDS", "BackendEntry", "get_backend", "get_namespace", "place"]
+__all__ = ["BACKENDS", "BackendEntry", "get_backend", "get_namespace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,26 +23,40 @@ class BackendEntry:
     ----------
     module : str
         Module with the object ``backend``.
-    library : str
+    namespace : str
         Array API namespace in which a run with this backend makes its arrays.
     install : str
         Command that installs what it needs.
     """
 
     module: str
-    library: str
+    namespace: str
     install: str
+
+    @property
+    def library(self) -> str:
+        """Package that the arrays belong to."""
+        return self.namespace.removeprefix("array_api_compat.").partition(".")[0]
 
 
 BACKENDS = {
     "numpy": BackendEntry("ekfcore.backends._numpy", "array_api_compat.numpy", 'pip install "ekfcore[atoms]"'),
     "numba": BackendEntry("ekfcore.backends._numba", "array_api_compat.numpy", 'pip install "ekfcore[numba]"'),
-    "generic": BackendEntry("ekfcore.backends._generic", "array_api_compat.numpy", "pip install ekfcore"),
     "torch": BackendEntry("ekfcore.backends._torch", "array_api_compat.torch", 'pip install "ekfcore[torch]"'),
+    "cupy": BackendEntry("ekfcore.backends._cupy", "array_api_compat.cupy", 'pip install "ekfcore[cupy]"'),
+    "jax": BackendEntry("ekfcore.backends._jax", "jax.numpy", 'pip install "ekfcore[jax]"'),
+    "generic": BackendEntry("ekfcore.backends._generic", "array_api_compat.numpy", "pip install ekfcore"),
 }
 
-_FASTEST = {"numpy": ("numba", "numpy"), "torch": ("torch",), "other": ()}
-"""Backends for the arrays of a library, the fastest first."""
+_IS_ARRAY: Mapping[str, Callable[[Array], bool]] = {
+    "numpy": is_numpy_array,
+    "torch": is_torch_array,
+    "cupy": is_cupy_array,
+    "jax": is_jax_array,
+}
+
+_FASTEST = {"numpy": ("numba", "numpy"), "torch": ("torch",), "cupy": ("cupy",), "jax": ("jax",)}
+"""Backends for the arrays of a library, the fastest first; "generic" takes whatever is left."""
 
 
 def get_backend(name: str | None, *, like: Array) -> Backend:
@@ -58,11 +73,10 @@ def get_backend(name: str | None, *, like: Array) -> Backend:
         backend = cast(Backend, import_module(entry.module).backend)
     except ImportError as error:
         raise _missing(chosen, entry, error) from None
-    library = entry.library.rpartition(".")[2]
-    if chosen != "generic" and library != _library(like):
+    if chosen != "generic" and not _IS_ARRAY[entry.library](like):
         raise InputError(
-            f"backend {chosen!r} takes arrays of {library}, got {type(like).__module__}.{type(like).__name__}; "
-            "use backend 'generic'"
+            f"backend {chosen!r} takes arrays of {entry.library}, got {type(like).__module__}.{type(like).__name__}; "
+            "use backend 'auto'"
         )
     return backend
 
@@ -79,28 +93,9 @@ def get_namespace(name: str) -> Namespace:
     entry = _entry(chosen)
     try:
         import_module(entry.module)
-        return import_module(entry.library)
+        return import_module(entry.namespace)
     except ImportError as error:
         raise _missing(chosen, entry, error) from None
-
-
-def place(array: Array, *, backend: str, device: str) -> Array:
-    """Bring an array of NumPy into the library of a backend, onto a device.
-
-    Raises
-    ------
-    InputError
-        If the backend or the device cannot be used here.
-    """
-    try:
-        return get_namespace(backend).asarray(array, device=device)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"device {device!r} cannot be used with backend {backend!r} ({reason}); see `ekfcore info`"
-        ) from None
 
 
 def _entry(name: str) -> BackendEntry:
@@ -113,14 +108,10 @@ def _missing(name: str, entry: BackendEntry, error: ImportError) -> InputError:
     return InputError(f"backend {name!r} needs a package that is not installed ({error}); run: {entry.install}")
 
 
-def _library(array: Array) -> str:
-    """Return the name of the array's library, if it is one with kernels of its own."""
-    return "numpy" if is_numpy_array(array) else "torch" if is_torch_array(array) else "other"
-
-
 def _fastest(like: Array) -> str:
-    """Choose by the array's library alone, which is the same on every call."""
-    for name in _FASTEST[_library(like)]:
+    """Choose by the array's library and what is installed, which is the same on every call."""
+    library = next((library for library, is_array in _IS_ARRAY.items() if is_array(like)), None)
+    for name in _FASTEST.get(library or "", ()):
         with suppress(ImportError):
             import_module(BACKENDS[name].module)
             return name

@@ -63,6 +63,15 @@ def test_every_package_is_declared() -> None:
     assert sorted(setuptools["packages"]) == sorted(on_disk)
 
 
+def test_every_kernel_is_package_data() -> None:
+    """Files that are no Python are missing from the wheel unless pyproject.toml names them."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    for package, folder in FOLDERS.items():
+        for path in (ROOT / folder).rglob("*.cu"):
+            home = ".".join((package, *path.relative_to(ROOT / folder).parts[:-1]))
+            assert any(path.match(pattern) for pattern in setuptools["package-data"].get(home, []))
+
+
 def test_every_import_is_declared() -> None:
     """What a module imports comes with Python, with ekfcore or with one of its extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -10,13 +10,15 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from ekfcore.devices import find_devices
+from ekfcore.errors import InputError
 from ekfcore.registry import BACKENDS
 
 from ._options import Commands, add_command
 
 __all__ = ["add_parser", "run"]
 
-_FOR_USERS = ("atoms", "numba", "torch", "cupy", "deepmd")
+_FOR_USERS = ("atoms", "numba", "torch", "cupy", "jax", "deepmd")
 """Extras whose packages are listed; the others are for developers."""
 
 
@@ -79,11 +81,14 @@ def _gpus() -> list[str]:
 
 
 def _backends() -> list[tuple[str, str]]:
-    rows = []
+    """Return for each backend whether it works here, the version of its library, and its devices or what is wrong."""
+    table = [("works", "version", "devices")]
     for name, entry in BACKENDS.items():
         try:
-            importlib.import_module(entry.module)
-            rows.append((name, "works"))
-        except ImportError as error:
-            rows.append((name, f"does not work ({error}); run: {entry.install}"))
-    return rows
+            devices = ", ".join(find_devices(name))
+            table.append(("yes", f"{entry.library} {importlib.import_module(entry.library).__version__}", devices))
+        except InputError as error:
+            table.append(("no", "", str(error).removeprefix(f"backend {name!r} ")))
+    width = max(len(version) for _, version, _ in table)
+    texts = [f"{works:<7}{version:<{width}}  {rest}" for works, version, rest in table]
+    return list(zip(["", *BACKENDS], texts, strict=True))

@@ -4,7 +4,7 @@ import argparse
 import json
 import math
 
-from ekfcore.registry import place
+from ekfcore.devices import place
 
 from ._options import Commands, add_command, add_run_options, limited_threads
 

@@ -9,6 +9,7 @@ import psutil
 from ekfcore._typing import Array
 from ekfcore.atoms import Frame, read_frames, split_frames
 from ekfcore.checkpoint import restore_state
+from ekfcore.devices import place
 from ekfcore.errors import InputError
 from ekfcore.filter import init
 from ekfcore.models.deep_potential import (
@@ -21,7 +22,6 @@ from ekfcore.models.deep_potential import (
 )
 from ekfcore.partition import BlockLayout, partition
 from ekfcore.presets import Recipe
-from ekfcore.registry import place
 
 from .adam import AdamOptimizer
 from .evaluator import Evaluator

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ekfcore.registry import BACKENDS
+
 Cli = Callable[..., tuple[int, str, str]]
 
 _COLUMNS = ["epoch", "step", "wall_s", "lambda"]
@@ -94,15 +96,20 @@ def test_other_backends_give_the_same_model(tmp_path: Path, config: Path, cli: C
 def test_info_works_without_extras(tmp_path: Path) -> None:
     """It is the first thing to ask when something is missing."""
     hidden = ["scipy", "ase", "pydantic", "rich", "matplotlib", "torch", "numba", "threadpoolctl", "psutil", "vesin"]
+    hidden += ["cupy", "jax"]
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden!r}));"
         "from ekfcore.cli import main; sys.exit(main(['info']))"
     )
     run = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert "generic            works" in run.stdout
-    assert "does not work" in run.stdout
-    assert 'pip install "ekfcore[' in run.stdout
+    rows = dict(line.split(maxsplit=1) for line in run.stdout.splitlines() if len(line.split()) > 1)
+    assert {name for name in BACKENDS if rows[name].startswith("yes")} == {"generic"}
+    assert rows["generic"].split() == ["yes", "numpy", np.__version__, "cpu"]
+    for name in set(BACKENDS) - {"generic"}:
+        assert rows[name].startswith("no ")
+        assert "needs a package that is not installed (" in rows[name]
+        assert rows[name].endswith(f"; run: {BACKENDS[name].install}")
 
 
 def test_help_is_quick(tmp_path: Path) -> None:

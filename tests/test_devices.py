@@ -1,0 +1,148 @@
+"""Which backend and which device a run gets, and what is said when it cannot have them."""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import pytest
+
+from ekfcore import InputError, init, partition
+from ekfcore.devices import find_devices, place, resolve
+from ekfcore.registry import BACKENDS, get_backend, get_namespace
+
+if TYPE_CHECKING:
+    from conftest import Xp
+
+Pretend: TypeAlias = Callable[..., None]
+
+
+@pytest.fixture
+def pretend_cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pretend]:
+    """Return a function that makes CuPy absent, or present with that many GPUs or with an error in their place."""
+
+    def pretend(*, count: int = 0, error: str = "", installed: bool = True) -> None:
+        def count_devices() -> int:
+            if error:
+                raise RuntimeError(error)
+            return count
+
+        cupy: Any = ModuleType("cupy") if installed else None
+        if installed:
+            cupy.cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count_devices))
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setitem(sys.modules, "array_api_compat.cupy", cupy)
+        monkeypatch.delitem(sys.modules, "ekfcore.backends._cupy", raising=False)
+
+    yield pretend
+    sys.modules.pop("ekfcore.backends._cupy", None)
+
+
+@pytest.fixture
+def pretend_torch(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return a function that gives PyTorch so many GPUs."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    return lambda count: monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
+NO_DRIVER = "cudaErrorInsufficientDriver: CUDA driver version is insufficient\nand a second line"
+
+
+def test_cpu_is_always_there() -> None:
+    """With NumPy, whatever else is installed."""
+    assert find_devices("generic") == ["cpu"]
+    assert resolve("auto", "cpu") == "numpy"
+    array = place(np.arange(3.0), backend="generic", device="cpu")
+    assert isinstance(array, np.ndarray)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_place_keeps_the_numbers(name: str) -> None:
+    """In the library of the backend, on its first device, in the same precision."""
+    try:
+        device = find_devices(name)[0]
+    except InputError as error:
+        pytest.skip(str(error))
+    if name == "jax":
+        importlib.import_module("jax").config.update("jax_enable_x64", True)
+    array = place(np.arange(3.0), backend=name, device=device)
+    assert type(array).__module__.partition(".")[0].startswith(BACKENDS[name].library)
+    assert array.dtype == get_namespace(name).float64
+    assert float(array[2]) == 2.0
+
+
+def test_cupy_that_is_not_installed(pretend_cupy: Pretend) -> None:
+    """The pip command is told."""
+    pretend_cupy(installed=False)
+    with pytest.raises(InputError, match=r"backend 'cupy' needs a package .* run: pip install \"ekfcore\[cupy\]\"$"):
+        place(np.zeros(3), backend="cupy", device="cuda")
+
+
+def test_cupy_without_a_gpu(pretend_cupy: Pretend) -> None:
+    """The driver's reason is told, in one line."""
+    pretend_cupy(error=NO_DRIVER)
+    with pytest.raises(
+        InputError, match=r"^backend 'cupy' finds no CUDA device \(cudaErrorInsufficientDriver: [^\n]*\)$"
+    ):
+        place(np.zeros(3), backend="cupy", device="cuda")
+
+
+def test_cupy_has_no_cpu(pretend_cupy: Pretend) -> None:
+    """Its arrays live on GPUs; the message names them."""
+    pretend_cupy(count=2)
+    assert find_devices("cupy") == ["cuda:0", "cuda:1"]
+    with pytest.raises(InputError, match="backend 'cupy' finds no device 'cpu' here, only cuda:0, cuda:1; see"):
+        place(np.zeros(3), backend="cupy", device="cpu")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "abacus"])
+@pytest.mark.parametrize("backend", ["numpy", "generic", "torch", "jax"])
+def test_device_that_is_not_there(backend: str, device: str) -> None:
+    """The message names what there is."""
+    try:
+        found = find_devices(backend)
+    except InputError as error:
+        pytest.skip(str(error))
+    if any(name.startswith(device) for name in found):
+        pytest.skip(f"{device} is here")
+    with pytest.raises(InputError, match=f"backend '{backend}' finds no device '{device}' here, only cpu"):
+        place(np.zeros(3), backend=backend, device=device)
+
+
+def test_auto_takes_the_gpu_that_works(pretend_cupy: Pretend, pretend_torch: Callable[[int], None]) -> None:
+    """CuPy's if it finds one, else PyTorch's, else none with both reasons."""
+    pretend_torch(1)
+    pretend_cupy(count=1)
+    assert resolve("auto", "cuda") == "cupy"
+    pretend_cupy(error=NO_DRIVER)
+    assert resolve("auto", "cuda:0") == "torch"
+    assert resolve("cupy", "cuda") == "cupy"
+    pretend_torch(0)
+    with pytest.raises(
+        InputError, match=r"^device 'cuda' cannot be used: backend 'cupy' finds .*; backend 'torch' finds"
+    ):
+        place(np.zeros(3), backend="auto", device="cuda")
+
+
+def test_unknown_names_are_refused() -> None:
+    """Wherever a backend is named."""
+    for call in (find_devices, get_namespace, lambda name: place(np.zeros(3), backend=name, device="cpu")):
+        with pytest.raises(InputError, match=r"`backend` must be one of auto, numpy, .*, got 'abacus'"):
+            call("abacus")
+
+
+def test_kernels_follow_the_arrays(xp: "Xp") -> None:
+    """The fastest that take them; what takes others says so."""
+    like, library = xp.asarray([0.0]), xp.library.module.partition(".")[0]
+    fastest = get_backend("auto", like=like).name
+    if library in {entry.library for entry in BACKENDS.values()}:
+        assert BACKENDS[fastest].library == library
+    else:
+        assert fastest == "generic"
+    for name, entry in BACKENDS.items():
+        if name != "generic" and entry.library != library:
+            refusal = f"backend '{name}' (takes arrays of {entry.library}, got .*; use backend 'auto'|needs a package)"
+            with pytest.raises(InputError, match=refusal):
+                init(xp.asarray(np.zeros(3)), partition([3]), backend=name)
