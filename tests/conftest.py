@@ -1,20 +1,27 @@
-"""Fixtures that all tests share: array libraries, the strict comparison, the data beside the repository.
+"""Fixtures that all tests share: array libraries, kernels, the strict comparison, the data beside the repository.
 
-A test file names their types with ``if TYPE_CHECKING: from conftest import AssertClose, Xp``.
+A test file names their types with ``if TYPE_CHECKING: from conftest import AssertClose, Contender, Xp``.
 """
 
 import enum
+import importlib
 import importlib.util
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from array_api_compat import array_namespace, device, is_torch_array
+from array_api_compat import array_namespace, device
+
+from ekfcore.arrays import to_numpy
+from ekfcore.protocols import Backend
+from ekfcore.registry import BACKENDS, get_backend
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,8 +32,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run, and say why."""
     if item.get_closest_marker("deepmd") and importlib.util.find_spec("deepmd") is None:
         pytest.skip("needs deepmd-kit: make test-deepmd")
-    if item.get_closest_marker("gpu") and shutil.which("nvidia-smi") is None:
+    if item.get_closest_marker("gpu") and not _has_gpu():
         pytest.skip("needs an NVIDIA GPU")
+
+
+def _has_gpu() -> bool:
+    return shutil.which("nvidia-smi") is not None
 
 
 class Library(enum.Enum):
@@ -36,11 +47,19 @@ class Library(enum.Enum):
     NUMPY_READONLY = "numpy, read-only"  # catches code that writes into its inputs
     STRICT = "array_api_strict"  # has the standard and nothing else
     TORCH = "torch"
+    JAX = "jax.numpy"  # its arrays never change
+    TORCH_GPU = "torch, on a GPU"
+    CUPY = "cupy, on a GPU"
 
     @property
     def module(self) -> str:
         """Name to import."""
         return self.value.split(",")[0]
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its arrays live on a GPU."""
+        return self.value.endswith("on a GPU")
 
 
 @dataclass(frozen=True)
@@ -52,23 +71,102 @@ class Xp:
 
     def asarray(self, values: npt.ArrayLike, dtype: str = "float64") -> Any:
         """Return a new array of the library."""
-        array = self.namespace.asarray(np.array(values, dtype=dtype))
+        place = {"device": "cuda"} if self.library is Library.TORCH_GPU else {}
+        array = self.namespace.asarray(np.array(values, dtype=dtype), **place)
         if self.library is Library.NUMPY_READONLY:
             array.flags.writeable = False
         return array
 
     def to_numpy(self, array: Any) -> npt.NDArray[Any]:
         """Return the same numbers as a NumPy array."""
-        return _to_numpy(array)
+        return to_numpy(array)
 
 
-@pytest.fixture(params=Library, ids=lambda library: library.name.lower())
+@dataclass(frozen=True)
+class Contender:
+    """Kernels, with the array library that they are tried with."""
+
+    xp: Xp
+    kernels: Backend
+
+
+@pytest.fixture(
+    params=[library for library in Library if _has_gpu() or not library.on_gpu], ids=lambda x: x.name.lower()
+)
 def xp(request: pytest.FixtureRequest) -> Xp:
     """Return each array library in turn."""
-    library: Library = request.param
+    if request.param is Library.JAX and getattr(request.function, "is_hypothesis_test", False):
+        pytest.skip("JAX compiles for every shape anew, and hypothesis draws many; the other libraries try them")
+    return _load(request.param)
+
+
+def _load(library: Library) -> Xp:
     module = pytest.importorskip(library.module, reason=f"{library.module} is not installed")
+    if library is Library.JAX:
+        importlib.import_module("jax").config.update("jax_enable_x64", True)
     # array_api_compat's view of the library, which is what the code under test sees
     return Xp(library, array_namespace(module.asarray([0.0])))
+
+
+# Every set of kernels with the libraries that it takes; "generic" takes all.
+_CONTENDERS = [("generic", library) for library in Library]
+_CONTENDERS += [(name, Library.NUMPY) for name, entry in BACKENDS.items() if entry.library == "numpy"]
+_CONTENDERS += [("torch", Library.TORCH), ("torch, tiles", Library.TORCH), ("cupy, emulated", Library.NUMPY)]
+_CONTENDERS += [("torch", Library.TORCH_GPU), ("cupy", Library.CUPY)]
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(case, id=f"{case[0]} on {case[1].value}", marks=[pytest.mark.gpu] if case[1].on_gpu else [])
+        for case in dict.fromkeys(_CONTENDERS)
+    ]
+)
+def contender(request: pytest.FixtureRequest) -> Contender:
+    """Return all kernels in turn, with each library that they take."""
+    name, library = request.param
+    xp = _load(library)
+    if name == "cupy, emulated":
+        kernels: Backend = request.getfixturevalue("emulated_cupy").CupyBackend(edge=8)
+    elif name == "torch, tiles":  # those of the GPU, which do not ask where they run
+        kernels = importlib.import_module("ekfcore.backends._torch_tiles").TorchTiles(edge=8)
+    else:
+        kernels = get_backend(name, like=xp.asarray([0.0]))
+    return Contender(xp, kernels)
+
+
+@pytest.fixture(scope="session")
+def emulated_cupy() -> ModuleType:
+    """Return the module of the CuPy kernels, with arrays of NumPy and CUDA kernels that run on the CPU."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++ to run the CUDA kernels on the CPU")
+    cupy = _load_file(ROOT / "tests/cuda/emulated_cupy.py", "emulated_cupy").make_cupy()
+    before = sys.modules.get("cupy")
+    sys.modules["cupy"] = cupy
+    try:
+        return _load_file(ROOT / "backends/_cupy.py", "ekfcore.backends._cupy_on_the_cpu")
+    finally:
+        sys.modules.pop("cupy")
+        if before is not None:
+            sys.modules["cupy"] = before
+
+
+@pytest.fixture(scope="session")
+def load_test_file() -> Callable[[Path], ModuleType]:
+    """Return a function that imports a helper of the tests, which no package has."""
+    return lambda path: _load_file(path, path.stem)
+
+
+def _load_file(path: Path, name: str) -> ModuleType:
+    """Import a file that no package has under this name, and forget the name again."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules[name]
+    return module
 
 
 @pytest.fixture
@@ -95,8 +193,4 @@ def _assert_close(actual: Any, desired: Any, *, rtol: float | None = None, atol:
     assert device(actual) == device(desired)
     if rtol is None:
         rtol = 4 * float(xp.finfo(actual.dtype).eps) ** 0.5 if xp.isdtype(actual.dtype, "real floating") else 0.0
-    np.testing.assert_allclose(_to_numpy(actual), _to_numpy(desired), rtol=rtol, atol=atol, equal_nan=False)
-
-
-def _to_numpy(array: Any) -> npt.NDArray[Any]:
-    return np.asarray(array.detach().cpu() if is_torch_array(array) else array)
+    np.testing.assert_allclose(to_numpy(actual), to_numpy(desired), rtol=rtol, atol=atol, equal_nan=False)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 POINTS = np.concatenate([np.linspace(-8.0, 8.0, 40), [-800.0, -40.0, 40.0, 800.0]])
 SMALL = POINTS[:-4]
 ROUNDING = 2e-13  # 1 - tanh^2 is rounded at 1e-16, and gelu's curvature multiplies it by some hundred
+TANH_OF_JAX = 7 * ROUNDING  # XLA's tanh is off by up to seven units in the last place
 
 NETWORKS = {
     "plain": NetworkShape((LayerShape(2, 5, "tanh"), LayerShape(5, 3, "silu"))),
@@ -64,10 +65,11 @@ class TestActivation:
 
     def test_any_array_library(self, name: str, xp: "Xp", assert_close: "AssertClose") -> None:
         """The same numbers everywhere."""
+        atol = TANH_OF_JAX if "jax" in xp.library.module else ROUNDING
         for mine, numpys in zip(
             activation(name)(xp.namespace, xp.asarray(POINTS)), activation(name)(np, POINTS), strict=True
         ):
-            assert_close(mine, xp.asarray(numpys), rtol=1e-12, atol=ROUNDING)
+            assert_close(mine, xp.asarray(numpys), rtol=1e-12, atol=atol)
 
 
 def test_unknown_activation() -> None:
