@@ -248,21 +248,20 @@ def _noise(xp: Namespace, state: EKFState, config: EKFConfig, noise: float | Seq
 
 
 def _whitening(xp: Namespace, HPH: Array, noise: Array) -> tuple[Array, Array]:
-    """Return the eigenvalues of S = H P H^T + noise and W with W S W^T = I, so that W^T W is the inverse of S.
+    """Return the pivots of S = H P H^T + noise and W with W S W^T = I, so that W^T W is the inverse of S.
 
-    Eigenvectors rather than a Cholesky factor: an indefinite S shows in the eigenvalues, where a factorisation would
-    raise, and the Array API has no triangular solve.
+    Gaussian elimination turns (S, I) into (D L^T, L^-1), where S = L D L^T. An indefinite S shows in the pivots D, where
+    a factorisation of a library would raise, and a GPU goes through it without waiting for the host.
     """
-    if HPH.shape[0] == 1:
-        values = HPH[0, :] + noise
-        return values, (1 / xp.sqrt(xp.where(values > 0, values, xp.nan)))[:, None]
-    eye = xp.eye(HPH.shape[0], dtype=HPH.dtype, device=device(HPH))
-    S = (HPH + HPH.T) / 2 + eye * noise
-    # eigh may raise on NaN; the status reports it from the values instead.
-    finite = xp.all(xp.isfinite(S))
-    values, vectors = xp.linalg.eigh(xp.where(finite, S, eye))
-    values = xp.where(finite, values, xp.nan)
-    return values, (vectors / xp.sqrt(xp.where(values > 0, values, xp.nan))).T
+    m = HPH.shape[0]
+    eye = xp.eye(m, dtype=HPH.dtype, device=device(HPH))
+    rows = xp.concat([(HPH + HPH.T) / 2 + eye * noise, eye], axis=1)
+    below = xp.tril(xp.ones_like(eye), k=-1)
+    for k in range(m - 1):
+        factors = below[:, k] * rows[:, k] / rows[k, k]
+        rows = rows - factors[:, None] * rows[k, :]
+    pivots = xp.linalg.diagonal(rows[:, :m])
+    return pivots, rows[:, m:] / xp.sqrt(xp.where(pivots > 0, pivots, xp.nan))[:, None]
 
 
 def _status(xp: Namespace, e: Array, values: Array, positive: Array, active: Array) -> Status:
