@@ -50,8 +50,12 @@ def resolve(backend: str, device: str) -> str:
     """
     if backend != "auto":
         return backend
-    if not device.startswith("cuda"):
+    if device == "cpu":
         return "numpy"
+    if not device.startswith("cuda"):
+        raise InputError(
+            f"device {device!r} cannot be used with backend 'auto'; name a backend that has it, see `ekfcore info`"
+        )
     reasons = []
     for name in _ON_CUDA:
         try:

@@ -250,8 +250,8 @@ def _noise(xp: Namespace, state: EKFState, config: EKFConfig, noise: float | Seq
 def _whitening(xp: Namespace, HPH: Array, noise: Array) -> tuple[Array, Array]:
     """Return the pivots of S = H P H^T + noise and W with W S W^T = I, so that W^T W is the inverse of S.
 
-    Gaussian elimination turns (S, I) into (D L^T, L^-1), where S = L D L^T. An indefinite S shows in the pivots D, where
-    a factorisation of a library would raise, and a GPU goes through it without waiting for the host.
+    Gaussian elimination turns (S, I) into (D L^T, L^-1), where S = L D L^T. An indefinite S shows in the pivots D; the
+    factorisation of a library would raise, or make a GPU wait for the host.
     """
     m = HPH.shape[0]
     eye = xp.eye(m, dtype=HPH.dtype, device=device(HPH))

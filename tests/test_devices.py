@@ -126,6 +126,12 @@ def test_auto_takes_the_gpu_that_works(pretend_cupy: Pretend, pretend_torch: Cal
         place(np.zeros(3), backend="auto", device="cuda")
 
 
+def test_auto_knows_cpu_and_cuda() -> None:
+    """What only one library has must be asked of that library."""
+    with pytest.raises(InputError, match="device 'mps' cannot be used with backend 'auto'; name a backend that has it"):
+        place(np.zeros(3), backend="auto", device="mps")
+
+
 def test_unknown_names_are_refused() -> None:
     """Wherever a backend is named."""
     for call in (find_devices, get_namespace, lambda name: place(np.zeros(3), backend=name, device="cpu")):

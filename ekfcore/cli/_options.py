@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TypeAlias
 
+import numpy as np
+
 from ekfcore import threads
 from ekfcore.errors import InputError
 from ekfcore.registry import BACKENDS, get_backend, get_namespace
@@ -51,8 +53,8 @@ def limited_threads(count: int | None, *, backend: str) -> Iterator[None]:
     with contextlib.ExitStack() as limits:
         if count is not None:
             limits.enter_context(threads.limited_threads(count))
-        # Only libraries that are loaded already can be limited.
-        compiled = get_backend(backend, like=get_namespace(backend).zeros(1)).name == "numba"
+        get_namespace(backend)  # only libraries that are loaded already can be limited
+        compiled = backend in ("auto", "numba") and get_backend(backend, like=np.zeros(1)).name == "numba"
         if compiled or count is not None:
             try:
                 threadpoolctl = import_module("threadpoolctl")
