@@ -44,7 +44,7 @@ def main() -> None:
         reached = []
         for seed in range(1, args.seeds + 1):
             rows = list(_train(args, name, seed))
-            _write(args.out / f"{name}-s{seed}.csv", rows)
+            _write(args.out / f"ekfcore-{name}-s{seed}.csv", rows)
             found = time_to_accuracy(rows, args.energy, args.force)
             reached.append(found[2] if found else float("inf"))
             at = f"{found[1]:8.2f}{found[0]:8d}{found[2]:9.2f}" if found else f"{'-':>8}{'-':>8}{'-':>9}"
@@ -61,7 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--energy", type=float, default=1.0, help="threshold [meV/atom] (default 1)")
     parser.add_argument("--force", type=float, default=30.0, help="threshold [meV/Å] (default 30)")
     parser.add_argument("--backend", default="auto", help="as of ekfcore train")
-    parser.add_argument("--out", type=Path, default=HERE / "curves", help="folder for the curves")
+    parser.add_argument("--out", type=Path, default=HERE / "curves" / "copper", help="folder for the curves")
     return parser.parse_args()
 
 
