@@ -8,47 +8,63 @@ from .descriptor import descriptor, descriptor_reverse, descriptor_tangent
 from .nodal_environment import NodalGroup
 from .stencil import COEFFICIENTS, ORDER
 
-__all__ = ["descriptor", "descriptor_reverse", "descriptor_reverse_tangent", "descriptor_tangent", "forces", "tangent"]
+__all__ = ["GenericKernels", "kernels"]
 
 
-def forces(group: NodalGroup, C: Array, spacing: float, n_atoms: int) -> tuple[Array, Array]:
-    """Return the group's part of the forces and of the virial, see `NodalKernels`."""
-    xp = array_namespace(C)
-    unit, r, s, slope, weights, slopes = _unpack(xp, group, spacing)
-    at = xp.reshape(xp.take(xp.reshape(C, (-1,)), xp.reshape(_places(xp, group), (-1,)), axis=0), (-1, 4, ORDER))
-    rows_bar = xp.sum(at * weights[:, None, :], axis=-1) * group.scale
-    s_bar = xp.sum(xp.sum(at * slopes[:, None, :], axis=-1) * _rows(xp, group, unit, s), axis=-1)
-    v = rows_bar[:, 1:]
-    along = xp.sum(v * unit, axis=-1)
-    ratio = s / r
-    inward = slope * (rows_bar[:, 0] + s_bar + along) - ratio * along
-    f = inward[:, None] * unit + ratio[:, None] * v
-    out = xp.zeros((n_atoms, 3), dtype=C.dtype, device=C.device)
-    out = _add_at(xp, _add_at(xp, out, group.index[:, 1], f), group.index[:, 2], -f)
-    return out, -((unit * r[:, None]).T @ f)
+class GenericKernels:
+    """See `NodalKernels`."""
+
+    def forces(self, group: NodalGroup, C: Array, spacing: float, n_atoms: int) -> tuple[Array, Array]:
+        """Return the group's part of the forces and of the virial."""
+        xp = array_namespace(C)
+        unit, r, s, slope, weights, slopes = _unpack(xp, group, spacing)
+        at = xp.reshape(xp.take(xp.reshape(C, (-1,)), xp.reshape(_places(xp, group), (-1,)), axis=0), (-1, 4, ORDER))
+        rows_bar = xp.sum(at * weights[:, None, :], axis=-1) * group.scale
+        s_bar = xp.sum(xp.sum(at * slopes[:, None, :], axis=-1) * _rows(xp, group, unit, s), axis=-1)
+        v = rows_bar[:, 1:]
+        along = xp.sum(v * unit, axis=-1)
+        ratio = s / r
+        inward = slope * (rows_bar[:, 0] + s_bar + along) - ratio * along
+        f = inward[:, None] * unit + ratio[:, None] * v
+        out = xp.zeros((n_atoms, 3), dtype=C.dtype, device=C.device)
+        out = _add_at(xp, _add_at(xp, out, group.index[:, 1], f), group.index[:, 2], -f)
+        return out, -((unit * r[:, None]).T @ f)
+
+    def tangent(self, group: NodalGroup, moves: Array, strains: Array, spacing: float) -> Array:
+        """Return the change of B."""
+        xp = array_namespace(moves)
+        unit, r, s, slope, weights, slopes = _unpack(xp, group, spacing)
+        u = xp.take(moves, group.index[:, 1], axis=1) - xp.take(moves, group.index[:, 2], axis=1)
+        u = u - (unit * r[:, None]) @ strains
+        along = xp.sum(u * unit, axis=-1)
+        sdot = slope * along
+        across = (s / r)[:, None] * (u - along[..., None] * unit)
+        change = xp.concat([sdot[..., None], sdot[..., None] * unit + across], axis=-1) * group.scale
+        steeper = _rows(xp, group, unit, s) * sdot[..., None]
+        values = weights[:, None, :] * change[..., None] + slopes[:, None, :] * steeper[..., None]
+        m, (n, _, width) = moves.shape[0], group.B.shape
+        out = xp.zeros((n * 4 * width, m), dtype=moves.dtype, device=moves.device)
+        places = xp.reshape(_places(xp, group), (-1,))
+        return xp.reshape(_add_at(xp, out, places, xp.reshape(values, (m, -1)).T).T, (m, n, 4, width))
+
+    def descriptor_reverse_tangent(self, Dbar: Array, A: Array, Dbars: Array, Adot: Array) -> Array:
+        """Return the gradients with respect to A of both."""
+        return descriptor_reverse(Dbars, A) + descriptor_reverse(Dbar, Adot)
+
+    def descriptor(self, A: Array, axis: int) -> Array:
+        """Return the descriptors."""
+        return descriptor(A, axis)
+
+    def descriptor_tangent(self, A: Array, Adot: Array, axis: int) -> Array:
+        """Return their changes."""
+        return descriptor_tangent(A, Adot, axis)
+
+    def descriptor_reverse(self, Dbar: Array, A: Array) -> Array:
+        """Return the gradient with respect to A."""
+        return descriptor_reverse(Dbar, A)
 
 
-def tangent(group: NodalGroup, moves: Array, strains: Array, spacing: float) -> Array:
-    """Return the change of B, see `NodalKernels`."""
-    xp = array_namespace(moves)
-    unit, r, s, slope, weights, slopes = _unpack(xp, group, spacing)
-    u = xp.take(moves, group.index[:, 1], axis=1) - xp.take(moves, group.index[:, 2], axis=1)
-    u = u - (unit * r[:, None]) @ strains
-    along = xp.sum(u * unit, axis=-1)
-    sdot = slope * along
-    across = (s / r)[:, None] * (u - along[..., None] * unit)
-    change = xp.concat([sdot[..., None], sdot[..., None] * unit + across], axis=-1) * group.scale
-    steeper = _rows(xp, group, unit, s) * sdot[..., None]
-    values = weights[:, None, :] * change[..., None] + slopes[:, None, :] * steeper[..., None]
-    m, (n, _, width) = moves.shape[0], group.B.shape
-    out = xp.zeros((n * 4 * width, m), dtype=moves.dtype, device=moves.device)
-    places = xp.reshape(_places(xp, group), (-1,))
-    return xp.reshape(_add_at(xp, out, places, xp.reshape(values, (m, -1)).T).T, (m, n, 4, width))
-
-
-def descriptor_reverse_tangent(Dbar: Array, A: Array, Dbars: Array, Adot: Array) -> Array:
-    """Return the gradients with respect to A of both, see `NodalKernels`."""
-    return descriptor_reverse(Dbars, A) + descriptor_reverse(Dbar, Adot)
+kernels = GenericKernels()
 
 
 def _unpack(xp: Namespace, group: NodalGroup, spacing: float) -> tuple[Array, ...]:

@@ -8,61 +8,50 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-# Matrix products of NumPy are faster than loops of our own here.
-from ._nodal_generic import descriptor_reverse, descriptor_reverse_tangent
+from ._nodal_generic import GenericKernels
 from .nodal_environment import NodalGroup
 from .stencil import COEFFICIENTS, ORDER
 
-__all__ = ["descriptor", "descriptor_reverse", "descriptor_reverse_tangent", "descriptor_tangent", "forces", "tangent"]
+__all__ = ["NumbaKernels", "kernels"]
 
 _Array = NDArray[np.floating]
 
 
-def forces(group: NodalGroup, C: _Array, spacing: float, n_atoms: int) -> tuple[_Array, _Array]:
-    """Return the group's part of the forces, shape (N, 3), and of the virial, (3, 3), from dE/dB, shape (n, 4, K)."""
-    out = np.zeros((n_atoms, 3), dtype=C.dtype)
-    virial = np.zeros((3, 3), dtype=C.dtype)
-    c = COEFFICIENTS.astype(C.dtype, copy=False)
-    _forces(group.geometry, group.index, group.mean, group.scale, c, C.dtype.type(1 / spacing), C, out, virial)
-    return out, virial
+class NumbaKernels(GenericKernels):
+    """See `NodalKernels`; what is not here, NumPy's matrix products do faster."""
+
+    def forces(self, group: NodalGroup, C: _Array, spacing: float, n_atoms: int) -> tuple[_Array, _Array]:
+        """Return the part of the forces, shape (N, 3), and of the virial, (3, 3), from dE/dB, shape (n, 4, K)."""
+        out = np.zeros((n_atoms, 3), dtype=C.dtype)
+        virial = np.zeros((3, 3), dtype=C.dtype)
+        c = COEFFICIENTS.astype(C.dtype, copy=False)
+        _forces(group.geometry, group.index, group.mean, group.scale, c, C.dtype.type(1 / spacing), C, out, virial)
+        return out, virial
+
+    def tangent(self, group: NodalGroup, moves: _Array, strains: _Array, spacing: float) -> _Array:
+        """Return the change of B, shape (m, n, 4, K)."""
+        out = np.zeros((len(moves), *group.B.shape), dtype=moves.dtype)
+        c = COEFFICIENTS.astype(moves.dtype, copy=False)
+        inverse = moves.dtype.type(1 / spacing)
+        _tangent(group.geometry, group.index, group.mean, group.scale, c, inverse, moves, strains, out)
+        return out
+
+    def descriptor(self, A: _Array, axis: int) -> _Array:
+        """Return D, shape (n, M, axis), for `A` of shape (n, 4, M)."""
+        out = np.zeros((len(A), A.shape[2], axis), dtype=A.dtype)
+        _add_products(A, A, out)
+        return out
+
+    def descriptor_tangent(self, A: _Array, Adot: _Array, axis: int) -> _Array:
+        """Return the changes of D, shape (m, n, M, axis), for the changes `Adot` of A."""
+        out = np.zeros((*Adot.shape[:2], A.shape[2], axis), dtype=A.dtype)
+        for change, D in zip(Adot, out, strict=True):
+            _add_products(change, A, D)
+            _add_products(A, change, D)
+        return out
 
 
-def tangent(group: NodalGroup, moves: _Array, strains: _Array, spacing: float) -> _Array:
-    """Return the change of B, shape (m, n, 4, K).
-
-    Parameters
-    ----------
-    group : NodalGroup
-        Neighbours and B.
-    moves : array, shape (m, N, 3)
-        Weights of the forces in each functional; they displace the atoms by minus that.
-    strains : array, shape (m, 3, 3)
-        Weights v of the virial; they displace a neighbour by -v^T r.
-    spacing : float
-        Distance between two nodes [1/Å].
-    """
-    out = np.zeros((len(moves), *group.B.shape), dtype=moves.dtype)
-    c = COEFFICIENTS.astype(moves.dtype, copy=False)
-    inverse = moves.dtype.type(1 / spacing)
-    _tangent(group.geometry, group.index, group.mean, group.scale, c, inverse, moves, strains, out)
-    return out
-
-
-def descriptor(A: _Array, axis: int) -> _Array:
-    """Return D, shape (n, M, axis), for `A` of shape (n, 4, M)."""
-    out = np.zeros((len(A), A.shape[2], axis), dtype=A.dtype)
-    _add_products(A, A, out)
-    return out
-
-
-def descriptor_tangent(A: _Array, Adot: _Array, axis: int) -> _Array:
-    """Return the changes of D, shape (m, n, M, axis), for the changes `Adot` of A."""
-    out = np.zeros((*Adot.shape[:2], A.shape[2], axis), dtype=A.dtype)
-    for change, D in zip(Adot, out, strict=True):
-        _add_products(change, A, D)
-        _add_products(A, change, D)
-    return out
-
+kernels = NumbaKernels()
 
 _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}
 

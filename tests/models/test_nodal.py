@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -14,7 +13,8 @@ from ekfcore.models.deep_potential import (
     fit_nodes,
     interpolation_error,
 )
-from ekfcore.models.deep_potential import _nodal_generic as generic
+from ekfcore.models.deep_potential._nodal_generic import kernels as generic
+from ekfcore.models.deep_potential.nodal_kernels import NodalKernels
 from ekfcore.models.deep_potential.stencil import FIRST, ORDER, stencil_weights
 from numpy.typing import NDArray
 
@@ -35,14 +35,14 @@ NAMES = ("energy", "forces", "virial")
 
 
 @pytest.fixture(params=["numba", "generic"])
-def kernels(request: pytest.FixtureRequest) -> ModuleType:
+def kernels(request: pytest.FixtureRequest) -> NodalKernels:
     """Return each set of kernels for NumPy arrays."""
     if request.param == "generic":
         return generic
     pytest.importorskip("numba", reason="numba is not installed")
     from ekfcore.models.deep_potential import _nodal_numba
 
-    return _nodal_numba
+    return _nodal_numba.kernels
 
 
 def _close(actual: Any, desired: Any, tolerance: float) -> None:
@@ -81,7 +81,7 @@ def test_the_stencil_reproduces_polynomials() -> None:
 class TestAgainstTheExactNets:
     """The interpolated model is the model."""
 
-    def test_prediction_and_jacobian(self, case: Case, kernels: ModuleType) -> None:
+    def test_prediction_and_jacobian(self, case: Case, kernels: NodalKernels) -> None:
         """Every variant of the model, functionals of every kind, several at once."""
         model, frame, w = case
         if model.architecture.activation == "relu6":
@@ -102,7 +102,7 @@ class TestAgainstTheExactNets:
             _close(row, exact, 1e-9)
 
     @pytest.mark.parametrize("distance", [0.5, 0.2], ids="{} Å".format)
-    def test_collision(self, make_case: MakeCase, kernels: ModuleType, distance: float) -> None:
+    def test_collision(self, make_case: MakeCase, kernels: NodalKernels, distance: float) -> None:
         """Atoms closer than any in training get nodes of their own, and few of them."""
         model, frame, w = make_case("Cu O O Cu")
         nodal = fit_nodes(model, w, [frame], 1e-9)
@@ -124,12 +124,12 @@ class TestAgainstTheExactNets:
 class TestOwnDerivatives:
     """On nodes far too coarse, derivatives are still those of the nodal energy: nothing is inconsistent."""
 
-    def test_the_nodes_are_too_coarse(self, make_case: MakeCase, kernels: ModuleType) -> None:
+    def test_the_nodes_are_too_coarse(self, make_case: MakeCase, kernels: NodalKernels) -> None:
         """Else this class would test the exact model."""
         model, frame, w = make_case("Cu O O Cu")
         assert interpolation_error(NodalPotential(model, COARSE, kernels), w, [frame]) > 1e-6
 
-    def test_forces_and_virial(self, make_case: MakeCase, kernels: ModuleType) -> None:
+    def test_forces_and_virial(self, make_case: MakeCase, kernels: NodalKernels) -> None:
         """Against finite differences of the energy in positions and strain."""
         model, frame, w = make_case("Cu O O Cu")
         nodal = NodalPotential(model, COARSE, kernels)
@@ -155,7 +155,7 @@ class TestOwnDerivatives:
             )
             assert abs(actual["virial"][index] + slope) < 1e-8 * max(1.0, np.max(np.abs(actual["virial"])))
 
-    def test_weight_gradients(self, make_case: MakeCase, kernels: ModuleType) -> None:
+    def test_weight_gradients(self, make_case: MakeCase, kernels: NodalKernels) -> None:
         """Against finite differences of the functionals along random directions."""
         model, frame, w = make_case("Cu O O Cu", resnet_dt=True)
         nodal = NodalPotential(model, COARSE, kernels)
@@ -179,7 +179,7 @@ class TestKernels:
     def test_numba_agrees_with_whole_arrays(self, case: Case) -> None:
         """Same sums in another order."""
         pytest.importorskip("numba", reason="numba is not installed")
-        from ekfcore.models.deep_potential import _nodal_numba
+        from ekfcore.models.deep_potential._nodal_numba import kernels as compiled
 
         model, frame, w = case
         rng = np.random.default_rng(0)
@@ -190,13 +190,13 @@ class TestKernels:
             strains[1] = 0.0
             for one, two in zip(
                 generic.forces(group, C, FINE, frame.n_atoms),
-                _nodal_numba.forces(group, C, FINE, frame.n_atoms),
+                compiled.forces(group, C, FINE, frame.n_atoms),
                 strict=True,
             ):
                 # Relative to the terms of the sums, which cancel: C / spacing.
                 np.testing.assert_allclose(two, one, rtol=0, atol=1e-14 / FINE)
             expected = generic.tangent(group, moves, strains, FINE)
-            actual = _nodal_numba.tangent(group, moves, strains, FINE)
+            actual = compiled.tangent(group, moves, strains, FINE)
             np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-14 / FINE)
             assert not np.any(actual[1])
 
@@ -215,7 +215,7 @@ class TestKernels:
         _close(xp.to_numpy(values), expected_values, 1e-9)
         _close(xp.to_numpy(H), expected_H, 1e-9)
 
-    def test_float32(self, make_case: MakeCase, kernels: ModuleType) -> None:
+    def test_float32(self, make_case: MakeCase, kernels: NodalKernels) -> None:
         """Single precision in, single precision out."""
         model, frame, w = make_case("Cu O O Cu")
         nodal = NodalPotential(model, 1 / 32, kernels)
@@ -227,7 +227,7 @@ class TestKernels:
         assert {a.dtype for a in (*prediction.values(), H)} == {np.dtype(np.float32)}
         _close(prediction["forces"], expected["forces"], 1e-3)
 
-    def test_is_a_jacobian_provider(self, make_case: MakeCase, kernels: ModuleType) -> None:
+    def test_is_a_jacobian_provider(self, make_case: MakeCase, kernels: NodalKernels) -> None:
         """The protocol holds, and one evaluation serves prediction and gradients."""
         model, frame, w = make_case("Cu O")
         nodal = NodalPotential(model, FINE, kernels)
