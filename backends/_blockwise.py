@@ -57,6 +57,10 @@ class BlockwiseBackend(ABC):
     def _folded(self, Q: Array, V: Array, scale: Array, shift: Array, *, donate: bool) -> Array:
         """Return scale (Q + shift I - V^T V); overwrite `Q` only if `donate`."""
 
+    def store_size(self, layout: BlockLayout, *, like: Array) -> int:
+        """Return how many numbers a store holds."""
+        return sum(n**2 for n in layout.sizes)
+
     def identity(self, layout: BlockLayout, value: float, *, like: Array) -> Blocks:
         """Return the store of `value` times the identity."""
         xp = array_namespace(like)

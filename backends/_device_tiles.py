@@ -132,6 +132,10 @@ class TileBackend(ABC):
     def _tables(self, layout: TileLayout, like: Array) -> Any:
         """Bring a layout to the device of `like`, in the form in which the kernels want it."""
 
+    def store_size(self, layout: BlockLayout, *, like: Array) -> int:
+        """Return how many numbers a store holds."""
+        return len(TileLayout.of(layout, self._edge).row) * self._edge**2
+
     def identity(self, layout: BlockLayout, value: float, *, like: Array) -> Tiles:
         """Return the store of `value` times the identity."""
         xp, tiles = array_namespace(like), TileLayout.of(layout, self._edge)

@@ -10,7 +10,7 @@ from ekfcore.partition import BlockLayout
 from ekfcore.threads import in_parallel, thread_count
 
 from . import _numba_kernels as kernels
-from ._tiles import TILE, Tiles, aligned, from_lower, identity, lower, shares, traces
+from ._tiles import TILE, Tiles, aligned, from_lower, identity, lower, shares, tile_grid, traces
 
 __all__ = ["NumbaBackend", "backend"]
 
@@ -21,6 +21,10 @@ class NumbaBackend:
     """All kernels; the result does not depend on the number of threads, to the last bit."""
 
     name = "numba"
+
+    def store_size(self, layout: BlockLayout, *, like: _Array) -> int:
+        """Return how many numbers a store holds."""
+        return tile_grid(layout).n_tiles * TILE**2
 
     def identity(self, layout: BlockLayout, value: float, *, like: _Array) -> Tiles:
         """Return the store of `value` times the identity."""

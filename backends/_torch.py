@@ -35,6 +35,11 @@ class TorchBackend:
 
     name = "torch"
 
+    def store_size(self, layout: BlockLayout, *, like: Tensor) -> int:
+        """Return how many numbers a store holds."""
+        kernels, on_host = _choose(like)
+        return kernels.store_size(layout, like=_enter(on_host, like)[0])
+
     def identity(self, layout: BlockLayout, value: float, *, like: Tensor) -> _Store:
         """Return the store of `value` times the identity."""
         kernels, on_host = _choose(like)

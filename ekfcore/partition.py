@@ -35,10 +35,6 @@ class BlockLayout:
         ends = list(accumulate(self.sizes))
         return tuple(slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True))
 
-    def nbytes(self, itemsize: int = 8) -> int:
-        """Return the memory of all blocks stored as squares [bytes]."""
-        return itemsize * sum(size**2 for size in self.sizes)
-
 
 def partition(sizes: Iterable[int], *, block_size: int = 5120, strategy: Strategy = "rlekf") -> BlockLayout:
     """Cut parameter parts into the blocks of the covariance.

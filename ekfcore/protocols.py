@@ -29,6 +29,9 @@ class Backend(Protocol):
     def name(self) -> str:
         """Name under which the backend is chosen."""
 
+    def store_size(self, layout: BlockLayout, *, like: Array) -> int:
+        """Return how many numbers a store holds, for arrays of the library and device of `like`."""
+
     def identity(self, layout: BlockLayout, value: float, *, like: Array) -> Any:
         """Return the store of ``value`` times the identity, with the dtype and device of `like`."""
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from ekfcore._typing import Array
@@ -22,6 +23,7 @@ from ekfcore.models.deep_potential import (
 )
 from ekfcore.partition import BlockLayout, partition
 from ekfcore.presets import Recipe
+from ekfcore.registry import get_backend
 
 from .adam import AdamOptimizer
 from .evaluator import Evaluator
@@ -143,26 +145,33 @@ def _layout(settings: Settings, architecture: Architecture) -> BlockLayout | Non
     if settings.optimizer.preset == "adam":
         return None
     recipe = settings.optimizer.recipe(1)
-    itemsize = 4 if recipe.config.dtype == "float32" else 8
     layout = partition(architecture.layer_sizes, block_size=recipe.block_size, strategy=recipe.strategy)
-    available = psutil.virtual_memory().available
-    if layout.nbytes(itemsize) > available:
+    needed, available = _bytes(settings, layout), psutil.virtual_memory().available
+    if needed > available:
         raise InputError(
             f"P of {layout.n_params} weights with optimizer.block_size = {recipe.block_size} and "
             f"optimizer.strategy = {recipe.strategy!r} needs "
-            f"{layout.nbytes(itemsize) / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are free; "
-            f"{_fitting_block_size(architecture, recipe, available, itemsize)}"
+            f"{needed / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are free; "
+            f"{_fitting_block_size(settings, architecture, recipe, available)}"
         )
     return layout
 
 
-def _fitting_block_size(architecture: Architecture, recipe: Recipe, available: int, itemsize: int) -> str:
+def _bytes(settings: Settings, layout: BlockLayout) -> int:
+    """Return how much memory P takes."""
+    backend = settings.run.backend
+    like = place(np.zeros(1), backend=backend, device=settings.run.device)
+    itemsize = 4 if settings.optimizer.recipe(1).config.dtype == "float32" else 8
+    return itemsize * get_backend(backend, like=like).store_size(layout, like=like)
+
+
+def _fitting_block_size(settings: Settings, architecture: Architecture, recipe: Recipe, available: int) -> str:
     """Say which block size the memory could hold."""
     ignores_size = recipe.strategy in ("global", "layer")
     strategy = "rlekf" if ignores_size else recipe.strategy
     for block_size in (2**k for k in range(14, 4, -1)):
         layout = partition(architecture.layer_sizes, block_size=block_size, strategy=strategy)
-        if layout.nbytes(itemsize) < 0.8 * available:
+        if _bytes(settings, layout) < 0.8 * available:
             change = f"optimizer.strategy = {strategy!r} with " if ignores_size else ""
             return f"{change}optimizer.block_size = {block_size} would fit"
     return "no block size would fit"
