@@ -1,14 +1,35 @@
-"""Move arrays between libraries."""
+"""Which library and device an array belongs to, and how it leaves them."""
 
 from typing import Any
 
 import numpy as np
-from array_api_compat import is_cupy_array, is_numpy_array, is_torch_array
+from array_api_compat import array_namespace, device, is_array_api_obj, is_cupy_array, is_numpy_array, is_torch_array
 from numpy.typing import NDArray
 
 from ekfcore._typing import Array
+from ekfcore.errors import InputError
 
-__all__ = ["detach", "to_numpy"]
+__all__ = ["check_home", "detach", "to_numpy"]
+
+
+def check_home(array: Array, name: str, *, like: Array) -> None:
+    """Refuse an argument that is no array of the library of `like`, or lives on another device.
+
+    Raises
+    ------
+    InputError
+        With the name of the argument and both homes.
+    """
+    if is_array_api_obj(array) and array_namespace(array) is array_namespace(like):
+        here, there = device(array), device(like)
+        if here == there or here is None or there is None:  # while JAX compiles, arrays have no device
+            return
+    raise InputError(f"`{name}` must be an array like the weights, {_home(like)}, got {_home(array)}")
+
+
+def _home(array: Array) -> str:
+    kind = f"{type(array).__module__}.{type(array).__qualname__}"
+    return f"{kind} on {device(array)}" if is_array_api_obj(array) else kind
 
 
 def detach(array: Array) -> Array:

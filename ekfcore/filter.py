@@ -7,7 +7,7 @@ from typing import Literal
 from array_api_compat import array_namespace, device
 
 from ekfcore._typing import Array, Namespace
-from ekfcore.arrays import detach
+from ekfcore.arrays import check_home, detach
 from ekfcore.config import EKFConfig
 from ekfcore.covariance import Covariance
 from ekfcore.errors import FilterError, InputError
@@ -223,12 +223,14 @@ def _measurement(xp: Namespace, state: EKFState, H: Array, innovation: Array | f
     """Bring H to shape (m, n) and the innovation to (m,), in the precision of P."""
     like = state.covariance.scale
     n = state.weights.shape[0]
+    check_home(H, "H", like=state.weights)
     if H.ndim not in (1, 2) or H.shape[-1] != n or H.shape[0] == 0:
         raise InputError(f"`H` must have shape ({n},) or (m, {n}) with m at least 1, got {tuple(H.shape)}")
     H = xp.astype(xp.reshape(detach(H), (-1, n)), like.dtype, copy=False)
     if isinstance(innovation, int | float):
         e = xp.full((1,), float(innovation), dtype=like.dtype, device=device(like))
     else:
+        check_home(innovation, "innovation", like=state.weights)
         e = xp.astype(xp.reshape(detach(innovation), (-1,)), like.dtype, copy=False)
     if e.shape[0] != H.shape[0]:
         raise InputError(

@@ -3,7 +3,7 @@
 from array_api_compat import array_namespace
 
 from ekfcore._typing import Array
-from ekfcore.arrays import detach
+from ekfcore.arrays import check_home, detach
 from ekfcore.errors import InputError
 from ekfcore.filter import EKFState
 
@@ -43,6 +43,7 @@ def kpu(state: EKFState, H: Array) -> Array:
     """
     xp = array_namespace(state.weights)
     n = state.weights.shape[0]
+    check_home(H, "H", like=state.weights)
     if H.ndim not in (1, 2) or H.shape[-1] != n:
         raise InputError(f"`H` must have shape ({n},) or (m, {n}), got {tuple(H.shape)}")
     rows = xp.astype(xp.reshape(detach(H), (-1, n)), state.covariance.scale.dtype, copy=False)

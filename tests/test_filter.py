@@ -319,6 +319,26 @@ def test_wrong_arguments_of_update_are_named(
         update(state, xp.asarray(np.ones(H)), xp.asarray(np.ones(e)), config=config, noise=noise)
 
 
+def test_arrays_of_another_library_are_refused(xp: "Xp") -> None:
+    """Rather than moved without a word."""
+    config = EKFConfig()
+    state = _start(xp, SEVERAL, config)
+    H, e = _stream(SEVERAL, 2, 1)[0]
+    other: Any = H.tolist() if "numpy" in xp.library.module else H
+    with pytest.raises(InputError, match=r"`H` must be an array like the weights, .*, got"):
+        update(state, other, xp.asarray(e), config=config)
+    with pytest.raises(InputError, match=r"`innovation` must be an array like the weights, .*, got builtins.list"):
+        update(state, xp.asarray(H), e.tolist(), config=config)
+
+
+def test_arrays_on_another_device_are_refused() -> None:
+    """array-api-strict has devices that only pretend."""
+    strict = pytest.importorskip("array_api_strict", reason="array_api_strict is not installed")
+    state = init(strict.zeros(12), SEVERAL)
+    with pytest.raises(InputError, match=r"like the weights, .*CPU_DEVICE.*, got .*device1"):
+        update(state, strict.ones(12, device=strict.Device("device1")), 1.0, config=EKFConfig())
+
+
 @pytest.mark.parametrize(
     ("w", "dtype", "message"),
     [
