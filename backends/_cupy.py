@@ -1,13 +1,12 @@
 """CuPy kernels: CUDA C on tiles of the lower triangles, all blocks in one launch, and never a wait for the host."""
 
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import cupy
 import numpy as np
 
+from ekfcore._cuda import Launcher
 from ekfcore._typing import Array
 
 from ._device_tiles import TileBackend, TileLayout, Tiles
@@ -17,7 +16,6 @@ __all__ = ["CupyBackend", "backend"]
 _ROWS = 8
 """Rows of H that one launch multiplies; more would not fit into the registers."""
 
-_REAL = {"float64": "double", "float32": "float"}
 # As in covariance.cu
 _SHARERS, _MICRO, _WIDTH = 4, 4, 128
 
@@ -62,7 +60,7 @@ class CupyBackend(TileBackend):
         n_blocks, n_chunks = len(store.layout.blocks.sizes), store.layout.n_chunks
         products = cupy.empty((tables.n_slots, rows, self._edge), dtype=H.dtype)
         correlation = cupy.empty((n_blocks, rows, k), dtype=H.dtype)
-        launch = _Launcher(H.dtype, rows, self._edge)
+        launch = _launcher(H.dtype, rows, self._edge)
         launch(
             "multiply_tiles",
             (len(store.numbers),),
@@ -83,7 +81,7 @@ class CupyBackend(TileBackend):
         V, tables = cupy.ascontiguousarray(V), store.tables
         with cupy.cuda.Device(V.device):
             folded = store.numbers if donate else cupy.empty_like(store.numbers)
-            _Launcher(V.dtype, 1, self._edge)(
+            _launcher(V.dtype, 1, self._edge)(
                 "fold_tiles",
                 (len(store.numbers),),
                 (self._edge // _MICRO, self._edge // _MICRO),
@@ -96,7 +94,7 @@ class CupyBackend(TileBackend):
         tables, numbers, n_blocks = store.tables, store.numbers, len(store.layout.blocks.sizes)
         with cupy.cuda.Device(numbers.device):
             traces = cupy.empty(n_blocks, dtype=numbers.dtype)
-            launch = _Launcher(numbers.dtype, 1, self._edge)
+            launch = _launcher(numbers.dtype, 1, self._edge)
             launch("trace_blocks", (n_blocks,), (_WIDTH,), (numbers, tables.chunks, tables.firsts, traces))
         return traces
 
@@ -106,7 +104,7 @@ class CupyBackend(TileBackend):
         with cupy.cuda.Device(A.device):
             sums = cupy.empty((m, n_blocks), dtype=A.dtype)
             if m:
-                launch = _Launcher(A.dtype, 1, self._edge)
+                launch = _launcher(A.dtype, 1, self._edge)
                 launch("sum_blocks", (n_blocks, m), (_WIDTH,), (A, store.tables.ends, n, sums))
         return sums
 
@@ -134,26 +132,9 @@ def _int32(values: np.ndarray[Any, Any]) -> Array:
     return cupy.asarray(values, dtype=np.int32)
 
 
-@dataclass(frozen=True, slots=True)
-class _Launcher:
-    """Launches the kernels that were compiled for a type of numbers, a number of rows and a size of tiles."""
-
-    dtype: Any
-    rows: int
-    edge: int
-
-    def __call__(self, name: str, grid: tuple[int, ...], threads: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
-        """Launch a kernel on the current stream; integers become 32 bits wide, as the kernels expect them."""
-        kernel = _kernel(name, _REAL[self.dtype.name], self.rows, self.edge)
-        kernel(grid, threads, tuple(np.int32(a) if isinstance(a, int) else a for a in arguments))
-
-
-@cache
-def _kernel(name: str, real: str, rows: int, edge: int) -> Any:
-    """Return a kernel; CuPy compiles the file once for each set of options and keeps the binaries on the disk."""
-    source = files(__package__).joinpath("covariance.cu").read_text(encoding="utf-8")
-    options = (f"-DREAL={real}", f"-DROWS={rows}", f"-DEDGE={edge}")
-    return cupy.RawModule(code=source, options=options).get_function(name)
+def _launcher(dtype: Any, rows: int, edge: int) -> Launcher:
+    """Return what launches the kernels for a type of numbers, a number of rows and a size of tiles."""
+    return Launcher(cupy, __package__, "covariance.cu", dtype, (f"-DROWS={rows}", f"-DEDGE={edge}"))
 
 
 backend = CupyBackend(edge=64)
