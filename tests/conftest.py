@@ -136,14 +136,26 @@ def contender(request: pytest.FixtureRequest) -> Contender:
 
 @pytest.fixture(scope="session")
 def emulated_cupy() -> ModuleType:
-    """Return the module of the CuPy kernels, with arrays of NumPy and CUDA kernels that run on the CPU."""
+    """Return the module of the CuPy kernels on the covariance, as it runs on the CPU."""
+    return _load_emulated(ROOT / "backends/_cupy.py", "ekfcore.backends._cupy_on_the_cpu")
+
+
+@pytest.fixture(scope="session")
+def emulated_nodal() -> ModuleType:
+    """Return the module of the CuPy kernels of the nodal embedding, as it runs on the CPU."""
+    name = "ekfcore.models.deep_potential._nodal_cupy_on_the_cpu"
+    return _load_emulated(ROOT / "models/deep_potential/_nodal_cupy.py", name)
+
+
+def _load_emulated(path: Path, name: str) -> ModuleType:
+    """Import a module for CuPy with arrays of NumPy and CUDA kernels that run on the CPU."""
     if shutil.which("g++") is None:
         pytest.skip("needs g++ to run the CUDA kernels on the CPU")
     cupy = _load_file(ROOT / "tests/cuda/emulated_cupy.py", "emulated_cupy").make_cupy()
     before = sys.modules.get("cupy")
     sys.modules["cupy"] = cupy
     try:
-        return _load_file(ROOT / "backends/_cupy.py", "ekfcore.backends._cupy_on_the_cpu")
+        return _load_file(path, name)
     finally:
         sys.modules.pop("cupy")
         if before is not None:

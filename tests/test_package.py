@@ -77,7 +77,7 @@ def test_every_import_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = chain(project["dependencies"], *project["optional-dependencies"].values())
     packages = {re.split(r"[\[<>=]", requirement)[0].replace("-", "_") for requirement in declared}
-    packages |= {"cupy", "cupyx", "deepmd"}  # cupy-cuda12x, deepmd-kit
+    packages |= {"cupy", "deepmd"}  # cupy-cuda12x, deepmd-kit
     used = {
         target.partition(".")[0]: name
         for name, path in SOURCES.items()

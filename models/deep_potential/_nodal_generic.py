@@ -1,6 +1,6 @@
 """Kernels of the nodal embedding on whole arrays, for any library that can add to repeated places."""
 
-from array_api_compat import array_namespace, is_cupy_namespace, is_jax_namespace, is_torch_namespace
+from array_api_compat import array_namespace, is_jax_namespace, is_torch_namespace
 
 from ekfcore._typing import Array, Namespace
 
@@ -99,10 +99,5 @@ def _add_at(xp: Namespace, out: Array, places: Array, values: Array) -> Array:
         return out.index_add(0, places, values)
     if is_jax_namespace(xp):
         return out.at[places].add(values)
-    if is_cupy_namespace(xp):
-        from cupyx import scatter_add
-
-        scatter_add(out, places, values)
-        return out
     xp.add.at(out, places, values)
     return out

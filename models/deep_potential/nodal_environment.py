@@ -24,7 +24,7 @@ __all__ = ["NodalEnvironment", "NodalGroup", "build_nodal_environment"]
 _Vector = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False, kw_only=True)
 class NodalGroup:
     """All n atoms of one type with their P neighbours.
 

@@ -48,6 +48,8 @@ def find_kernels(xp: Namespace) -> NodalKernels | None:
             return cast(NodalKernels, import_module("ekfcore.models.deep_potential._nodal_numba").kernels)
         except ImportError:
             pass
-    if any(known(xp) for known in (is_numpy_namespace, is_torch_namespace, is_cupy_namespace, is_jax_namespace)):
+    if is_cupy_namespace(xp):
+        return cast(NodalKernels, import_module("ekfcore.models.deep_potential._nodal_cupy").kernels)
+    if any(known(xp) for known in (is_numpy_namespace, is_torch_namespace, is_jax_namespace)):
         return cast(NodalKernels, import_module("ekfcore.models.deep_potential._nodal_generic").kernels)
     return None

@@ -28,7 +28,7 @@ _COMPILE += ["-fsanitize=bounds,signed-integer-overflow", "-fsanitize-undefined-
 def make_cupy() -> ModuleType:
     """Return a module to stand for `cupy`."""
     module = ModuleType("cupy")
-    for name in ("asarray", "ascontiguousarray", "take"):
+    for name in ("arange", "argsort", "asarray", "ascontiguousarray", "concatenate", "searchsorted", "take"):
         setattr(module, name, getattr(np, name))
     stand_ins = {
         "empty": _empty,

@@ -34,11 +34,14 @@ COARSE = 1 / 4  # [1/Å] where they are not: what holds here holds for the nodal
 NAMES = ("energy", "forces", "virial")
 
 
-@pytest.fixture(params=["numba", "generic"])
+@pytest.fixture(params=["numba", "generic", "cupy, emulated"])
 def kernels(request: pytest.FixtureRequest) -> NodalKernels:
     """Return each set of kernels for NumPy arrays."""
     if request.param == "generic":
         return generic
+    if request.param == "cupy, emulated":
+        emulated: NodalKernels = request.getfixturevalue("emulated_nodal").kernels
+        return emulated
     pytest.importorskip("numba", reason="numba is not installed")
     from ekfcore.models.deep_potential import _nodal_numba
 
