@@ -27,8 +27,8 @@ FILTER = {"preset": "recommended"}
 ADAM = {"preset": "adam", "final_learning_rate": 1e-8}
 RUNS: dict[str, tuple[dict[str, object], int, int]] = {
     "filter": (FILTER, 4, 4),
-    **{f"adam-{epochs}": (ADAM, epochs, epochs) for epochs in (10, 20, 30, 50, 100, 200)},
-    **{f"adam-stairs-{n}": ({**ADAM, "decay_steps": n}, 100, 40) for n in (1000, 1600, 2400, 3600, 5000)},
+    **{f"adam-{epochs}": (ADAM, epochs, min(epochs, 100)) for epochs in (50, 100, 200, 400)},
+    "adam-stairs": ({**ADAM, "decay_steps": 5000}, 100, 45),
 }
 """Settings of the optimizer, epochs of the whole schedule, and epochs to train."""
 
@@ -87,7 +87,7 @@ def _train(args: argparse.Namespace, name: str, seed: int) -> Iterator[Row]:
     }
     with tempfile.TemporaryDirectory() as folder:
         trainer = prepare(Settings.from_json(settings), Path(folder) / "run")
-        yield from _steps(trainer, epochs, seed, every=1 if optimizer["preset"] != "adam" else max(1, epochs // 8))
+        yield from _steps(trainer, epochs, seed, every=10 if optimizer["preset"] == "adam" else 1)
 
 
 def _steps(trainer: Trainer, epochs: int, seed: int, *, every: int) -> Iterator[Row]:

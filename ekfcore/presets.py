@@ -27,11 +27,14 @@ class Recipe:
         Largest block, N_b.
     mode : {"sequential", "pinned", "vector", "batch"}
         - "sequential": the energy, then each group of forces, frame by frame (the paper's Algorithm 2);
-        - "pinned": the energy and one group of forces together in every update, linearised afresh for each group;
+        - "pinned": the energy and some groups of forces together in every update, linearised afresh for each;
         - "vector": all measurements of a batch in one exact update;
         - "batch": like "sequential", each measurement reduced over the frames of a batch before the filter sees it.
     groups, group_size : int
         Groups of atoms a frame, and atoms in a group.
+    groups_per_update : int
+        Groups that a pinned update measures. Several of them let a frame give more measurements in as many updates:
+        twelve groups of six in four updates see every atom of 72; the memory factor then counts more of them a frame.
     energy_noise, force_noise, virial_noise : float or None
         Standard deviation of a measured energy [eV/atom], force [eV/Å] and virial [eV/atom], or of what the settings
         below make of them; None takes the filter's own noise.
@@ -49,6 +52,7 @@ class Recipe:
     mode: Mode = "sequential"
     groups: int = 4
     group_size: int = 6
+    groups_per_update: int = 1
     energy_noise: float | None = None
     force_noise: float | None = None
     virial_noise: float | None = None
@@ -60,7 +64,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
             raise InputError(f"`mode` must be one of {', '.join(get_args(Mode))}, got {self.mode!r}")
-        for name in ("block_size", "groups", "group_size"):
+        for name in ("block_size", "groups", "group_size", "groups_per_update"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         for name in ("energy_noise", "force_noise", "virial_noise"):

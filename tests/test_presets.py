@@ -57,6 +57,7 @@ def test_unknown_name_is_refused() -> None:
         ({"mode": "both"}, "`mode` must be one of sequential, .* got 'both'"),
         ({"block_size": 0}, "`block_size` must be at least 1, got 0"),
         ({"groups": 0}, "`groups` must be at least 1, got 0"),
+        ({"groups_per_update": 0}, "`groups_per_update` must be at least 1, got 0"),
         ({"group_size": -1}, "`group_size` must be at least 1, got -1"),
         ({"energy_noise": 0.0}, "`energy_noise` must be a positive number, got 0.0"),
         ({"force_noise": math.nan}, "`force_noise` must be a positive number, got nan"),

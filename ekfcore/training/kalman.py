@@ -61,7 +61,9 @@ class KalmanOptimizer:
         for batch in batches:
             groups = [self._groups(sample, rng) for sample in batch]
             virial = self.recipe.virial_prefactor > 0 and any(sample.virial is not None for sample in batch)
-            for kinds in plan(self.recipe.mode, max(len(drawn) for drawn in groups), virial=virial):
+            for kinds in plan(
+                self.recipe.mode, max(len(drawn) for drawn in groups), self.recipe.groups_per_update, virial=virial
+            ):
                 self._update(batch, groups, kinds)
 
     def _groups(self, sample: Sample, rng: np.random.Generator) -> list[list[int]]:
@@ -121,7 +123,7 @@ class KalmanOptimizer:
         return state_arrays(self.state)
 
 
-def plan(mode: str, n_groups: int, *, virial: bool) -> list[list[_Kind]]:
+def plan(mode: str, n_groups: int, per_update: int = 1, *, virial: bool) -> list[list[_Kind]]:
     """Return what each update of a batch measures.
 
     Examples
@@ -130,13 +132,15 @@ def plan(mode: str, n_groups: int, *, virial: bool) -> list[list[_Kind]]:
     [['energy'], [0], [1]]
     >>> plan("pinned", 2, virial=False)
     [['energy', 0], ['energy', 1]]
+    >>> plan("pinned", 3, 2, virial=False)
+    [['energy', 0, 1], ['energy', 2]]
     >>> plan("vector", 2, virial=True)
     [['energy', 'virial', 0, 1]]
     """
     totals: list[_Kind] = ["energy", "virial"] if virial else ["energy"]
     groups: list[_Kind] = list(range(n_groups))
     if mode == "pinned":
-        return [[*totals, group] for group in groups]
+        return [[*totals, *groups[k : k + per_update]] for k in range(0, n_groups, per_update)]
     if mode == "vector":
         return [totals + groups]
     return [[kind] for kind in totals + groups]

@@ -219,5 +219,5 @@ def _optimizer(
 def _measurements(settings: Settings, n_train: int) -> int:
     """Return the measurements in an epoch, which set the pace of annealed noise."""
     recipe = settings.optimizer.recipe(1)
-    a_frame = 2 * recipe.groups if recipe.mode == "pinned" else 1 + recipe.groups
-    return n_train * a_frame
+    updates = -(-recipe.groups // recipe.groups_per_update) if recipe.mode == "pinned" else 1
+    return n_train * (updates + recipe.groups)

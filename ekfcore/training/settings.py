@@ -114,6 +114,7 @@ class OptimizerSettings(_Table):
     mode: Mode | None = None
     groups: int | None = None
     group_size: int | None = None
+    groups_per_update: int | None = None
     energy_noise: float | None = None
     force_noise: float | None = None
     virial_noise: float | None = None

@@ -82,6 +82,7 @@ FORMS = {"force_noise": 0.5, "energy_noise": 0.2, "force_per_atom": True, "energ
     [
         ("sequential", 1, {}, [[E], [F0], [F1], [F2]]),
         ("pinned", 1, {}, [[E, F0], [E, F1], [E, F2]]),
+        ("pinned", 1, {"groups_per_update": 2}, [[E, F0, F1], [E, F2]]),
         ("pinned", 2, {"virial_prefactor": 2.0, "virial_noise": 0.3}, [[E, V, F0], [E, V, F1], [E, V, F2]]),
         ("vector", 1, {}, [[E, F0, F1, F2]]),
         ("vector", 2, {"virial_prefactor": 2.0}, [[E, V, F0, F1, F2]]),
