@@ -215,6 +215,13 @@ def test_sums_over_blocks_and_back(xp: "Xp", kernels: Backend) -> None:
     np.testing.assert_array_equal(xp.to_numpy(spread), np.repeat([1.0, 2.0, 3.0], LAYOUT.sizes))
 
 
+def test_store_size_counts_numbers(xp: "Xp", kernels: Backend) -> None:
+    """One triangle at least, and at most squares that are padded to whole tiles of 64."""
+    layout = BlockLayout((130, 1, 64))
+    size = kernels.store_size(layout, like=xp.asarray([0.0]))
+    assert sum(n * (n + 1) // 2 for n in layout.sizes) <= size <= sum((n + 63) ** 2 for n in layout.sizes)
+
+
 def test_scale_is_safe_over_many_forgetful_updates(xp: "Xp", kernels: Backend) -> None:
     """The numbers s and d cancel exactly in the algebra; they must not lose digits on the way either."""
     P, dense = _identity(xp, kernels), Dense(1.0)
