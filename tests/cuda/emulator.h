@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <setjmp.h>
 #include <ucontext.h>
 #include <utility>
 #include <vector>
@@ -30,63 +31,78 @@ enum Outcome { FINE = 0, DIVERGED = 1 };
 constexpr size_t STACK = 256 * 1024; // [bytes]
 
 struct Fiber {
-    ucontext_t context;
     std::unique_ptr<char[]> stack{new char[STACK]}; // not filled, unlike a vector: most of it is never touched
+    jmp_buf place;                                  // where it goes on
+    bool started = false;
+    int waits_at = 0; // line of the barrier; 0 when the thread has ended
     dim3 index;
-    int waits_at; // line of the barrier; 0 when the thread has ended
 };
 
-static ucontext_t scheduler;
+static std::vector<Fiber> fibers; // kept from launch to launch
 static Fiber *current;
+static jmp_buf scheduler;
 static std::function<void()> body;
+
+// Contexts begin a fiber; from then on jumps, which ask nothing of the system, change from one to the other.
+static void yield(int line)
+{
+    current->waits_at = line;
+    if (_setjmp(current->place) == 0)
+        _longjmp(scheduler, 1);
+}
+
+static void live()
+{
+    while (true) {
+        body();
+        yield(0);
+    }
+}
 
 [[maybe_unused]] static void wait(int line)
 {
-    current->waits_at = line;
-    swapcontext(&current->context, &scheduler);
+    yield(line);
 }
 
-static void enter()
+static void resume(Fiber &fiber)
 {
-    body();
-    current->waits_at = 0;
-}
-
-static void start(Fiber &fiber)
-{
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
-    fiber.context.uc_stack.ss_size = STACK;
-    fiber.context.uc_link = &scheduler;
-    makecontext(&fiber.context, enter, 0);
-    fiber.waits_at = -1;
+    current = &fiber;
+    threadIdx = fiber.index;
+    if (_setjmp(scheduler) != 0)
+        return;
+    if (fiber.started)
+        _longjmp(fiber.place, 1);
+    fiber.started = true;
+    ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = fiber.stack.get();
+    context.uc_stack.ss_size = STACK;
+    context.uc_link = nullptr;
+    makecontext(&context, live, 0);
+    setcontext(&context);
 }
 
 // Run the threads of one block to their ends.
-static Outcome run_block(std::vector<Fiber> &fibers, bool backwards)
+static Outcome run_block(size_t count, bool backwards)
 {
-    for (Fiber &fiber : fibers)
-        start(fiber);
-    while (true) {
-        for (size_t k = 0; k < fibers.size(); ++k) {
-            current = &fibers[backwards ? fibers.size() - 1 - k : k];
-            threadIdx = current->index;
-            swapcontext(&scheduler, &current->context);
-        }
-        for (Fiber &fiber : fibers)
-            if (fiber.waits_at != fibers[0].waits_at)
+    do {
+        for (size_t k = 0; k < count; ++k)
+            resume(fibers[backwards ? count - 1 - k : k]);
+        for (size_t k = 0; k < count; ++k)
+            if (fibers[k].waits_at != fibers[0].waits_at)
                 return DIVERGED;
-        if (fibers[0].waits_at == 0)
-            return FINE;
-    }
+    } while (fibers[0].waits_at != 0);
+    return FINE;
 }
 
 static Outcome run_grid(dim3 grid, dim3 threads, bool backwards)
 {
-    std::vector<Fiber> fibers(threads.x * threads.y * threads.z);
+    const size_t count = threads.x * threads.y * threads.z;
+    if (fibers.size() < count)
+        fibers = std::vector<Fiber>(count);
     gridDim = grid;
     blockDim = threads;
-    for (size_t k = 0; k < fibers.size(); ++k) {
+    for (size_t k = 0; k < count; ++k) {
         const unsigned x = k % threads.x, y = k / threads.x % threads.y, z = k / threads.x / threads.y;
         fibers[k].index = dim3{x, y, z};
     }
@@ -94,8 +110,10 @@ static Outcome run_grid(dim3 grid, dim3 threads, bool backwards)
         for (unsigned y = 0; y < grid.y; ++y)
             for (unsigned x = 0; x < grid.x; ++x) {
                 blockIdx = dim3{x, y, z};
-                if (run_block(fibers, backwards) != FINE)
+                if (run_block(count, backwards) != FINE) {
+                    fibers.clear(); // some of them are in the middle of the kernel
                     return DIVERGED;
+                }
             }
     return FINE;
 }
