@@ -102,7 +102,7 @@ class Covariance:
         traces = xp.where(active, (self.traces - taken) / lam, self.traces)
         shift = self.shift
         if process_noise:
-            sizes = xp.asarray(self.layout.sizes, dtype=scale.dtype, device=device(scale))
+            sizes = self.backend.block_sums(self.store, xp.ones_like(U[:1, :]))[0, :]
             q = xp.where(active, xp.full_like(scale, process_noise), xp.zeros_like(scale))
             shift, traces = shift + q / scale, traces + q * sizes
         new = U * self.backend.spread(self.store, 1 / xp.sqrt(self.scale))

@@ -246,7 +246,8 @@ def _noise(xp: Namespace, state: EKFState, config: EKFConfig, noise: float | Seq
     values = [float(noise)] * e.shape[0] if isinstance(noise, int | float) else [float(r) for r in noise]
     if len(values) != e.shape[0] or not all(0 < r < float("inf") for r in values):
         raise InputError(f"`noise` must be one or {e.shape[0]} positive numbers, got {noise}")
-    return xp.asarray(values, dtype=e.dtype, device=device(e))
+    # Filled in where they are needed: PyTorch makes the host wait when numbers go to a GPU.
+    return xp.stack([xp.full((), value, dtype=e.dtype, device=device(e)) for value in values])
 
 
 def _whitening(xp: Namespace, HPH: Array, noise: Array) -> tuple[Array, Array]:
