@@ -17,6 +17,8 @@ def rows_tangent(xp: Namespace, block: PairBlock, moving: Sequence[Cotangent]) -
     the virial displace the neighbours by -v^T r.
     """
     shape = block.unit.shape
+    if not moving:
+        return xp.zeros((0, *block.rows.shape), dtype=block.rows.dtype, device=block.rows.device)
     displacements = []
     for cotangent in moving:
         u = xp.zeros_like(block.unit)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace, is_numpy_namespace
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from ekfcore._typing import Array
@@ -131,7 +131,9 @@ def switch(r: _Vector, cutoff: float, smooth: float) -> tuple[_Vector, _Vector]:
     return sw / r, dsw / r - sw / r**2
 
 
-def build_environment(frame: Frame, architecture: Architecture, statistics: Statistics, *, like: Array) -> Environment:
+def build_environment(
+    frame: Frame, architecture: Architecture, statistics: Statistics, *, like: Array, rows: int | None = None
+) -> Environment:
     """Prepare a frame for a model.
 
     Parameters
@@ -144,6 +146,8 @@ def build_environment(frame: Frame, architecture: Architecture, statistics: Stat
         Normalisation and energy bias.
     like : array
         The arrays of the environment get its library, dtype and device.
+    rows : int, optional
+        The most slots of one type of neighbours in a group; the default does not limit them.
 
     Raises
     ------
@@ -164,7 +168,7 @@ def build_environment(frame: Frame, architecture: Architecture, statistics: Stat
     groups = []
     centres, neighbours, used = [], [], []
     starts = np.searchsorted(i, np.arange(frame.n_atoms + 1))  # the pairs are sorted by their centre
-    for centre, atoms in _groups(types, architecture, _ROWS if is_numpy_namespace(xp) else None):
+    for centre, atoms in _groups(types, architecture, rows):
         blocks = []
         mine = np.concatenate([np.arange(starts[atom], starts[atom + 1]) for atom in atoms])
         for neighbour, capacity in enumerate(architecture.capacity):
@@ -231,11 +235,6 @@ def find_pairs(frame: Frame, architecture: Architecture) -> Pairs:
     types = atom_types(frame, architecture)
     i, j, vectors = neighbour_pairs(frame, architecture.cutoff)
     return Pairs(types=types, i=i, j=j, vectors=vectors, slots=_slots(types, i, j, frame, architecture))
-
-
-# Rows of an embedding net that are worked through at once on a CPU: small enough that the dozen arrays of a group stay
-# in the second-level cache, large enough that the calls cost little.
-_ROWS = 640
 
 
 def _groups(

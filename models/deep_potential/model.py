@@ -7,7 +7,7 @@ reverse pass over value and tangent together. The tangent of an embedding net is
 so that one tangent pass serves any number of functionals.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from array_api_compat import array_namespace
@@ -20,6 +20,7 @@ from ekfcore.protocols import Cotangent, Prediction
 from .architecture import Architecture
 from .descriptor import descriptor, descriptor_reverse, descriptor_tangent
 from .displacement import collect_forces, pair_force, rows_tangent
+from .embedding_kernels import Embedding, EmbeddingKernels, find_embedding
 from .environment import Environment, Group, Statistics, build_environment
 from .gradient import Gradient, check_names, combine, is_moving
 
@@ -28,12 +29,9 @@ __all__ = ["DeepPotential"]
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Slopes:
-    """Energy and its slopes for a group of n atoms: T types of neighbours, M channels, axis channels M_<."""
+    """Energy and its slopes for a group of n atoms: M channels, axis channels M_<."""
 
-    tapes: list[list[Tape]]  # of the embedding nets, one for each type of neighbours
-    G: list[Array]  # T arrays (n, capacity, M)
-    slopes: list[Array]  # dG/ds, like G
-    Gbar: list[Array]  # dE/dG, like G
+    embeddings: list[Embedding]  # for each type of neighbours
     A: Array  # (n, 4, M)
     Abar: Array  # dE/dA, (n, 4, M)
     Dbar: Array  # dE/dD, (n, M, M_<)
@@ -51,6 +49,8 @@ class DeepPotential:
         Elements, cutoffs and widths.
     statistics : Statistics
         Normalisation of the environment matrix and energy bias.
+    kernels : EmbeddingKernels, optional
+        How the embedding nets are evaluated, for the library of the weights; the default is the fastest way.
 
     References
     ----------
@@ -59,6 +59,7 @@ class DeepPotential:
 
     architecture: Architecture
     statistics: Statistics
+    kernels: EmbeddingKernels | None = None
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -72,7 +73,8 @@ class DeepPotential:
 
     def environment(self, frame: Frame, *, like: Array) -> Environment:
         """Prepare a frame, see `build_environment`."""
-        return build_environment(frame, self.architecture, self.statistics, like=like)
+        rows = self._kernels(array_namespace(like)).rows
+        return build_environment(frame, self.architecture, self.statistics, like=like, rows=rows)
 
     def predict(self, w: Array, sample: Environment) -> Prediction:
         """Return energy, forces and virial of a frame.
@@ -90,18 +92,7 @@ class DeepPotential:
             ``energy``, 0-d [eV]; ``forces``, shape (N, 3) [eV/Å]; ``virial``, shape (3, 3), W = -dE/dstrain [eV].
         """
         xp = array_namespace(w)
-        energy, pair_forces = xp.zeros((), dtype=w.dtype, device=w.device), []
-        virial = xp.zeros((3, 3), dtype=w.dtype, device=w.device)
-        for group in sample.groups:
-            at = self._evaluate(xp, w, group)
-            energy = energy + xp.sum(at.energies)
-            for block, G, slope, Gbar in zip(group.pairs, at.G, at.slopes, at.Gbar, strict=True):
-                f = pair_force(xp, block, G @ (at.Abar.mT / self.architecture.n_slots), xp.sum(Gbar * slope, axis=-1))
-                pair_forces.append(xp.reshape(f, (-1, 3)))
-                vectors = xp.reshape(block.unit * block.distance[..., None], (-1, 3))
-                virial = virial - vectors.T @ pair_forces[-1]
-        forces = collect_forces(xp, pair_forces, sample)
-        return {"energy": energy + sample.energy_bias, "forces": forces, "virial": virial}
+        return self._predict(xp, w, sample, self._evaluate_all(xp, w, sample))
 
     def jacobian(self, w: Array, sample: Environment, cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
         """Return m linear functionals of a prediction and their gradients.
@@ -128,6 +119,65 @@ class DeepPotential:
             If a functional names something else.
         """
         xp = array_namespace(w)
+        return self._gradients(xp, w, sample, self._evaluate_all(xp, w, sample), cotangents)
+
+    def linearize(
+        self, w: Array, sample: Environment
+    ) -> tuple[Prediction, Callable[[Sequence[Cotangent]], tuple[Array, Array]]]:
+        """Return the prediction, and `jacobian` at these weights without another evaluation."""
+        xp = array_namespace(w)
+        slopes = list(self._evaluate_all(xp, w, sample))
+
+        def pull(cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
+            return self._gradients(xp, w, sample, slopes, cotangents)
+
+        return self._predict(xp, w, sample, slopes), pull
+
+    def _kernels(self, xp: Namespace) -> EmbeddingKernels:
+        return self.kernels or find_embedding(xp, self.architecture.activation)
+
+    def _evaluate_all(self, xp: Namespace, w: Array, sample: Environment) -> Iterable[_Slopes]:
+        """Evaluate one group after the other, when it is asked for: its arrays are in the cache then."""
+        kernels = self._kernels(xp)
+        return (self._evaluate(xp, w, group, kernels) for group in sample.groups)
+
+    def _evaluate(self, xp: Namespace, w: Array, group: Group, kernels: EmbeddingKernels) -> _Slopes:
+        """Evaluate the atomic energies of a group and all slopes that forces and gradients need."""
+        form = self.architecture
+        embeddings = [
+            kernels.evaluate(form.embedding_net, w[form.embedding_slice(group.type, neighbour)], block)
+            for neighbour, block in enumerate(group.pairs)
+        ]
+        A = sum((embedding.A for embedding in embeddings[1:]), start=embeddings[0].A) / form.n_slots
+        D = descriptor(A, form.axis)
+        x = xp.reshape(D, (D.shape[0], -1))
+        energies, tapes = form.fitting_net.forward(xp, w[form.fitting_slice(group.type)], x)
+        Dbar = xp.reshape(form.fitting_net.reverse_input(xp, tapes, xp.ones_like(energies)), D.shape)
+        return _Slopes(
+            embeddings=embeddings,
+            A=A,
+            Abar=descriptor_reverse(Dbar, A),
+            Dbar=Dbar,
+            fitting_tapes=tapes,
+            energies=energies,
+        )
+
+    def _predict(self, xp: Namespace, w: Array, sample: Environment, slopes: Iterable[_Slopes]) -> Prediction:
+        energy, pair_forces = xp.zeros((), dtype=w.dtype, device=w.device), []
+        virial = xp.zeros((3, 3), dtype=w.dtype, device=w.device)
+        for group, at in zip(sample.groups, slopes, strict=True):
+            energy = energy + xp.sum(at.energies)
+            for block, embedding in zip(group.pairs, at.embeddings, strict=True):
+                f = pair_force(xp, block, *embedding.slopes(at.Abar / self.architecture.n_slots))
+                pair_forces.append(xp.reshape(f, (-1, 3)))
+                vectors = xp.reshape(block.unit * block.distance[..., None], (-1, 3))
+                virial = virial - vectors.T @ pair_forces[-1]
+        forces = collect_forces(xp, pair_forces, sample)
+        return {"energy": energy + sample.energy_bias, "forces": forces, "virial": virial}
+
+    def _gradients(
+        self, xp: Namespace, w: Array, sample: Environment, slopes: Iterable[_Slopes], cotangents: Sequence[Cotangent]
+    ) -> tuple[Array, Array]:
         check_names(cotangents)
         moving = [c for c in cotangents if is_moving(c)]
         still = any("energy" in c for c in cotangents)
@@ -135,78 +185,53 @@ class DeepPotential:
         change = xp.zeros((len(moving),), dtype=w.dtype, device=w.device)
         energy_row = Gradient(xp, self.architecture, w, ())
         change_rows = Gradient(xp, self.architecture, w, (len(moving),))
-        for group in sample.groups:
-            at = self._evaluate(xp, w, group)
+        for group, at in zip(sample.groups, slopes, strict=True):
             energy = energy + xp.sum(at.energies)
-            if still:
-                self._add_energy_gradient(xp, group, at, energy_row)
+            changes = [rows_tangent(xp, block, moving) for block in group.pairs]
+            Abars = []
             if moving:
-                change = change + self._add_tangent_gradient(xp, group, at, moving, change_rows)
+                part, Abar = self._tangent(xp, group, at, changes, change_rows)
+                change = change + part
+                Abars.append(Abar)
+            if still:
+                energy_row.add_fitting(group.type, self.architecture.fitting_net.reverse_noted(xp, at.fitting_tapes))
+                Abars.append(at.Abar[None, ...])
+            if Abars:
+                self._add_embeddings(group, at, xp.concat(Abars), changes, energy_row, change_rows)
         return combine(xp, cotangents, energy + sample.energy_bias, energy_row.join(), change, change_rows.join())
 
-    def _evaluate(self, xp: Namespace, w: Array, group: Group) -> _Slopes:
-        """Evaluate the atomic energies of a group and all slopes that forces and gradients need."""
-        embedding, fitting = self.architecture.embedding_net, self.architecture.fitting_net
-        n, tapes, Gs, slopes = group.pairs[0].rows.shape[0], [], [], []
-        A: Array = 0.0
-        for neighbour, block in enumerate(group.pairs):
-            s = xp.reshape(block.rows[:, :, 0], (-1, 1))
-            G, tape = embedding.forward(xp, w[self.architecture.embedding_slice(group.type, neighbour)], s)
-            slope = embedding.tangent(xp, tape, xp.ones_like(s))
-            shape = (n, block.rows.shape[1], G.shape[-1])
-            tapes.append(tape)
-            Gs.append(xp.reshape(G, shape))
-            slopes.append(xp.reshape(slope, shape))
-            A = A + block.rows.mT @ Gs[-1]
-        A = A / self.architecture.n_slots
-        D = descriptor(A, self.architecture.axis)
-        energies, fitting_tapes = fitting.forward(
-            xp, w[self.architecture.fitting_slice(group.type)], xp.reshape(D, (n, -1))
-        )
-        Dbar = xp.reshape(fitting.reverse_input(xp, fitting_tapes, xp.ones_like(energies)), D.shape)
-        Abar = descriptor_reverse(Dbar, A)
-        return _Slopes(
-            tapes=tapes,
-            G=Gs,
-            slopes=slopes,
-            Gbar=[block.rows @ (Abar / self.architecture.n_slots) for block in group.pairs],
-            A=A,
-            Abar=Abar,
-            Dbar=Dbar,
-            fitting_tapes=fitting_tapes,
-            energies=energies,
-        )
+    def _tangent(
+        self, xp: Namespace, group: Group, at: _Slopes, changes: Sequence[Array], gradient: Gradient
+    ) -> tuple[Array, Array]:
+        """Return the group's part of m functionals of forces and virial, (m,), and their gradients in A, (m, n, 4, M).
 
-    def _add_energy_gradient(self, xp: Namespace, group: Group, at: _Slopes, gradient: Gradient) -> None:
-        """Add the gradient of the group's energy."""
-        embedding, fitting = self.architecture.embedding_net, self.architecture.fitting_net
-        gradient.add_fitting(group.type, fitting.reverse_noted(xp, at.fitting_tapes))
-        for neighbour, (tape, Gbar) in enumerate(zip(at.tapes, at.Gbar, strict=True)):
-            row = embedding.reverse(xp, tape, xp.reshape(Gbar, (-1, Gbar.shape[-1])))
-            gradient.add_embedding(group.type, neighbour, row)
-
-    def _add_tangent_gradient(
-        self, xp: Namespace, group: Group, at: _Slopes, moving: Sequence[Cotangent], gradient: Gradient
-    ) -> Array:
-        """Add the gradients of m functionals of forces and virial; return the group's part of their values, (m,)."""
-        embedding, fitting = self.architecture.embedding_net, self.architecture.fitting_net
-        A, axis, m = at.A, self.architecture.axis, len(moving)
-        changes = [rows_tangent(xp, block, moving) for block in group.pairs]
-        Adot: Array = 0.0
-        for block, G, slope, T in zip(group.pairs, at.G, at.slopes, changes, strict=True):
-            Adot = Adot + T.mT @ G + block.rows.mT @ (slope * T[..., :1])
-        Adot = Adot / self.architecture.n_slots
-        Ddot = descriptor_tangent(A, Adot, axis)
-        energies_dot = fitting.tangent(xp, at.fitting_tapes, xp.reshape(Ddot, (m, A.shape[0], -1)))
-        row, xbar = fitting.reverse_tangent_noted(xp, at.fitting_tapes)
+        The gradients of the fitting net are added to `gradient`.
+        """
+        form, A = self.architecture, at.A
+        parts = [embedding.tangent(T) for embedding, T in zip(at.embeddings, changes, strict=True)]
+        Adot = sum(parts[1:], start=parts[0]) / form.n_slots
+        m, n = Adot.shape[:2]
+        Ddot = xp.reshape(descriptor_tangent(A, Adot, form.axis), (m, n, -1))
+        energies_dot = form.fitting_net.tangent(xp, at.fitting_tapes, Ddot)
+        row, xbar = form.fitting_net.reverse_tangent_noted(xp, at.fitting_tapes)
         gradient.add_fitting(group.type, row)
-        Abar = descriptor_reverse(xp.reshape(xbar, (m, *at.Dbar.shape)), A)
-        Abar = (Abar + descriptor_reverse(at.Dbar, Adot)) / self.architecture.n_slots
-        Adot_bar = at.Abar / self.architecture.n_slots
-        for neighbour, (block, tape, Gbar, T) in enumerate(zip(group.pairs, at.tapes, at.Gbar, changes, strict=True)):
-            shape = (m, -1, Gbar.shape[-1])
-            G_bar = xp.reshape(block.rows @ Abar + T @ Adot_bar, shape)
-            slope_bar = xp.reshape(T[..., :1] * Gbar, shape)
-            row, _ = embedding.reverse_tangent(xp, tape, G_bar, slope_bar)
-            gradient.add_embedding(group.type, neighbour, row)
-        return xp.sum(xp.reshape(energies_dot, (m, -1)), axis=-1)
+        Abar = descriptor_reverse(xp.reshape(xbar, (m, *at.Dbar.shape)), A) + descriptor_reverse(at.Dbar, Adot)
+        return xp.sum(xp.reshape(energies_dot, (m, -1)), axis=-1), Abar
+
+    def _add_embeddings(
+        self,
+        group: Group,
+        at: _Slopes,
+        Abars: Array,
+        changes: Sequence[Array],
+        energy_row: Gradient,
+        change_rows: Gradient,
+    ) -> None:
+        """Add the gradients of the embedding nets, of those functionals first for which the rows change."""
+        n_slots = self.architecture.n_slots
+        for neighbour, (embedding, T) in enumerate(zip(at.embeddings, changes, strict=True)):
+            rows, m = embedding.gradients(at.Abar / n_slots, Abars / n_slots, T), T.shape[0]
+            if m:
+                change_rows.add_embedding(group.type, neighbour, rows[:m, :])
+            if m < rows.shape[0]:
+                energy_row.add_embedding(group.type, neighbour, rows[m, :])

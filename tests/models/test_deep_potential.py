@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
-from ekfcore.models.deep_potential import DeepPotential
+from ekfcore.models.deep_potential import DeepPotential, EmbeddingKernels, build_environment, whole_arrays
 from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame
@@ -25,6 +25,19 @@ NAMES = ("energy", "forces", "virial")
 TIGHT = 1e-10  # relative to the largest number of an array; what is compared agrees to 1e-14
 DIFFERENCES = 1e-8  # the same for finite differences of fourth order
 FLOAT32 = 2e-4  # a few hundred roundings of 6e-8 in sums whose terms cancel
+
+
+@pytest.fixture(params=["fastest", "whole arrays"])
+def kernels(request: pytest.FixtureRequest) -> EmbeddingKernels | None:
+    """Return each way to evaluate the embedding nets; None is the default."""
+    return None if request.param == "fastest" else whole_arrays(np)
+
+
+@pytest.fixture
+def case(case: Case, kernels: EmbeddingKernels | None) -> Case:
+    """Return every variant with each of them."""
+    model, frame, w = case
+    return replace(model, kernels=kernels), frame, w
 
 
 def _close(actual: Any, desired: Any, tolerance: float) -> None:
@@ -222,13 +235,12 @@ def test_smooth_where_an_atom_crosses(make_case: MakeCase, edge: float) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 7, 10**9])
-def test_groups_do_not_matter(case: Case, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_do_not_matter(case: Case, rows: int) -> None:
     """However the atoms are split for the sake of the cache, the sums are the same."""
     model, frame, w = case
     results = []
     for limit in (64, rows):
-        monkeypatch.setattr("ekfcore.models.deep_potential.environment._ROWS", limit)
-        environment = model.environment(frame, like=w)
+        environment = build_environment(frame, model.architecture, model.statistics, like=w, rows=limit)
         results.append((dict(model.predict(w, environment)), model.jacobian(w, environment, _cotangents(frame))))
     if rows != 7:
         assert len(environment.groups) == (frame.n_atoms if rows == 1 else len(set(frame.symbols)))
