@@ -29,7 +29,7 @@ def rows_tangent(xp: Namespace, block: PairBlock, moving: Sequence[Cotangent]) -
             u = u - block.unit @ cotangent["virial"] * block.distance[..., None]
         displacements.append(u)
     u = xp.stack(displacements)
-    along = xp.sum(u * block.unit, axis=-1)
+    along = _dot(u, block.unit)
     change = block.slope * along
     across = block.ratio[..., None] * (u - along[..., None] * block.unit)
     return xp.concat([change[..., None], change[..., None] * block.unit + across], axis=-1) * block.scale
@@ -39,7 +39,7 @@ def pair_force(xp: Namespace, block: PairBlock, rows_bar: Array, s_bar: Array) -
     """Return dE/dr of each pair vector, shape (n, capacity, 3), from dE/drows and the part of dE/ds through G."""
     radial = (rows_bar[..., 0] + s_bar) * block.scale[0]
     v = rows_bar[..., 1:] * block.scale[1:]
-    along = xp.sum(v * block.unit, axis=-1)
+    along = _dot(v, block.unit)
     inward = block.slope * (radial + along) - block.ratio * along
     return inward[..., None] * block.unit + block.ratio[..., None] * v
 
@@ -53,3 +53,9 @@ def collect_forces(xp: Namespace, pair_forces: list[Array], sample: Environment)
         return xp.sum(xp.reshape(rows, (*slots.shape, 3)), axis=1)
 
     return gather(sample.outgoing) - gather(sample.incoming)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    """Return the products of vectors; a sum over an axis as short as this one costs NumPy three times as much."""
+    products = a * b
+    return products[..., 0] + products[..., 1] + products[..., 2]
