@@ -7,12 +7,13 @@ of them stand in one file because Numba's cache on disk looks only at the file o
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from ekfcore._jit import jit
 
 from ._tiles import TILE
 
@@ -23,21 +24,6 @@ _Array: TypeAlias = NDArray[Any]
 
 _LINE = 64  # [bytes] in a line of the cache
 _AHEAD = 8192  # [bytes]: some 200 ns at the 40 GB/s of a core, the time of a journey to memory
-
-
-def _jit(function: Callable[..., None]) -> Callable[..., None]:
-    """Compile when first called, and keep the result on disk if any folder for it can be written."""
-    # Sums may be reordered, which lets them be kept in vectors; NaN and infinity keep their meaning.
-    options: dict[str, Any] = {
-        "fastmath": {"reassoc", "contract", "arcp", "nsz"},
-        "nogil": True,
-        "error_model": "numpy",
-    }
-    try:
-        compiled: Callable[..., None] = numba.njit(cache=True, **options)(function)
-    except RuntimeError:
-        compiled = numba.njit(**options)(function)
-    return compiled
 
 
 def _generate_prefetch(typing_context: Any, array: Any, offset: Any) -> tuple[Any, Callable[..., Any]]:
@@ -58,7 +44,7 @@ def _generate_prefetch(typing_context: Any, array: Any, offset: Any) -> tuple[An
 _prefetch: Any = intrinsic(_generate_prefetch)
 
 
-@_jit
+@jit
 def pack(blocks: _Table, rows: _Array, factors: _Array, packed: _Array) -> None:
     """Copy `rows`, shape (m, n), times a factor for each block, to `packed`, shape (n_rows, at least m, TILE)."""
     for block in range(len(blocks)):
@@ -73,7 +59,7 @@ def pack(blocks: _Table, rows: _Array, factors: _Array, packed: _Array) -> None:
                     target[q, j] = factors[block] * rows[q, start + first + j]
 
 
-@_jit
+@jit
 def multiply_bands(
     first: int, last: int, blocks: _Table, bands: _Table, tiles: _Array, X: _Array, sums: _Array
 ) -> None:
@@ -97,7 +83,7 @@ def multiply_bands(
             tile += 1
 
 
-@_jit
+@jit
 def _multiply_two(A: _Array, xi: _Array, xj: _Array, yi: _Array, yj: _Array, q: int) -> None:
     """Add A xj to yi and A^T xi to yj, for the measurements q and q + 1."""
     zero = A.dtype.type(0)
@@ -117,7 +103,7 @@ def _multiply_two(A: _Array, xi: _Array, xj: _Array, yi: _Array, yj: _Array, q: 
         yi[q + 1, r] += g1
 
 
-@_jit
+@jit
 def _multiply_one(A: _Array, xi: _Array, xj: _Array, yi: _Array, yj: _Array, q: int) -> None:
     """Add A xj to yi and A^T xi to yj, for measurement q."""
     zero = A.dtype.type(0)
@@ -134,7 +120,7 @@ def _multiply_one(A: _Array, xi: _Array, xj: _Array, yi: _Array, yj: _Array, q: 
         yi[q, r] += g0
 
 
-@_jit
+@jit
 def _multiply_corner(A: _Array, x: _Array, y: _Array) -> None:
     """Add A x to y for a tile on the diagonal, which is symmetric, for all measurements."""
     for q in range(len(x)):
@@ -145,13 +131,13 @@ def _multiply_corner(A: _Array, x: _Array, y: _Array) -> None:
                 g[c] += a[c] * h
 
 
-@_jit
+@jit
 def _prefetch_row(a: _Array) -> None:
     for line in range(0, TILE * a.itemsize, _LINE):
         _prefetch(a, _AHEAD + line)
 
 
-@_jit
+@jit
 def finish(
     first: int,
     last: int,
@@ -181,7 +167,7 @@ def finish(
                 g[j] *= scale[block]
 
 
-@_jit
+@jit
 def _subtract_pending(h: _Array, V: _Array, g: _Array, start: int) -> None:
     """Subtract (h V^T) V from g in the block that starts there, four rows of V at a time."""
     size, k, zero = len(h), len(V), h.dtype.type(0)
@@ -205,7 +191,7 @@ def _subtract_pending(h: _Array, V: _Array, g: _Array, start: int) -> None:
             g[j] -= c0 * v0[j]
 
 
-@_jit
+@jit
 def fold_bands(
     first: int, last: int, blocks: _Table, bands: _Table, tiles: _Array, V: _Array, scale: _Array, shift: _Array
 ) -> None:
@@ -221,7 +207,7 @@ def fold_bands(
                 tiles[tile - 1, r, r] += scale[block] * shift[block]
 
 
-@_jit
+@jit
 def _fold_tile(A: _Array, u: _Array, v: _Array, scale: float) -> None:
     """Overwrite A by scale A - u^T v, in steps of four rows of A and four rows of u and v."""
     for r in range(0, TILE, 4):

@@ -171,6 +171,7 @@ class NetworkShape:
         parts: list[Array] = []
         xbar: Array | None = None
         for layer, tape in zip(reversed(self.layers), reversed(tapes), strict=True):
+            assert tape.zbar is not None  # reverse_input came first
             dt = tape.time_step
             adotbar = tape.ybar if dt is None else tape.ybar * dt
             zbar = tape.curvature * adotbar * tape.zdot

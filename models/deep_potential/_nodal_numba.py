@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ekfcore._jit import jit
+
 from ._nodal_generic import GenericKernels
 from .nodal_environment import NodalGroup
 from .stencil import COEFFICIENTS, ORDER
@@ -53,8 +55,6 @@ class NumbaKernels(GenericKernels):
 
 kernels = NumbaKernels()
 
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}
-
 
 @njit(inline="always")
 def _weight(c, u, q):  # type: ignore[no-untyped-def]
@@ -93,7 +93,7 @@ def _nodes(table, first):  # type: ignore[no-untyped-def]
     return table[0, first:last], table[1, first:last], table[2, first:last], table[3, first:last]
 
 
-@njit(**_OPTIONS)
+@jit
 def _forces(geometry, index, mean, scale, c, inverse, C, out, virial):  # type: ignore[no-untyped-def]
     zero, half = C.dtype.type(0), C.dtype.type(0.5)
     f = np.empty(3, C.dtype)
@@ -122,7 +122,7 @@ def _forces(geometry, index, mean, scale, c, inverse, C, out, virial):  # type: 
                 virial[k, n] -= pair[3] * pair[k] * f[n]
 
 
-@njit(**_OPTIONS)
+@jit
 def _tangent(geometry, index, mean, scale, c, inverse, moves, strains, out):  # type: ignore[no-untyped-def]
     half = out.dtype.type(0.5)
     u = np.empty(3, out.dtype)
@@ -158,7 +158,7 @@ def _tangent(geometry, index, mean, scale, c, inverse, moves, strains, out):  # 
                 B3[q] += w * change3 + steeper * row3
 
 
-@njit(**_OPTIONS)
+@jit
 def _add_products(left, right, D):  # type: ignore[no-untyped-def]
     for n in range(D.shape[0]):
         right0, right1, right2, right3 = right[n, 0], right[n, 1], right[n, 2], right[n, 3]

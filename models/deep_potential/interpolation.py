@@ -1,9 +1,11 @@
 """How well the nodes carry the embedding nets, and how close together they must be."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
+from numpy.typing import NDArray
 
 from ekfcore._typing import Array, Namespace
 from ekfcore.arrays import to_numpy
@@ -53,8 +55,8 @@ def interpolation_error(nodal: NodalPotential, w: Array, frames: Sequence[Frame]
     return float(np.max(worst / np.where(largest > 0, largest, 1.0)))
 
 
-def _numbers(model: DeepPotential | NodalPotential, w: Array, frame: Frame) -> tuple[np.ndarray, ...]:
-    """Return the forces and two gradients."""
+def _numbers(model: Any, w: Array, frame: Frame) -> tuple[NDArray[np.floating], ...]:
+    """Return the forces and two gradients of either kind of model, which take samples of their own."""
     xp = array_namespace(w)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(frame.n_atoms, 3))
     ones: Namespace = {"dtype": w.dtype, "device": w.device}

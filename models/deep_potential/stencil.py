@@ -35,4 +35,5 @@ def stencil_weights(t: NDArray[np.float64]) -> NDArray[np.float64]:
     t : array
         Position between the node at or below the point, 0, and the next one, 1.
     """
-    return np.moveaxis(polynomial.polyval(t - 0.5, COEFFICIENTS), 0, -1)
+    weights: NDArray[np.float64] = polynomial.polyval(t[..., None] - 0.5, COEFFICIENTS, tensor=False)
+    return weights

@@ -144,18 +144,21 @@ class TestOwnDerivatives:
         for index in np.ndindex(frame.n_atoms, 3):
             step = np.zeros((frame.n_atoms, 3))
             step[index] = 1.0
-            slope = _derivative(lambda t, s=step: energy(replace(frame, positions=frame.positions + t * s)))
+
+            def moved(t: float, step: Vector = step) -> float:
+                return energy(replace(frame, positions=frame.positions + t * step))
+
+            slope = _derivative(moved)
             assert abs(actual["forces"][index] + slope) < 1e-8 * max(1.0, np.max(np.abs(actual["forces"])))
         for index in np.ndindex(3, 3):
             strain = np.zeros((3, 3))
             strain[index] = 1.0
-            slope = _derivative(
-                lambda t, s=strain: energy(
-                    replace(
-                        frame, positions=frame.positions @ (np.eye(3) + t * s), cell=frame.cell @ (np.eye(3) + t * s)
-                    )
-                )
-            )
+
+            def strained(t: float, strain: Vector = strain) -> float:
+                deform = np.eye(3) + t * strain
+                return energy(replace(frame, positions=frame.positions @ deform, cell=frame.cell @ deform))
+
+            slope = _derivative(strained)
             assert abs(actual["virial"][index] + slope) < 1e-8 * max(1.0, np.max(np.abs(actual["virial"])))
 
     def test_weight_gradients(self, make_case: MakeCase, kernels: NodalKernels) -> None:
@@ -173,7 +176,11 @@ class TestOwnDerivatives:
         rng = np.random.default_rng(1)
         for _ in range(3):
             direction = rng.normal(size=w.shape) / np.sqrt(len(w))
-            _close(H @ direction, _derivative(lambda t, d=direction: functionals(w + t * d), h=1e-3), 1e-8)
+
+            def along(t: float, direction: Vector = direction) -> Vector:
+                return functionals(w + t * direction)
+
+            _close(H @ direction, _derivative(along, h=1e-3), 1e-8)
 
 
 class TestKernels:
