@@ -1,0 +1,23 @@
+"""Compile loops with Numba, in one way for all kernels."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, TypeVar
+
+__all__ = ["jit"]
+
+_Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
+
+
+def jit(function: _Kernel) -> _Kernel:
+    """Compile when first called, and keep the result on disk if any folder for it can be written.
+
+    The kernel gives up the interpreter's lock. Sums may be reordered, which lets them be kept in vectors; NaN and
+    infinity keep their meaning.
+    """
+    njit: Callable[..., Callable[[_Kernel], _Kernel]] = import_module("numba").njit
+    options = {"fastmath": {"reassoc", "contract", "arcp", "nsz"}, "nogil": True, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # there is no such folder
+        return njit(**options)(function)
