@@ -107,6 +107,8 @@ def _place_with_cupy(xp: Namespace, array: Array, device: str) -> Array:
 
 
 def _place_with_jax(xp: Namespace, array: Array, device: str) -> Array:
+    if array.dtype.name not in xp.__array_namespace_info__().dtypes():
+        raise InputError(f"backend 'jax' has no {array.dtype.name} as it is set up here; set JAX_ENABLE_X64=1")
     return xp.asarray(array, device=import_module("jax").devices(device.partition(":")[0])[_number(device)])
 
 

@@ -126,6 +126,18 @@ def test_auto_takes_the_gpu_that_works(pretend_cupy: Pretend, pretend_torch: Cal
         place(np.zeros(3), backend="auto", device="cuda")
 
 
+def test_jax_without_double_precision() -> None:
+    """Half of the digits are not dropped without a word."""
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with pytest.raises(InputError, match="backend 'jax' has no float64 as it is set up here; set JAX_ENABLE_X64=1"):
+            place(np.zeros(3), backend="jax", device="cpu")
+        assert place(np.zeros(3, dtype=np.float32), backend="jax", device="cpu").dtype == np.float32
+    finally:
+        jax.config.update("jax_enable_x64", True)
+
+
 def test_auto_knows_cpu_and_cuda() -> None:
     """What only one library has must be asked of that library."""
     with pytest.raises(InputError, match="device 'mps' cannot be used with backend 'auto'; name a backend that has it"):
