@@ -9,14 +9,15 @@ __all__ = ["jit"]
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
 
-def jit(function: _Kernel) -> _Kernel:
+def jit(function: _Kernel, *, reorder: bool = True) -> _Kernel:
     """Compile when first called, and keep the result on disk if any folder for it can be written.
 
-    The kernel gives up the interpreter's lock. Sums may be reordered, which lets them be kept in vectors; NaN and
-    infinity keep their meaning.
+    The kernel gives up the interpreter's lock. With `reorder`, sums may be reordered, which lets them be kept in
+    vectors; NaN and infinity keep their meaning.
     """
     njit: Callable[..., Callable[[_Kernel], _Kernel]] = import_module("numba").njit
-    options = {"fastmath": {"reassoc", "contract", "arcp", "nsz"}, "nogil": True, "error_model": "numpy"}
+    fastmath = {"contract", "reassoc", "arcp", "nsz"} if reorder else {"contract"}
+    options = {"fastmath": fastmath, "nogil": True, "error_model": "numpy"}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # there is no such folder

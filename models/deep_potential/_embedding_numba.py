@@ -4,13 +4,11 @@ Neighbours are worked through in runs of whole atoms. The runs do not depend on 
 sums. The layers are evaluated again for weight gradients, which takes less time than to keep them in memory.
 """
 
-from typing import Any
-
 import numpy as np
 from ekfcore.models._network import NetworkShape
-from numba import njit
 from numpy.typing import NDArray
 
+from ekfcore._jit import jit
 from ekfcore.threads import in_parallel, thread_count
 
 from ._panels_numba import LANES, aligned_zeros, forward, reverse
@@ -101,34 +99,26 @@ def _padded(net: NetworkShape, w: _Array) -> tuple[_Array, _Array]:
     return W, b
 
 
-_OPTIONS: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"contract", "nsz", "reassoc"},
-}
-
-
-@njit(**_OPTIONS)
+@jit
 def _chunk(run, panel, runs, panels, capacity):  # type: ignore[no-untyped-def]
     """Return the place of a panel, and the first neighbour and the count of neighbours in it."""
     first = runs[run] * capacity + panel * LANES
     return run * panels + panel, first, min(LANES, runs[run + 1] * capacity - first)
 
 
-@njit(**_OPTIONS)
+@jit
 def _atoms(first, count, capacity):  # type: ignore[no-untyped-def]
     """Return the range of atoms that some neighbours belong to."""
     return range(first // capacity, -(-(first + count) // capacity)) if count > 0 else range(0)
 
 
-@njit(**_OPTIONS)
+@jit
 def _lanes(atom, first, count, capacity):  # type: ignore[no-untyped-def]
     """Return the first and last lane of an atom's neighbours."""
     return max(0, atom * capacity - first), min(count, (atom + 1) * capacity - first)
 
 
-@njit(**_OPTIONS)
+@jit
 def _load(rows, first, start, stop, columns):  # type: ignore[no-untyped-def]
     """Copy the rows of the neighbours in lanes `start` to `stop` to columns, shape (4, LANES); the others get zeros.
 
@@ -142,14 +132,14 @@ def _load(rows, first, start, stop, columns):  # type: ignore[no-untyped-def]
             columns[k, lane] = table[first + lane, k]
 
 
-@njit(**_OPTIONS)
+@jit
 def _clear(panel):  # type: ignore[no-untyped-def]
     for c in range(panel.shape[0]):
         for lane in range(2 * LANES):
             panel[c, lane] = 0
 
 
-@njit(**_OPTIONS)
+@jit
 def _feed(widths, copies, W, b, columns, x, a):  # type: ignore[no-untyped-def]
     """Evaluate the nets at s, whose slope is one."""
     for lane in range(LANES):
@@ -158,7 +148,7 @@ def _feed(widths, copies, W, b, columns, x, a):  # type: ignore[no-untyped-def]
     forward(widths, copies, W, b, x, a)
 
 
-@njit(**_OPTIONS)
+@jit
 def _contract(columns, G, A):  # type: ignore[no-untyped-def]
     """Add R^T G to A, shape (4, M)."""
     for c in range(A.shape[1]):
@@ -171,7 +161,7 @@ def _contract(columns, G, A):  # type: ignore[no-untyped-def]
         A[0, c], A[1, c], A[2, c], A[3, c] = a0, a1, a2, a3
 
 
-@njit(**_OPTIONS)
+@jit
 def _contract_tangent(columns, changes, G, Adot):  # type: ignore[no-untyped-def]
     """Add the change of R^T G to Adot, shape (4, M)."""
     for c in range(Adot.shape[1]):
@@ -185,7 +175,7 @@ def _contract_tangent(columns, changes, G, Adot):  # type: ignore[no-untyped-def
         Adot[0, c], Adot[1, c], Adot[2, c], Adot[3, c] = a0, a1, a2, a3
 
 
-@njit(**_OPTIONS)
+@jit
 def _spread(columns, Abar, G_bar):  # type: ignore[no-untyped-def]
     """Add R Abar, with `Abar` of shape (4, M), to the values of a panel."""
     for c in range(Abar.shape[1]):
@@ -196,7 +186,7 @@ def _spread(columns, Abar, G_bar):  # type: ignore[no-untyped-def]
             )
 
 
-@njit(**_OPTIONS)
+@jit
 def _reverse_contract(columns, G, Abar, bar):  # type: ignore[no-untyped-def]
     """Add dE/dR and the part of dE/ds through the nets to `bar`, shape (5, LANES)."""
     for c in range(Abar.shape[1]):
@@ -211,7 +201,7 @@ def _reverse_contract(columns, G, Abar, bar):  # type: ignore[no-untyped-def]
             bar[4, lane] += G_bar * G[c, LANES + lane]
 
 
-@njit(**_OPTIONS)
+@jit
 def _times(G_bar, change, ybar):  # type: ignore[no-untyped-def]
     """Write the weights of the slopes: those of the values times the change of s."""
     for c in range(G_bar.shape[0]):
@@ -219,7 +209,7 @@ def _times(G_bar, change, ybar):  # type: ignore[no-untyped-def]
             ybar[c, LANES + lane] = G_bar[c, lane] * change[lane]
 
 
-@njit(**_OPTIONS)
+@jit
 def _evaluate(begin, end, runs, panels, rows, widths, copies, W, b, values, A):  # type: ignore[no-untyped-def]
     """Write value and slope of the nets, and A."""
     layers, width, _ = W.shape
@@ -238,7 +228,7 @@ def _evaluate(begin, end, runs, panels, rows, widths, copies, W, b, values, A): 
                 _contract(R, x[layers], A[atom])
 
 
-@njit(**_OPTIONS)
+@jit
 def _slopes(begin, end, runs, panels, rows, values, Abar, rows_bar, s_bar):  # type: ignore[no-untyped-def]
     """Write dE/dR and the part of dE/ds through the nets, from dE/dA."""
     capacity = rows.shape[1]
@@ -258,7 +248,7 @@ def _slopes(begin, end, runs, panels, rows, values, Abar, rows_bar, s_bar):  # t
                     s_bar[atom, slot] = bar[4, lane]
 
 
-@njit(**_OPTIONS)
+@jit
 def _tangent(begin, end, runs, panels, rows, values, changes, Adot):  # type: ignore[no-untyped-def]
     """Write the change of A."""
     columns = aligned_zeros((2, 4, LANES), rows)
@@ -274,7 +264,7 @@ def _tangent(begin, end, runs, panels, rows, values, changes, Adot):  # type: ig
                     _contract_tangent(R, T, values[place], Adot[f, atom])
 
 
-@njit(**_OPTIONS)
+@jit
 def _gradients(begin, end, runs, panels, rows, widths, copies, W, b, Abar, Abars, changes, Wbar, bbar):  # type: ignore[no-untyped-def]
     """Write the weight gradients of each run."""
     layers, width, _ = W.shape
