@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Compare with DeePMD-kit's optimizer LKF: seconds of a covariance update and of a training step, peak memory.
+"""Compare with DeePMD-kit: updates of the covariance, evaluations of the model, training steps, peak memory.
 
-Both run in one process with the same number of threads, in turns, so that whatever else the machine does meets both.
-README.md beside this file tells what is compared with what. Needs Linux, for the name of the processor.
+All are timed in one process with the same number of threads, in turns: what else the machine does meets all of them.
+README.md beside this file tells what is compared with what. Prints Markdown. Needs Linux.
 """
 
 # Only what loads no library is imported here: libraries read the number of threads when they are loaded.
@@ -10,78 +10,77 @@ import argparse
 import importlib.util
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-import deepmd_lkf
+import deepmd_side
+from cases import Case, alternate
+from machine import describe_machine, describe_versions
 
+HERE = Path(__file__).resolve().parent
 BLOCK_SIZE = 5120
-DATA, INPUT = "copper", "input.json"
 FRAMES = 8  # of the data set; as many steps, 40 measurements, are enough for a fold-in
+DATA, LKF, ADAM = "copper", "lkf.json", "adam.json"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS")
-CLOCKS = {"wall": time.perf_counter, "CPU": time.process_time}  # on a busy machine only the second says much
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # PyTorch's own switch
-SYSTEM_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
-Row = tuple[str, list[float], list[float]]
-"""What was measured, theirs and ours."""
+UPDATE, UPDATE_ALONE = "update of the covariance, m = {}", "update alone, m = {}"
+ROWS = (1, 5)
+FASTER = [  # ekfcore's, what it is compared with
+    (UPDATE.format(1), "DeePMD-kit, LKFOptimizer.step"),
+    ("training step, preset deepmd-lkf", "DeePMD-kit, step of LKF"),
+    ("training step, preset recommended", "DeePMD-kit, step of LKF"),
+    ("prediction and five gradients, nodal", "DeePMD-kit, passes of a step of LKF"),
+    ("prediction and five gradients, nodal", "exact nets, NumPy"),
+    ("prediction and five gradients, nodal", "exact nets, Numba"),
+]
+LONGER = [
+    (f"vector step, N_b {BLOCK_SIZE}", "DeePMD-kit, step of Adam"),
+    ("vector step, N_b 1024", "DeePMD-kit, step of Adam"),
+    ("training step, preset recommended", "DeePMD-kit, step of Adam"),
+    (UPDATE.format(1), "reading one triangle of P"),
+    (UPDATE.format(5), UPDATE.format(1)),
+    (UPDATE_ALONE.format(1), "reading one triangle of P"),
+    (UPDATE_ALONE.format(5), UPDATE_ALONE.format(1)),
+    ("fold-in of 31 rows", "reading one triangle of P"),
+]
 
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Something to time: the mean of so many calls."""
-
-    run: Callable[[], object]
-    calls: int = 1
-
-    def seconds(self) -> list[float]:
-        """Return the time of a call by each clock [s]."""
-        start = [clock() for clock in CLOCKS.values()]
-        for _ in range(self.calls):
-            self.run()
-        return [(clock() - begun) / self.calls for clock, begun in zip(CLOCKS.values(), start, strict=True)]
+Times = dict[str, list[list[float]]]
+"""For each case and turn the seconds by each clock."""
 
 
 def main() -> None:
-    """Compare, and print a table."""
+    """Compare, and print tables."""
     args = _arguments()
     if importlib.util.find_spec("deepmd") is None or importlib.util.find_spec("torch") is None:
         sys.exit('the comparison needs DeePMD-kit; run: pip install "ekfcore[atoms,deepmd]"')
     _restart_with(_environment(args))
-    if args.memory:
-        folder = Path(args.memory[1])
-        {"DeePMD-kit": _train_theirs, "ekfcore": _train_ours}[args.memory[0]](folder)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        return
+    print(f"{describe_machine(args.threads)}.\n{describe_versions()}.")
+    print(f"PyTorch's huge pages: {'on' if args.huge_pages else 'off'}; medians of {args.turns} turns.\n")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_data(folder)
-        # Memory before anything large is made here: a process counts the peak of the one that starts it as its own.
-        memory = [] if args.skip_memory else _compare_memory(folder)
-        deepmd_lkf.hide_library()
-        times = _compare_times(folder, args.pairs)
-    _print_table([*times, *memory], args)
+        deepmd_side.hide_library()
+        cases = dict(_cases(folder))
+        times: Times = dict(zip(cases, alternate(list(cases.values()), args.turns), strict=True))
+        _print_times("times faster", FASTER, times, inverse=True)
+        _print_times("times as long", LONGER, times, inverse=False)
+        _print_memory(folder)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=5, help="how often each is timed, in turns (default 5)")
+    parser.add_argument("--turns", type=int, default=5, help="how often each is timed (default 5)")
     parser.add_argument("--threads", type=int, default=1, help="threads of both (default 1)")
     parser.add_argument("--huge-pages", action="store_true", help="give DeePMD-kit transparent huge pages")
-    parser.add_argument("--skip-memory", action="store_true", help="leave the peak memory out")
-    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)  # how the script calls itself: side, folder
     args = parser.parse_args()
-    if args.pairs < 1 or args.threads < 1:
-        parser.error("--pairs and --threads must be at least 1")
+    if args.turns < 1 or args.threads < 1:
+        parser.error("--turns and --threads must be at least 1")
     return args
 
 
@@ -95,114 +94,40 @@ def _restart_with(variables: dict[str, str]) -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | variables)
 
 
-# --- Peak memory
+def _cases(folder: Path) -> Iterator[tuple[str, Case]]:
+    """Yield everything that is timed, by the names in the tables."""
+    import ekfcore_side as ours
 
-
-def _compare_memory(folder: Path) -> list[Row]:
-    theirs, ours = ([_peak_memory(side, folder)] for side in ("DeePMD-kit", "ekfcore"))
-    return [("training, preset deepmd-lkf, peak memory [MiB]", theirs, ours)]
-
-
-def _peak_memory(side: str, folder: Path) -> float:
-    """Return the peak memory of a training in a process of its own [MiB]."""
-    command = [sys.executable, *sys.argv, "--memory", side, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"the training with {side} failed:\n{done.stderr}")
-    return float(done.stdout.split()[-1])
-
-
-def _train_theirs(folder: Path) -> None:
-    deepmd_lkf.hide_library()
-    os.chdir(folder)  # where the trainer writes its files
-    deepmd_lkf.make_trainer(folder / INPUT).run()
-
-
-def _train_ours(folder: Path) -> None:
-    _our_trainer(folder, "deepmd-lkf").run()
-
-
-# --- Times
-
-
-def _compare_times(folder: Path, pairs: int) -> list[Row]:
-    their_update, our_update = _alternate(_updates(), pairs)
-    their_step = Case(deepmd_lkf.make_step(folder / INPUT))
-    steps = _alternate([their_step, _our_step(folder, "deepmd-lkf"), _our_step(folder, "recommended")], pairs)
-    compared = [
-        ("update of the covariance, m = 1", their_update, our_update),
-        ("training step, preset deepmd-lkf", steps[0], steps[1]),
-        ("training step, preset recommended", steps[0], steps[2]),
-    ]
-    return [
-        (f"{what}, {clock} [s]", [times[index] for times in theirs], [times[index] for times in ours])
-        for what, theirs, ours in compared
-        for index, clock in enumerate(CLOCKS)
-    ]
-
-
-def _alternate(cases: Sequence[Case], pairs: int) -> list[list[list[float]]]:
-    """Return for each case its times in each turn [s], after one turn to warm up."""
-    turns = [[case.seconds() for case in cases] for _ in range(pairs + 1)][1:]
-    return [list(times) for times in zip(*turns, strict=True)]
-
-
-def _updates() -> list[Case]:
-    """Return an update of each, with the same blocks."""
-    import numpy as np
-    from benchmarks.common import PARTS
-
-    from ekfcore import init, partition, update
-    from ekfcore.presets import preset
-
-    theirs, blocks = deepmd_lkf.make_update(BLOCK_SIZE)
-    layout = partition(PARTS, block_size=BLOCK_SIZE, strategy="deepmd")
-    if blocks != layout.sizes:
-        sys.exit(f"DeePMD-kit {version('deepmd-kit')} cuts P into {blocks}, preset deepmd-lkf into {layout.sizes}")
-    rng, config = np.random.default_rng(0), preset("deepmd-lkf").config
-    H = rng.normal(0.0, 0.01, layout.n_params)
-    state = init(rng.normal(0.0, 0.1, layout.n_params), layout, config, backend="numpy")
-
-    def ours() -> None:
-        nonlocal state
-        state, _ = update(state, H, 0.1, config=config, donate=True)
-
-    return [Case(theirs), Case(ours, calls=config.pending)]
-
-
-def _our_step(folder: Path, preset: str) -> Case:
-    import numpy as np
-
-    trainer, rng = _our_trainer(folder, preset), np.random.default_rng(0)
-    sample, optimizer = trainer.train.samples[:1], trainer.optimizer
-    return Case(lambda: optimizer.step(sample, rng), calls=optimizer.recipe.config.pending)
-
-
-def _our_trainer(folder: Path, preset: str) -> Any:
-    from ekfcore.training import Settings, prepare
-
-    data = [str(folder / DATA)]
-    settings = {
-        "data": {"train": data, "test": data},
-        "optimizer": {"preset": preset},
-        "training": {"epochs": 1},
-        "run": {"backend": "numpy"},
-    }
-    return prepare(Settings.from_json(settings), Path(tempfile.mkdtemp(dir=folder)))
-
-
-# --- Data
+    lkf_update, blocks = deepmd_side.make_update(BLOCK_SIZE)
+    if blocks != ours.layout_of(BLOCK_SIZE).sizes:
+        sys.exit(f"DeePMD-kit {version('deepmd-kit')} cuts P into {blocks}, preset deepmd-lkf into other blocks")
+    filtering, data = deepmd_side.Filtering(folder / LKF), folder / DATA
+    yield "DeePMD-kit, LKFOptimizer.step", Case(lkf_update)
+    yield from zip((UPDATE.format(m) for m in ROWS), ours.make_updates(BLOCK_SIZE, ROWS), strict=True)
+    parts = *(UPDATE_ALONE.format(m) for m in ROWS), "fold-in of 31 rows"
+    yield from zip(parts, ours.make_parts(BLOCK_SIZE, ROWS), strict=True)
+    yield "reading one triangle of P", ours.make_reading(BLOCK_SIZE)
+    yield "DeePMD-kit, step of LKF", Case(filtering.step)
+    yield "DeePMD-kit, passes of a step of LKF", Case(filtering.passes, calls=5)
+    yield "prediction and five gradients, nodal", ours.make_evaluation("nodal")
+    yield "exact nets, Numba", ours.make_evaluation("exact")
+    yield "exact nets, NumPy", ours.make_evaluation("exact, whole arrays")
+    yield "DeePMD-kit, step of Adam", Case(deepmd_side.make_adam_step(folder / ADAM), calls=20)
+    for preset in ("deepmd-lkf", "recommended"):
+        yield f"training step, preset {preset}", ours.make_step(data, {"preset": preset}, folder)
+    for size in (BLOCK_SIZE, 1024):
+        vector = {"preset": "recommended", "mode": "vector", "block_size": size}
+        yield f"vector step, N_b {size}", ours.make_step(data, vector, folder)
 
 
 def _write_data(folder: Path) -> None:
     """Write copper frames as deepmd/npy, and beside them what DeePMD-kit is to train on them."""
     import numpy as np
-    from benchmarks.common import copper_frames
+    from benchmarks.copper import copper_frames
 
     from ekfcore.atoms import neighbour_pairs
 
-    frames = copper_frames(FRAMES)
-    data = folder / DATA
+    frames, data = copper_frames(FRAMES), folder / DATA
     (data / "set.000").mkdir(parents=True)
     (data / "type.raw").write_text("0\n" * frames[0].n_atoms)
     (data / "type_map.raw").write_text("Cu\n")
@@ -215,32 +140,48 @@ def _write_data(folder: Path) -> None:
     for name, rows in arrays.items():
         np.save(data / "set.000" / f"{name}.npy", np.reshape(np.asarray(rows), (FRAMES, -1)))
     neighbours = max(int(np.bincount(neighbour_pairs(frame, 6.0)[0]).max()) for frame in frames)
-    settings = deepmd_lkf.settings(folder / DATA, neighbours=neighbours, block_size=BLOCK_SIZE, steps=FRAMES)
-    (folder / INPUT).write_text(json.dumps(settings))
+    for name, optimizer in ((LKF, {"type": "LKF", "kf_blocksize": BLOCK_SIZE}), (ADAM, {"type": "Adam"})):
+        settings = deepmd_side.settings(data, optimizer, neighbours=neighbours, steps=FRAMES)
+        (folder / name).write_text(json.dumps(settings))
 
 
-# --- The table
+def _print_times(title: str, rows: Sequence[tuple[str, str]], times: Times, *, inverse: bool) -> None:
+    """Print medians, and the median, lowest and highest of the ratios turn by turn."""
+    print(f"| ekfcore | [ms] | compared with | [ms] | {title} | lowest to highest | by CPU seconds |")
+    print("|---|---|---|---|---|---|---|")
+    for name, other in rows:
+        pair = times[name], times[other]
+        ratios = [
+            [(b[clock] / a[clock] if inverse else a[clock] / b[clock]) for a, b in zip(*pair, strict=True)]
+            for clock in (0, 1)
+        ]
+        ours, theirs = (f"{1e3 * median(turn[0] for turn in turns):.4g}" for turns in pair)
+        wall, cpu = (f"{median(clock):.3g}" for clock in ratios)
+        print(
+            f"| {name} | {ours} | {other} | {theirs} | {wall} | {min(ratios[0]):.3g} to {max(ratios[0]):.3g} | {cpu} |"
+        )
+    print(flush=True)
 
 
-def _print_table(rows: Sequence[Row], args: argparse.Namespace) -> None:
-    """Print medians, and the median, lowest and highest of the ratios of the pairs."""
-    names = {"DeePMD-kit": "deepmd-kit", "ekfcore": "ekfcore", "torch": "torch", "NumPy": "numpy", "SciPy": "scipy"}
-    system = SYSTEM_HUGE_PAGES.read_text().strip() if SYSTEM_HUGE_PAGES.exists() else "none"
-    print(f"{_processor()}, {os.cpu_count()} cores, {args.threads} thread(s) each, load {os.getloadavg()[0]:.1f}")
-    print(", ".join(f"{name} {version(package)}" for name, package in names.items()))
-    print(f"huge pages for DeePMD-kit: {'on' if args.huge_pages else 'off'}; setting of the system: {system}\n")
-    width = max(len(what) for what, _, _ in rows)
-    print(f"{'':{width}}  {'DeePMD-kit':>10}  {'ekfcore':>10}  {'ratio':>6}  lowest to highest")
-    for what, theirs, ours in rows:
-        ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
-        spread = f"{min(ratios):.1f} to {max(ratios):.1f}" if len(ratios) > 1 else ""
-        print(f"{what:{width}}  {median(theirs):10.4g}  {median(ours):10.4g}  {median(ratios):6.1f}  {spread}")
+def _print_memory(folder: Path) -> None:
+    """Print where the memory goes of eight steps of LKF on each side, in a process of its own."""
+    used = {side: _memory(side, folder) for side in ("DeePMD-kit", "ekfcore")}
+    stages = list(used["ekfcore"])
+    print(f"| memory of a training with LKF, N_b {BLOCK_SIZE} [MiB] | {' | '.join(stages)} |")
+    print("|---|" + "---|" * len(stages))
+    for side, row in used.items():
+        print(f"| {side} | {' | '.join(f'{row[stage]:.0f}' if stage in row else '' for stage in stages)} |")
+    share = used["ekfcore"]["peak"] / used["DeePMD-kit"]["peak"]
+    print(f"| ekfcore / DeePMD-kit |{' |' * (len(stages) - 1)} {share:.2f} |")
 
 
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "unknown processor"
+def _memory(side: str, folder: Path) -> dict[str, float]:
+    command = [sys.executable, str(HERE / "peak_memory.py"), side, str(folder / DATA), str(folder / LKF)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"the training with {side} failed:\n{done.stderr}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 if __name__ == "__main__":

@@ -1,17 +1,28 @@
-"""The covariance: update and fold-in, on the paper's network."""
+"""The covariance of the paper's network: update, fold-in, and both together.
 
-import time
+Each time is also given over that of reading one triangle of P once, "x", which bounds every way that reads P: the bytes
+of the triangle at the speed at which the same threads, or the device, copy memory in the same run.
+"""
 
 import numpy as np
 
-from ekfcore import BlockLayout, EKFConfig, update
+from ekfcore import EKFState, update
 
-from .common import BACKENDS, BLOCK_SIZES, DTYPES, on_backend, paper_weights, random_rows, running_state, wait
+from .arrays import BACKENDS, DTYPES, on_backend, wait
+from .bandwidth import seconds_to_read, triangle_bytes
+from .filters import BLOCK_SIZES, PARTS, RunningFilter, random_rows, running_filter, steady_config
+from .timing import calls_in_cycles, median_seconds
 
 __all__ = ["Cycle", "Fold", "Update"]
 
-_CONFIG = EKFConfig()
-_COPIED = 2**28  # [bytes], far beyond any cache
+# asv reads these from the module, for all classes.
+number = rounds = 1
+repeat = (3, 20, 0.5)
+warmup_time = 0.0
+timeout = 300.0
+
+_TURNS = 5
+_N = sum(PARTS)
 
 
 class Update:
@@ -19,20 +30,25 @@ class Update:
 
     params = (BACKENDS, BLOCK_SIZES, (1, 2, 5), DTYPES)
     param_names = ("backend", "block_size", "measurements", "dtype")
-    number = 1  # each update gets the state of its own that `donate` asks for
-    timeout = 300.0
 
     def setup(self, backend: str, block_size: int, measurements: int, dtype: str) -> None:
         """Build a filter with half of the rows pending that it can hold, and the measurements."""
-        w, half = paper_weights(backend, dtype), _CONFIG.pending // 2
-        self.state = running_state(w, backend, dtype, block_size=block_size, config=_CONFIG, pending=half)
-        self.H = random_rows(backend, dtype, measurements)
+        self.config = steady_config(dtype)
+        self.state = running_filter(backend, dtype, block_size=block_size, pending=self.config.pending // 2)
+        self.H = random_rows(backend, dtype, measurements, _N)
         self.e = on_backend(backend, np.full(measurements, 0.01), dtype)
 
     def time_update(self, backend: str, block_size: int, measurements: int, dtype: str) -> None:
-        """Update once; nothing is folded."""
-        state, _ = update(self.state, self.H, self.e, config=_CONFIG, donate=True)
+        """Update once; nothing is folded, and the next call starts from the same state."""
+        state, _ = update(self.state, self.H, self.e, config=self.config, donate=True)
         wait(state.covariance.traces)
+
+    def track_update_over_read(self, backend: str, block_size: int, measurements: int, dtype: str) -> float:
+        """Return the time over that of reading a triangle."""
+        args = (backend, block_size, measurements, dtype)
+        return median_seconds(lambda: self.time_update(*args), calls=1, turns=_TURNS) / _reading(self.state, dtype)
+
+    track_update_over_read.unit = "x"  # type: ignore[attr-defined]  # asv reads attributes of functions
 
 
 class Fold:
@@ -40,19 +56,22 @@ class Fold:
 
     params = (BACKENDS, BLOCK_SIZES, DTYPES)
     param_names = ("backend", "block_size", "dtype")
-    number = 1
-    timeout = 300.0
 
     def setup(self, backend: str, block_size: int, dtype: str) -> None:
-        """Build a filter that would fold at the next row."""
-        w, rows = paper_weights(backend, dtype), _CONFIG.pending
-        config = EKFConfig(pending=rows + 1)
-        state = running_state(w, backend, dtype, block_size=block_size, config=config, pending=rows)
-        self.covariance = state.covariance
+        """Build a filter in which one row is missing for a fold-in."""
+        pending = steady_config(dtype).pending - 1
+        self.state = running_filter(backend, dtype, block_size=block_size, pending=pending)
 
     def time_fold(self, backend: str, block_size: int, dtype: str) -> None:
-        """Fold once."""
-        wait(self.covariance.fold(donate=True).traces)
+        """Fold; the next call folds the same rows again."""
+        wait(self.state.covariance.fold(donate=True).traces)
+
+    def track_fold_over_read(self, backend: str, block_size: int, dtype: str) -> float:
+        """Return the time over that of reading a triangle; a fold-in also writes it."""
+        args = (backend, block_size, dtype)
+        return median_seconds(lambda: self.time_fold(*args), calls=1, turns=_TURNS) / _reading(self.state, dtype)
+
+    track_fold_over_read.unit = "x"  # type: ignore[attr-defined]
 
 
 class Cycle:
@@ -60,50 +79,33 @@ class Cycle:
 
     params = (BACKENDS, BLOCK_SIZES, DTYPES)
     param_names = ("backend", "block_size", "dtype")
-    timeout = 300.0
 
     def setup(self, backend: str, block_size: int, dtype: str) -> None:
         """Build a filter that has just folded."""
-        w = paper_weights(backend, dtype)
-        self.state = running_state(w, backend, dtype, block_size=block_size, config=_CONFIG)
-        self.H = random_rows(backend, dtype, 1)
+        config = steady_config(dtype)
+        self.calls = calls_in_cycles(config.pending, 1)
+        self.filter = RunningFilter(running_filter(backend, dtype, block_size=block_size), config)
+        self.H = random_rows(backend, dtype, 1, _N)
 
-    def peakmem_update(self, backend: str, block_size: int, dtype: str) -> None:
+    def peakmem_cycle(self, backend: str, block_size: int, dtype: str) -> None:
         """Take the peak memory of a cycle."""
-        self._run()
+        for _ in range(self.calls):
+            self.filter.update(self.H, 0.01)
 
-    def track_update_over_triangle_read(self, backend: str, block_size: int, dtype: str) -> float:
-        """Return the mean time of an update, divided by that of reading one triangle of P once.
+    def track_update(self, backend: str, block_size: int, dtype: str) -> float:
+        """Return the time of an update and its share of the fold-in."""
+        return self._seconds()
 
-        The reading is a bound for every way of updating that reads P: the bytes of the triangle at the speed at which
-        one core, or the device, copies memory.
-        """
-        read = _triangle_bytes(self.state.covariance.layout, dtype) / _copy_bandwidth(backend, dtype)
-        start = time.perf_counter()
-        self._run()
-        return (time.perf_counter() - start) / _CONFIG.pending / read
+    def track_update_over_read(self, backend: str, block_size: int, dtype: str) -> float:
+        """Return the same over the time of reading a triangle."""
+        return self._seconds() / _reading(self.filter.state, dtype)
 
-    track_update_over_triangle_read.unit = "x"  # type: ignore[attr-defined]  # asv reads attributes of functions
+    track_update.unit = "seconds"  # type: ignore[attr-defined]
+    track_update_over_read.unit = "x"  # type: ignore[attr-defined]
 
-    def _run(self) -> None:
-        for _ in range(_CONFIG.pending):
-            self.state, _info = update(self.state, self.H, 0.01, config=_CONFIG, donate=True)
-        wait(self.state.covariance.traces)
+    def _seconds(self) -> float:
+        return median_seconds(lambda: self.filter.update(self.H, 0.01), calls=self.calls, turns=1)
 
 
-def _triangle_bytes(layout: BlockLayout, dtype: str) -> int:
-    return np.dtype(dtype).itemsize * sum(n * (n + 1) // 2 for n in layout.sizes)
-
-
-def _copy_bandwidth(backend: str, dtype: str) -> float:
-    """Return how fast memory is copied, reads and writes counted [bytes/s]."""
-    source = on_backend(backend, np.ones(_COPIED // np.dtype(dtype).itemsize), dtype)
-    target = source + 1  # written, so that the copies meet no page fault
-    seconds = []
-    for _ in range(5):
-        wait(target)
-        start = time.perf_counter()
-        target[:] = source
-        wait(target)
-        seconds.append(time.perf_counter() - start)
-    return 2 * _COPIED / min(seconds)
+def _reading(state: EKFState, dtype: str) -> float:
+    return seconds_to_read(triangle_bytes(state.covariance.layout, dtype), state.covariance.scale)

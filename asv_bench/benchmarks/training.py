@@ -6,50 +6,52 @@ from pathlib import Path
 
 import numpy as np
 
-from ekfcore.presets import Mode, preset
-from ekfcore.training import KalmanOptimizer, Settings, prepare
+from ekfcore import partition
+from ekfcore.presets import Mode, Recipe, preset
+from ekfcore.training import KalmanOptimizer, Settings, Trainer, prepare
+from ekfcore.training.kalman import plan
 from ekfcore.training.sample import prepare_samples
 
-from .common import (
-    BACKENDS,
-    BLOCK_SIZES,
-    DTYPES,
-    copper_frames,
-    copper_model,
-    name_and_device,
-    on_backend,
-    running_state,
-    wait,
-)
+from .arrays import BACKENDS, name_and_device, on_backend, skip_slow, skip_unusable, wait
+from .copper import copper_frames, copper_model, initial_copper_weights
+from .filters import BLOCK_SIZES, settle
+from .timing import calls_in_cycles, median_seconds
 
-__all__ = ["Epoch", "Step"]
+__all__ = ["Epoch", "Step", "steps_in_cycles"]
+
+timeout = 300.0
+
+
+def steps_in_cycles(recipe: Recipe) -> int:
+    """Return how many steps on single frames end where a fold-in does."""
+    updates = plan(recipe.mode, recipe.groups, virial=False)
+    return calls_in_cycles(recipe.config.pending, len(updates[0]), updates=len(updates))
 
 
 class Step:
-    """One step on a frame of 72 copper atoms: the energy and four groups of six atoms.
+    """A step on 72 copper atoms, of the energy and four groups of six atoms, with its share of the fold-ins."""
 
-    Nothing is folded in it; a fold-in follows every four to seven steps and has a benchmark of its own.
-    """
+    params = (BACKENDS, BLOCK_SIZES, ("sequential", "pinned", "vector"))
+    param_names = ("backend", "block_size", "mode")
 
-    params = (BACKENDS, BLOCK_SIZES, ("sequential", "pinned", "vector"), DTYPES)
-    param_names = ("backend", "block_size", "mode", "dtype")
-    number = 1  # the optimizer overwrites its state
-    timeout = 300.0
-
-    def setup(self, backend: str, block_size: int, mode: Mode, dtype: str) -> None:
-        """Build an optimizer in the middle of a training and let it make a step."""
-        frames = copper_frames(1)
-        model, weights = copper_model(frames)
-        recipe = replace(preset("recommended"), block_size=block_size, mode=mode)
-        w = on_backend(backend, weights, dtype)
-        state = running_state(w, backend, dtype, block_size=block_size, config=recipe.config, strategy=recipe.strategy)
-        self.optimizer = KalmanOptimizer(model, recipe, state)
-        self.samples = list(prepare_samples(model, frames, like=w))
+    def setup(self, backend: str, block_size: int, mode: Mode) -> None:
+        """Build an optimizer in the middle of a training."""
+        skip_slow(backend, block_size)
+        self.recipe = replace(preset("recommended"), block_size=block_size, mode=mode)
+        w = on_backend(backend, initial_copper_weights(), "float64")
+        model = copper_model("nodal", like=w)
+        layout = partition(model.layer_sizes, block_size=block_size, strategy=self.recipe.strategy)
+        self.optimizer = KalmanOptimizer(model, self.recipe, settle(w, layout, self.recipe.config, backend))
+        self.samples = list(prepare_samples(model, copper_frames(1), like=w))
         self.rng = np.random.default_rng(0)
-        self.time_step(backend, block_size, mode, dtype)
 
-    def time_step(self, backend: str, block_size: int, mode: Mode, dtype: str) -> None:
-        """Make a step."""
+    def track_step(self, backend: str, block_size: int, mode: Mode) -> float:
+        """Return the mean time of a step over whole cycles of the covariance."""
+        return median_seconds(self._step, calls=steps_in_cycles(self.recipe), turns=1)
+
+    track_step.unit = "seconds"  # type: ignore[attr-defined]  # asv reads attributes of functions
+
+    def _step(self) -> None:
         self.optimizer.step(self.samples, self.rng)
         wait(self.optimizer.state.covariance.traces)
 
@@ -59,30 +61,40 @@ class Epoch:
 
     params = (BACKENDS,)
     param_names = ("backend",)
-    number = 1
-    timeout = 300.0
+    number = rounds = 1
+    repeat = 3
+    warmup_time = 0.0
 
     def setup(self, backend: str) -> None:
-        """Write the data set and prepare the training."""
+        """Prepare the training."""
         self.folder = tempfile.TemporaryDirectory()
-        on_backend(backend, np.zeros(1), "float64")  # skips what is not installed
-        frames = [frame.to_ase() for frame in copper_frames(8)]
-        from ase.io import write
-
-        data = Path(self.folder.name) / "copper.xyz"
-        write(data, frames)
-        name, device = name_and_device(backend)
-        settings = {
-            "data": {"train": [str(data)], "test": [str(data)]},
-            "training": {"epochs": 1},
-            "run": {"backend": name, "device": device},
-        }
-        self.trainer = prepare(Settings.from_json(settings), Path(self.folder.name) / "run")
+        self.trainer = _copper_trainer(Path(self.folder.name), backend)
 
     def time_epoch(self, backend: str) -> None:
         """Train for an epoch."""
         self.trainer.run()
 
+    def peakmem_epoch(self, backend: str) -> None:
+        """Take the peak memory of a training of one epoch."""
+        self.trainer.run()
+
     def teardown(self, backend: str) -> None:
         """Remove data set and model; comes even after a setup that was skipped."""
         self.folder.cleanup()
+
+
+def _copper_trainer(folder: Path, backend: str) -> Trainer:
+    """Write a data set of eight frames to `folder` and prepare a training on it."""
+    frames = [frame.to_ase() for frame in copper_frames(8)]  # skips where ASE is missing
+    from ase.io import write
+
+    data = folder / "copper.xyz"
+    write(data, frames)
+    name, device = name_and_device(backend)
+    settings = {
+        "data": {"train": [str(data)], "test": [str(data)]},
+        "training": {"epochs": 1},
+        "run": {"backend": name, "device": device},
+    }
+    with skip_unusable():
+        return prepare(Settings.from_json(settings), folder / "run")

@@ -1,11 +1,11 @@
-"""DeePMD-kit's side of the comparison: its update, its training step, its training."""
+"""DeePMD-kit's side of the comparison: its updates, steps, passes and training."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["hide_library", "make_step", "make_trainer", "make_update", "settings"]
+__all__ = ["Filtering", "hide_library", "make_adam_step", "make_trainer", "make_update", "settings"]
 
 _WIDTHS = ((1, 25), (25, 25), (25, 25), (400, 50), (50, 50), (50, 50), (50, 1))  # of the paper's network
 _ATOMS, _GROUP_SIZE = 24, 6  # fixed in DeePMD-kit's training
@@ -40,17 +40,60 @@ def make_update(block_size: int) -> tuple[Callable[[], None], tuple[int, ...]]:
     return lambda: optimizer.step(error), tuple(optimizer.state[module[0]]["params_packed_index"])
 
 
-def make_step(input_file: Path) -> Callable[[], None]:
-    """Return a step as the training makes it: the energy, then four groups of six atoms."""
-    from deepmd.pt.optimizer import KFOptimizerWrapper
+class Filtering:
+    """A training with the optimizer LKF, step by step.
 
+    Parameters
+    ----------
+    input_file : Path
+        An input with that optimizer.
+    """
+
+    def __init__(self, input_file: Path) -> None:
+        self._trainer = make_trainer(input_file)
+        self._inputs, self._labels, _ = self._trainer.get_data(is_train=True)
+
+    def step(self) -> None:
+        """Make a step as the training does: the energy, then four groups of six atoms."""
+        self._measure(self._trainer.optimizer)
+
+    def passes(self) -> None:
+        """Make the forward and backward passes of a step, and leave the filter out."""
+        self._measure(_NoFilter(self._trainer.optimizer))
+
+    def _measure(self, optimizer: Any) -> None:
+        from deepmd.pt.optimizer import KFOptimizerWrapper
+
+        wrapper = KFOptimizerWrapper(self._trainer.wrapper, optimizer, _ATOMS, _GROUP_SIZE)
+        wrapper.update_energy(self._inputs, self._labels["energy"])
+        wrapper.update_force(self._inputs, self._labels["force"])
+
+
+class _NoFilter:
+    """Stands in for LKFOptimizer and leaves weights and covariance alone."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.zero_grad = optimizer.zero_grad
+
+    def set_grad_prefactor(self, factor: float) -> None:
+        """Do nothing."""
+
+    def step(self, error: Any) -> None:
+        """Do nothing."""
+
+
+def make_adam_step(input_file: Path) -> Callable[[], None]:
+    """Return a step of the optimizer Adam as the training makes it, with the loading of its frame."""
     trainer = make_trainer(input_file)
-    optimizer = KFOptimizerWrapper(trainer.wrapper, trainer.optimizer, _ATOMS, _GROUP_SIZE)
-    inputs, labels, _ = trainer.get_data(is_train=True)
 
     def step() -> None:
-        optimizer.update_energy(inputs, labels["energy"])
-        optimizer.update_force(inputs, labels["force"])
+        trainer.optimizer.zero_grad(set_to_none=True)
+        inputs, labels, _ = trainer.get_data(is_train=True)
+        rate = trainer.scheduler.get_last_lr()[0]
+        _, loss, _ = trainer.wrapper(**inputs, cur_lr=rate, label=labels, task_key="Default")
+        loss.backward()
+        trainer.optimizer.step()
+        trainer.scheduler.step()
 
     return step
 
@@ -64,7 +107,7 @@ def make_trainer(input_file: Path) -> Any:
     return get_trainer(normalize(update_deepmd_input(json.loads(input_file.read_text()))))
 
 
-def settings(data: Path, *, neighbours: int, block_size: int, steps: int) -> dict[str, Any]:
+def settings(data: Path, optimizer: dict[str, Any], *, neighbours: int, steps: int) -> dict[str, Any]:
     """Return an input of DeePMD-kit with the model that ekfcore trains by default."""
     common = {"resnet_dt": False, "precision": "float64", "seed": 1}
     return {
@@ -82,8 +125,9 @@ def settings(data: Path, *, neighbours: int, block_size: int, steps: int) -> dic
             "fitting_net": {"type": "ener", "neuron": [50, 50, 50], **common},
         },
         "learning_rate": {"type": "exp", "decay_steps": 5000, "start_lr": 1e-3, "stop_lr": 1e-8},
-        "loss": {"type": "ener", "start_pref_e": 1.0, "limit_pref_e": 1.0, "start_pref_f": 1.0, "limit_pref_f": 1.0},
-        "optimizer": {"type": "LKF", "kf_blocksize": block_size},
+        # its examples' prefactors; the filter has its own
+        "loss": {"type": "ener", "start_pref_e": 0.02, "limit_pref_e": 1, "start_pref_f": 1000, "limit_pref_f": 1},
+        "optimizer": optimizer,
         "training": {
             "training_data": {"systems": [str(data)], "batch_size": 1},
             "numb_steps": steps,
