@@ -10,10 +10,12 @@ endif
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST_ARGS ?=
+# What `make bench` compares: a regular expression on a benchmark's name with its parameters; BENCH=. for all
+BENCH ?= time.*(numba|numpy).*float64|track_step.*numba|time_epoch.*numba|timeraw
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-deepmd coverage lint format types docs bench bench-check wheel wheel-test clean
+.PHONY: help demo test test-deepmd coverage lint format types docs bench bench-docs bench-check wheel wheel-test clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' Makefile
@@ -46,8 +48,17 @@ docs: install-wheel ## build docs/_build/html; a warning is an error
 	rm -rf docs/_build docs/api
 	.venv-dev/bin/python -P -m sphinx --fail-on-warning --keep-going docs docs/_build/html
 
-bench: .venv-dev/.stamp ## compare the speed of HEAD with main (BASE=...) in fresh environments
-	cd asv_bench && ../.venv-dev/bin/asv machine --yes && ../.venv-dev/bin/asv continuous --show-stderr $(or $(BASE),main) HEAD
+bench bench-docs: export OMP_NUM_THREADS ?= 1
+bench bench-docs: export OPENBLAS_NUM_THREADS ?= 1
+
+bench: .venv-dev/.stamp ## compare the speed of HEAD with main (BASE=...) in fresh environments; a few minutes
+	cd asv_bench && ../.venv-dev/bin/asv machine --yes && \
+	    ../.venv-dev/bin/asv continuous --show-stderr --bench '$(BENCH)' $(or $(BASE),main) HEAD
+
+bench-docs: install-wheel ## measure what works here and write what the documentation shows; a quarter of an hour
+	cd asv_bench && ../.venv-dev/bin/asv machine --yes && \
+	    ../.venv-dev/bin/asv run -E existing --set-commit-hash "$$(git rev-parse HEAD)" && \
+	    ../.venv-dev/bin/python report.py
 
 bench-check: install-wheel ## see that every benchmark can be found and imported
 	cd asv_bench && ../.venv-dev/bin/asv check --python=same

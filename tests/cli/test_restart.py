@@ -81,6 +81,7 @@ def test_resuming_what_is_done(tmp_path: Path, cli: Cli, config: Path) -> None:
     assert "training.epochs" in out
 
 
+@pytest.mark.usefixtures("compiled_kernels")
 def test_ctrl_c_stops_in_good_order(tmp_path: Path, cli: Cli, config: Path, start: Callable[..., Any]) -> None:
     """A checkpoint, the way to go on, and nothing lost."""
     words = ["train", config, "--set", "training.epochs=30"]
