@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
 __all__ = ["jit"]
 
-_Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
+_Kernel = Callable[..., Any]
 
 
 def jit(function: _Kernel, *, reorder: bool = True) -> _Kernel:

@@ -1,12 +1,13 @@
 """The Deep Potential: prediction and gradients, on a frame of 72 copper atoms, with exact nets and on nodes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ekfcore.linearize import linearize
-from ekfcore.protocols import Cotangent
+from ekfcore.protocols import Cotangent, JacobianProvider
 
 from .arrays import DTYPES, LIBRARIES, on_backend, wait
 from .copper import copper_frames, copper_model, initial_copper_weights
@@ -27,8 +28,9 @@ class Model:
     def setup(self, library: str, embedding: str, dtype: str) -> None:
         """Prepare a frame, and what is measured in it; go through everything once."""
         self.w = on_backend(library, initial_copper_weights(), dtype)
-        self.model = copper_model(embedding, like=self.w)
-        self.sample = self.model.environment(copper_frames(1)[0], like=self.w)
+        model = copper_model(embedding, like=self.w)
+        self.model: JacobianProvider[Any] = model
+        self.sample = model.environment(copper_frames(1)[0], like=self.w)
         self.energy = {"energy": on_backend(library, np.asarray(1.0), dtype)}
         self.groups = [{"forces": on_backend(library, _signs(index), dtype)} for index in range(_GROUPS)]
         self.time_everything(library, embedding, dtype)

@@ -35,5 +35,4 @@ def stencil_weights(t: NDArray[np.float64]) -> NDArray[np.float64]:
     t : array
         Position between the node at or below the point, 0, and the next one, 1.
     """
-    weights: NDArray[np.float64] = polynomial.polyval(t[..., None] - 0.5, COEFFICIENTS, tensor=False)
-    return weights
+    return np.asarray(polynomial.polyval(t[..., None] - 0.5, COEFFICIENTS, tensor=False), dtype=np.float64)
