@@ -43,7 +43,7 @@ class Gradient:
         self.fitting[centre] = self.fitting[centre] + row if centre in self.fitting else row
 
     def join(self) -> Array:
-        """Return the whole gradient, shape (*leading, n); networks that no atom used have zeros."""
+        """Return the whole gradient, shape (..., n); networks that no atom used have zeros."""
         rows = [self.embedding.get(k, self.zeros[0]) for k in range(self.architecture.n_embeddings)]
         rows += [self.fitting.get(k, self.zeros[1]) for k in range(len(self.architecture.elements))]
         return self.xp.concat(rows, axis=-1)
