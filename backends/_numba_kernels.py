@@ -13,7 +13,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from ekfcore._jit import jit
+from ekfcore._jit import inlined, jit
 
 from ._tiles import TILE
 
@@ -83,7 +83,7 @@ def multiply_bands(
             tile += 1
 
 
-@jit
+@inlined
 def _multiply_two(A: _Array, xi: _Array, xj: _Array, yi: _Array, yj: _Array, q: int) -> None:
     """Add A xj to yi and A^T xi to yj, for the measurements q and q + 1."""
     zero = A.dtype.type(0)
@@ -103,7 +103,7 @@ def _multiply_two(A: _Array, xi: _Array, xj: _Array, yi: _Array, yj: _Array, q: 
         yi[q + 1, r] += g1
 
 
-@jit
+@inlined
 def _multiply_one(A: _Array, xi: _Array, xj: _Array, yi: _Array, yj: _Array, q: int) -> None:
     """Add A xj to yi and A^T xi to yj, for measurement q."""
     zero = A.dtype.type(0)
@@ -120,7 +120,7 @@ def _multiply_one(A: _Array, xi: _Array, xj: _Array, yi: _Array, yj: _Array, q: 
         yi[q, r] += g0
 
 
-@jit
+@inlined
 def _multiply_corner(A: _Array, x: _Array, y: _Array) -> None:
     """Add A x to y for a tile on the diagonal, which is symmetric, for all measurements."""
     for q in range(len(x)):
@@ -131,7 +131,7 @@ def _multiply_corner(A: _Array, x: _Array, y: _Array) -> None:
                 g[c] += a[c] * h
 
 
-@jit
+@inlined
 def _prefetch_row(a: _Array) -> None:
     for line in range(0, TILE * a.itemsize, _LINE):
         _prefetch(a, _AHEAD + line)
@@ -167,7 +167,7 @@ def finish(
                 g[j] *= scale[block]
 
 
-@jit
+@inlined
 def _subtract_pending(h: _Array, V: _Array, g: _Array, start: int) -> None:
     """Subtract (h V^T) V from g in the block that starts there, four rows of V at a time."""
     size, k, zero = len(h), len(V), h.dtype.type(0)
@@ -207,7 +207,7 @@ def fold_bands(
                 tiles[tile - 1, r, r] += scale[block] * shift[block]
 
 
-@jit
+@inlined
 def _fold_tile(A: _Array, u: _Array, v: _Array, scale: float) -> None:
     """Overwrite A by scale A - u^T v, in steps of four rows of A and four rows of u and v."""
     for r in range(0, TILE, 4):

@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"ekfcore": "ekfcore", "ekfcore.backends": "backends", "ekfcore.models": "models"}
-OPTIONAL = {"array_api_strict", "ase", "cupy", "deepmd", "dpdata", "h5py", "jax", "matplotlib", "numba"}
+OPTIONAL = {"array_api_strict", "ase", "cupy", "deepmd", "dpdata", "h5py", "jax", "llvmlite", "matplotlib", "numba"}
 OPTIONAL |= {"psutil", "pydantic", "rich", "scipy", "threadpoolctl", "torch", "vesin"}
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "DTYPES",
     "LIBRARIES",
     "ON_NUMPY",
+    "WITH_KERNELS",
     "name_and_device",
     "on_backend",
     "skip_slow",
@@ -28,6 +29,9 @@ __all__ = [
 _DEVICES = {"torch": ("", ":cuda"), "cupy": (":cuda",)}
 BACKENDS = tuple(name + device for name in registry.BACKENDS for device in _DEVICES.get(name, ("",)))
 """Names of backends, after the colon a device other than the CPU."""
+
+WITH_KERNELS = tuple(backend for backend in BACKENDS if backend not in ("generic", "jax"))
+"""The others are matrix products of a library, far slower: what is measured of them is kept small."""
 
 ON_NUMPY = tuple(name for name, entry in registry.BACKENDS.items() if entry.library == "numpy")
 """Backends for arrays of NumPy."""
@@ -47,8 +51,8 @@ def name_and_device(backend: str) -> tuple[str, str]:
 
 
 def skip_slow(backend: str, block_size: int) -> None:
-    """Skip large blocks with backends that have no kernels of their own: minutes for what is known to be slow."""
-    if backend in ("generic", "jax") and block_size > _LARGEST_WITHOUT_KERNELS:
+    """Skip large blocks with backends that have no kernels of their own."""
+    if backend not in WITH_KERNELS and block_size > _LARGEST_WITHOUT_KERNELS:
         raise NotImplementedError(f"backend {backend!r} is measured with blocks of {_LARGEST_WITHOUT_KERNELS} only")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ekfcore import partition
 
-from .arrays import BACKENDS, ON_NUMPY
+from .arrays import ON_NUMPY, WITH_KERNELS
 from .filters import RunningFilter, random_rows, settle, steady_config
 from .timing import calls_in_cycles, median_seconds
 
@@ -22,12 +22,13 @@ _SIZES = (1000, 3000, 10000, 30000, 100000)
 _BLOCK_SIZE = 1024
 _CONFIG = steady_config("float64")
 _CYCLE = calls_in_cycles(_CONFIG.pending, 1)
+_TRACED = tuple(backend for backend in WITH_KERNELS if backend in ON_NUMPY)
 
 
 class Scaling:
     """Scalar updates, each with its share of the fold-in."""
 
-    params = (BACKENDS, _SIZES)
+    params = (WITH_KERNELS, _SIZES)
     param_names = ("backend", "weights")
 
     def setup(self, backend: str, weights: int) -> None:
@@ -44,7 +45,7 @@ class Scaling:
 class ScalingMemory:
     """The same updates; backends for arrays of NumPy alone, which tracemalloc sees."""
 
-    params = (ON_NUMPY, _SIZES)
+    params = (_TRACED, _SIZES)
     param_names = ("backend", "weights")
 
     def setup(self, backend: str, weights: int) -> None:
@@ -61,7 +62,7 @@ class ScalingMemory:
 class Slope:
     """The slope of a straight line through the logarithms of cost and of the number of weights."""
 
-    params = (ON_NUMPY,)
+    params = (_TRACED,)
     param_names = ("backend",)
 
     def setup(self, backend: str) -> None:

@@ -12,7 +12,7 @@ from ekfcore.training import KalmanOptimizer, Settings, Trainer, prepare
 from ekfcore.training.kalman import plan
 from ekfcore.training.sample import prepare_samples
 
-from .arrays import BACKENDS, name_and_device, on_backend, skip_slow, skip_unusable, wait
+from .arrays import BACKENDS, WITH_KERNELS, name_and_device, on_backend, skip_unusable, wait
 from .copper import copper_frames, copper_model, initial_copper_weights
 from .filters import BLOCK_SIZES, settle
 from .timing import calls_in_cycles, median_seconds
@@ -31,12 +31,11 @@ def steps_in_cycles(recipe: Recipe) -> int:
 class Step:
     """A step on 72 copper atoms, of the energy and four groups of six atoms, with its share of the fold-ins."""
 
-    params = (BACKENDS, BLOCK_SIZES, ("sequential", "pinned", "vector"))
+    params = (WITH_KERNELS, BLOCK_SIZES, ("sequential", "pinned", "vector"))
     param_names = ("backend", "block_size", "mode")
 
     def setup(self, backend: str, block_size: int, mode: Mode) -> None:
         """Build an optimizer in the middle of a training."""
-        skip_slow(backend, block_size)
         self.recipe = replace(preset("recommended"), block_size=block_size, mode=mode)
         w = on_backend(backend, initial_copper_weights(), "float64")
         model = copper_model("nodal", like=w)

@@ -8,7 +8,7 @@ import numpy as np
 from ekfcore.models._network import NetworkShape
 from numpy.typing import NDArray
 
-from ekfcore._jit import jit
+from ekfcore._jit import inlined, jit
 from ekfcore.threads import in_parallel, thread_count
 
 from ._panels_numba import LANES, aligned_zeros, forward, reverse
@@ -99,26 +99,26 @@ def _padded(net: NetworkShape, w: _Array) -> tuple[_Array, _Array]:
     return W, b
 
 
-@jit
+@inlined
 def _chunk(run, panel, runs, panels, capacity):  # type: ignore[no-untyped-def]
     """Return the place of a panel, and the first neighbour and the count of neighbours in it."""
     first = runs[run] * capacity + panel * LANES
     return run * panels + panel, first, min(LANES, runs[run + 1] * capacity - first)
 
 
-@jit
+@inlined
 def _atoms(first, count, capacity):  # type: ignore[no-untyped-def]
     """Return the range of atoms that some neighbours belong to."""
     return range(first // capacity, -(-(first + count) // capacity)) if count > 0 else range(0)
 
 
-@jit
+@inlined
 def _lanes(atom, first, count, capacity):  # type: ignore[no-untyped-def]
     """Return the first and last lane of an atom's neighbours."""
     return max(0, atom * capacity - first), min(count, (atom + 1) * capacity - first)
 
 
-@jit
+@inlined
 def _load(rows, first, start, stop, columns):  # type: ignore[no-untyped-def]
     """Copy the rows of the neighbours in lanes `start` to `stop` to columns, shape (4, LANES); the others get zeros.
 
@@ -132,14 +132,14 @@ def _load(rows, first, start, stop, columns):  # type: ignore[no-untyped-def]
             columns[k, lane] = table[first + lane, k]
 
 
-@jit
+@inlined
 def _clear(panel):  # type: ignore[no-untyped-def]
     for c in range(panel.shape[0]):
         for lane in range(2 * LANES):
             panel[c, lane] = 0
 
 
-@jit
+@inlined
 def _feed(widths, copies, W, b, columns, x, a):  # type: ignore[no-untyped-def]
     """Evaluate the nets at s, whose slope is one."""
     for lane in range(LANES):
@@ -148,7 +148,7 @@ def _feed(widths, copies, W, b, columns, x, a):  # type: ignore[no-untyped-def]
     forward(widths, copies, W, b, x, a)
 
 
-@jit
+@inlined
 def _contract(columns, G, A):  # type: ignore[no-untyped-def]
     """Add R^T G to A, shape (4, M)."""
     for c in range(A.shape[1]):
@@ -161,7 +161,7 @@ def _contract(columns, G, A):  # type: ignore[no-untyped-def]
         A[0, c], A[1, c], A[2, c], A[3, c] = a0, a1, a2, a3
 
 
-@jit
+@inlined
 def _contract_tangent(columns, changes, G, Adot):  # type: ignore[no-untyped-def]
     """Add the change of R^T G to Adot, shape (4, M)."""
     for c in range(Adot.shape[1]):
@@ -175,7 +175,7 @@ def _contract_tangent(columns, changes, G, Adot):  # type: ignore[no-untyped-def
         Adot[0, c], Adot[1, c], Adot[2, c], Adot[3, c] = a0, a1, a2, a3
 
 
-@jit
+@inlined
 def _spread(columns, Abar, G_bar):  # type: ignore[no-untyped-def]
     """Add R Abar, with `Abar` of shape (4, M), to the values of a panel."""
     for c in range(Abar.shape[1]):
@@ -186,7 +186,7 @@ def _spread(columns, Abar, G_bar):  # type: ignore[no-untyped-def]
             )
 
 
-@jit
+@inlined
 def _reverse_contract(columns, G, Abar, bar):  # type: ignore[no-untyped-def]
     """Add dE/dR and the part of dE/ds through the nets to `bar`, shape (5, LANES)."""
     for c in range(Abar.shape[1]):
@@ -201,7 +201,7 @@ def _reverse_contract(columns, G, Abar, bar):  # type: ignore[no-untyped-def]
             bar[4, lane] += G_bar * G[c, LANES + lane]
 
 
-@jit
+@inlined
 def _times(G_bar, change, ybar):  # type: ignore[no-untyped-def]
     """Write the weights of the slopes: those of the values times the change of s."""
     for c in range(G_bar.shape[0]):

@@ -8,7 +8,7 @@ stands in the padding of a product is of no matter: no number of the others depe
 
 import numpy as np
 
-from ekfcore._jit import jit
+from ekfcore._jit import inlined
 
 from ._tanh_numba import tanh
 
@@ -17,7 +17,7 @@ __all__ = ["LANES", "aligned_zeros", "forward", "reverse"]
 LANES = 64  # neighbours at a time: two panels fit into the first-level cache, those of all layers into the second
 
 
-@jit
+@inlined
 def aligned_zeros(shape, like):  # type: ignore[no-untyped-def]
     """Return an array of rank three that begins on a cache line: a register that crosses one costs twice the time."""
     count = shape[0] * shape[1] * shape[2]
@@ -26,7 +26,7 @@ def aligned_zeros(shape, like):  # type: ignore[no-untyped-def]
     return raw[offset : offset + count].reshape(shape)
 
 
-@jit
+@inlined
 def forward(widths, copies, W, b, x, a):  # type: ignore[no-untyped-def]
     """Run through all layers.
 
@@ -55,7 +55,7 @@ def forward(widths, copies, W, b, x, a):  # type: ignore[no-untyped-def]
             _add(below, o % n_in, above, o)
 
 
-@jit
+@inlined
 def reverse(widths, copies, WT, x, a, ybar, zbar, Wbar, bbar, lanes):  # type: ignore[no-untyped-def]
     """Add the gradients of the sum of `ybar` times the output.
 
@@ -93,7 +93,7 @@ def reverse(widths, copies, WT, x, a, ybar, zbar, Wbar, bbar, lanes):  # type: i
 # Rows are named by their number: an array that is a row would be counted as a user of its memory, which costs time.
 
 
-@jit
+@inlined
 def _fill(z, o, bias):  # type: ignore[no-untyped-def]
     """Begin with the bias, which the slopes do not have."""
     for lane in range(LANES):
@@ -101,13 +101,13 @@ def _fill(z, o, bias):  # type: ignore[no-untyped-def]
         z[o, LANES + lane] = 0
 
 
-@jit
+@inlined
 def _add(source, i, target, o):  # type: ignore[no-untyped-def]
     for lane in range(2 * LANES):
         target[o, lane] += source[i, lane]
 
 
-@jit
+@inlined
 def _activate(z, y, o):  # type: ignore[no-untyped-def]
     """Write tanh and its change to y, and replace z by what the reverse pass needs."""
     for lane in range(LANES):
@@ -120,7 +120,7 @@ def _activate(z, y, o):  # type: ignore[no-untyped-def]
         y[o, LANES + lane] = change
 
 
-@jit
+@inlined
 def _scale(a, ybar, zbar, o):  # type: ignore[no-untyped-def]
     """Write the gradient with respect to z, and return its sum."""
     total = ybar.dtype.type(0)
@@ -131,7 +131,7 @@ def _scale(a, ybar, zbar, o):  # type: ignore[no-untyped-def]
     return total
 
 
-@jit
+@inlined
 def _scale_both(a, ybar, zbar, o):  # type: ignore[no-untyped-def]
     """Do so for value and slope."""
     total = ybar.dtype.type(0)
@@ -143,7 +143,7 @@ def _scale_both(a, ybar, zbar, o):  # type: ignore[no-untyped-def]
     return total
 
 
-@jit
+@inlined
 def _multiply(W, x, z, n_in, n_out, lanes):  # type: ignore[no-untyped-def]
     """Add W x to z."""
     for o in range(0, n_out, 2):
@@ -156,7 +156,7 @@ def _multiply(W, x, z, n_in, n_out, lanes):  # type: ignore[no-untyped-def]
                 z[o + 1, lane] += b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3 + b4 * x4
 
 
-@jit
+@inlined
 def _add_products(zbar, x, Wbar, n_in, n_out, lanes):  # type: ignore[no-untyped-def]
     """Add zbar x^T to Wbar."""
     zero = zbar.dtype.type(0)

@@ -5,7 +5,7 @@ from math import factorial, log
 
 import numpy as np
 
-from ekfcore._jit import jit
+from ekfcore._jit import inlined
 
 __all__ = ["tanh"]
 
@@ -17,7 +17,7 @@ _LN2_REST = float.fromhex("0x1.cf79abc9e3b3ap-40")
 _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13 = (1 / factorial(k) for k in range(2, 14))
 
 
-@partial(jit, reorder=False)
+@partial(inlined, reorder=False)
 def tanh(x):  # type: ignore[no-untyped-def]
     """Return tanh(x) = e / (e + 2), where e = exp(2 |x|) - 1 = 2^n exp(r) - 1, with the sign of x; NaN stays NaN."""
     bits = _bits(x)
@@ -34,11 +34,11 @@ def tanh(x):  # type: ignore[no-untyped-def]
     return _number(_bits(e / (e + 2)) | (bits ^ magnitude))
 
 
-@partial(jit, reorder=False)
+@partial(inlined, reorder=False)
 def _bits(x):  # type: ignore[no-untyped-def]
     return np.float64(x).view(np.int64)
 
 
-@partial(jit, reorder=False)
+@partial(inlined, reorder=False)
 def _number(bits):  # type: ignore[no-untyped-def]
     return np.int64(bits).view(np.float64)

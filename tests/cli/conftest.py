@@ -96,18 +96,6 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ekfcore.cli._training.write_plots", lambda trainer, folder: None)
 
 
-@pytest.fixture(scope="session")
-def compiled_kernels(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Let a process of its own compile Numba's kernels.
-
-    What the compiling process runs may round differently from what later ones load, so bits are compared among these.
-    """
-    folder = tmp_path_factory.mktemp("compiled")
-    command = "from ekfcore.cli import main; main()"
-    words = ["demo", "--epochs", "1", "--out", str(folder / "demo")]
-    subprocess.run([sys.executable, "-P", "-c", command, *words], cwd=folder, check=True, capture_output=True)
-
-
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
     """Return a function that starts a command as a process of its own."""
