@@ -18,8 +18,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"ekfcore": "ekfcore", "ekfcore.backends": "backends", "ekfcore.models": "models"}
-OPTIONAL = {"array_api_strict", "ase", "cupy", "deepmd", "dpdata", "h5py", "jax", "llvmlite", "matplotlib", "numba"}
-OPTIONAL |= {"psutil", "pydantic", "rich", "scipy", "threadpoolctl", "torch", "vesin"}
+OPTIONAL = {"array_api_strict", "ase", "cupy", "dask", "deepmd", "distributed", "dpdata"}
+OPTIONAL |= {"executorlib", "h5py", "jax", "llvmlite", "matplotlib", "numba", "phonopy", "psutil", "pydantic", "rich"}
+OPTIONAL |= {"scipy", "tblite", "threadpoolctl", "torch", "vesin"}
 
 
 def _sources() -> dict[str, Path]:

@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from ekfcore.errors import InputError
 from ekfcore.models.deep_potential import Architecture
@@ -16,6 +16,7 @@ from ekfcore.presets import PRESETS, Mode, Recipe, preset
 from ._messages import explain
 from ._toml import read_toml, set_key
 from .adam import AdamSettings
+from .table import Table
 
 __all__ = [
     "DataSettings",
@@ -36,13 +37,7 @@ _NotNegative = Annotated[float, Field(ge=0)]
 _Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
-class _Table(BaseModel):
-    """A table of CONFIG: keys that it does not know are refused, and numbers are not made from text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
-
-
-class DataSettings(_Table):
+class DataSettings(Table):
     """``[data]``: the labelled frames; with neither `test` nor `test_fraction`, a fifth of them is for testing."""
 
     train: Annotated[_Paths, Field(min_length=1)]
@@ -65,7 +60,7 @@ class DataSettings(_Table):
         return self.model_copy(update=paths)
 
 
-class ModelSettings(_Table):
+class ModelSettings(Table):
     """``[model]``: form of the Deep Potential; elements and capacity come from the data when not given."""
 
     type: Literal["deep_potential"] = "deep_potential"
@@ -104,7 +99,7 @@ class ModelSettings(_Table):
         )
 
 
-class OptimizerSettings(_Table):
+class OptimizerSettings(Table):
     """``[optimizer]``: a preset and whatever is to differ from it, see `Recipe`, `EKFConfig` and `AdamSettings`."""
 
     preset: str = "recommended"
@@ -208,7 +203,7 @@ _CONFIG = {"noise", "p0", "process_noise", "pending", "dtype"}
 _MEMORY = {"memory": "initial", "memory_rate": "rate", "memory_counts": "counts"}
 
 
-class TrainingSettings(_Table):
+class TrainingSettings(Table):
     """``[training]``: epochs, frames a step, and the seed of all that is random."""
 
     epochs: _Count = 10
@@ -216,7 +211,7 @@ class TrainingSettings(_Table):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
-class RunSettings(_Table):
+class RunSettings(Table):
     """``[run]``: kernels, device and threads; the result does not depend on them, rounding aside."""
 
     backend: str = "auto"
@@ -224,7 +219,7 @@ class RunSettings(_Table):
     threads: _Count | None = None
 
 
-class Settings(_Table):
+class Settings(Table):
     """All of CONFIG."""
 
     data: DataSettings
