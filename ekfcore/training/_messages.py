@@ -3,7 +3,8 @@
 import difflib
 import json
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -25,29 +26,48 @@ def explain(error: ValidationError, data: dict[str, Any], settings: type[BaseMod
         File that opens the line.
     """
     found = error.errors(include_url=False)
-    path = tuple(str(part) for part in found[0]["loc"][:2])
-    key = ".".join(path)
+    path = _path(data, found[0])
+    key = _name(path)
     kind = found[0]["type"]
     if kind == "missing":
-        return f'{source}: data.train is missing; name at least one file: [data] train = ["train.xyz"]'
+        return f"{source}: {key} is missing; {_missing(path)}"
     if kind == "extra_forbidden":
         return f"{source}: unknown key {key}; {_suggest(path, settings)}"
     if kind == "model_type":
         return f"{source}: {key} must be a table [{key}], got {_show(_lookup(data, path))}"
-    if len(path) == 1:
+    if isinstance(_lookup(data, path), dict):
         # The rule of a whole table opens with a key of it, in backquotes, and tells the value.
         return f"{source}: " + re.sub(r"`(\w+)`", rf"{key}.\1", str(found[0]["ctx"]["error"]))
-    place = _place(found[0])
     # A key that may be of several types gives an error for each of them.
-    rules = dict.fromkeys(_rule(e) for e in found if _place(e) == place)
+    rules = dict.fromkeys(_rule(e) for e in found if _path(data, e) == path)
     rule = " or ".join(rules).replace(" or be ", " or ")
-    return f"{source}: {place} must {rule}, got {_show(_lookup(data, found[0]['loc']))}"
+    return f"{source}: {key} must {rule}, got {_show(_lookup(data, path))}"
 
 
-def _place(error: Any) -> str:
-    """Return the key, with the index of the entry of a list."""
-    entries = "".join(f"[{part}]" for part in error["loc"][2:] if isinstance(part, int))
-    return ".".join(str(part) for part in error["loc"][:2]) + entries
+def _path(data: Any, error: Any) -> tuple[str | int, ...]:
+    """Return the keys and indices that lead to an error, without the types that pydantic adds to them."""
+    path: list[str | int] = []
+    for part in error["loc"]:
+        if isinstance(data, dict) and (part in data or error["type"] == "missing"):
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int):
+            data = data[part]
+        else:
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _name(path: tuple[str | int, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def _missing(path: tuple[str | int, ...]) -> str:
+    """Say what to write."""
+    if path[0] == "data":
+        return 'name at least one file: [data] train = ["train.xyz"]'
+    table, *key = path
+    return f"add it: [{table}] {key[-1]} = ..." if key else f"add a table [{table}]"
 
 
 def _rule(error: Any) -> str:
@@ -68,32 +88,37 @@ _SHORTER = {
 }
 
 
-def _suggest(path: tuple[str, ...], settings: type[BaseModel]) -> str:
+def _suggest(path: tuple[str | int, ...], settings: type[BaseModel]) -> str:
     """Name the known key that looks most like this one, first in the same table, then in the others."""
-    tables = {name: list(_fields(field.annotation)) for name, field in settings.model_fields.items()}
-    if len(path) == 1:
-        near, known = difflib.get_close_matches(path[0], tables, n=1), [f"[{table}]" for table in tables]
-        if near:
-            return f"did you mean [{near[0]}]?"
-    else:
-        near, known = difflib.get_close_matches(path[1], tables[path[0]], n=1), tables[path[0]]
-        if near:
-            return f"did you mean {path[0]}.{near[0]}?"
-    homes = {key: f"{table}.{key}" for table, keys in tables.items() for key in keys}
-    near = difflib.get_close_matches(path[-1], homes, n=1)
-    return f"did you mean {homes[near[0]]}?" if near else f"known are {', '.join(known)}"
+    *above, last = (part for part in path if isinstance(part, str))
+    tables = dict(_tables(settings))
+    prefix = "".join(f"{part}." for part in above)
+    known = tables[prefix]
+    if near := difflib.get_close_matches(last, known, n=1):
+        return f"did you mean {_shown(prefix + near[0], tables)}?"
+    homes = {key: prefix + key for prefix, keys in tables.items() if prefix for key in keys}
+    if near := difflib.get_close_matches(last, homes, n=1):
+        return f"did you mean {homes[near[0]]}?"
+    return f"known are {', '.join(key if above else _shown(key, tables) for key in known)}"
 
 
-def _fields(table: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = table.model_fields
-    return fields
+def _shown(key: str, tables: dict[str, list[str]]) -> str:
+    """Return a table in brackets."""
+    return f"[{key}]" if f"{key}." in tables else key
 
 
-def _lookup(data: Any, path: tuple[Any, ...]) -> Any:
-    """Return the value at a location, of which pydantic adds parts that name a type."""
+def _tables(table: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Yield each table with its keys, by the prefix that its keys have."""
+    yield prefix, list(table.model_fields)
+    for name, field in table.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _tables(kind, f"{prefix}{name}.")
+
+
+def _lookup(data: Any, path: tuple[str | int, ...]) -> Any:
     for part in path:
-        known = part in data if isinstance(data, dict) else isinstance(part, int)
-        data = data[part] if known else data
+        data = data[part]
     return data
 
 

@@ -35,7 +35,7 @@ from .settings import Settings
 __all__ = ["prepare"]
 
 
-def prepare(settings: Settings, out: Path, *, resume: bool = False) -> Trainer:
+def prepare(settings: Settings, out: Path, *, resume: bool = False, start: LoadedModel | None = None) -> Trainer:
     """Read the data, build or restore the model, and return the training.
 
     Parameters
@@ -46,6 +46,8 @@ def prepare(settings: Settings, out: Path, *, resume: bool = False) -> Trainer:
         Folder for the model and the metrics; made here.
     resume : bool
         Go on from the model in `out`.
+    start : LoadedModel, optional
+        Begin with this model, its weights and its filter, where there is nothing to go on from.
 
     Raises
     ------
@@ -57,17 +59,18 @@ def prepare(settings: Settings, out: Path, *, resume: bool = False) -> Trainer:
     saved = load_model(out / MODEL_FILE) if resume else None
     _check_folder(out, resume)
     train, test = _read(settings)
-    architecture = _architecture(settings, [*train, *test], saved)
+    origin = saved or start
+    architecture = _architecture(settings, [*train, *test], origin)
     layout = _layout(settings, architecture)
     _make_folder(out)
-    model = saved.model if saved else DeepPotential(architecture, fit_statistics(train, architecture))
-    like = _weights(settings, model, saved)
+    model = origin.model if origin else DeepPotential(architecture, fit_statistics(train, architecture))
+    like = _weights(settings, model, origin)
     position = saved.position if saved else Position()
     tolerance = settings.model.interpolation
     evaluator = Evaluator(model, like, train, tolerance=tolerance, spacing=position.spacing)
     return Trainer(
         evaluator=evaluator,
-        optimizer=_optimizer(settings, evaluator.model, like, layout, len(train), saved),
+        optimizer=_optimizer(settings, evaluator.model, like, layout, len(train), origin),
         train=Dataset.prepare(evaluator.model, train, like=like),
         test=Dataset.prepare(evaluator.model, test, like=like),
         epochs=settings.training.epochs,

@@ -6,17 +6,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ekfcore.errors import InputError
 from ekfcore.models.deep_potential import Architecture
 from ekfcore.partition import Strategy
 from ekfcore.presets import PRESETS, Mode, Recipe, preset
 
-from ._messages import explain
-from ._toml import read_toml, set_key
 from .adam import AdamSettings
-from .table import Table
+from .table import Table, checked, read_table
 
 __all__ = [
     "DataSettings",
@@ -241,14 +239,7 @@ class Settings(Table):
         InputError
             If it is not one; the message names the key, its rule and the value.
         """
-        return cls._validated(data, "settings")
-
-    @classmethod
-    def _validated(cls, data: dict[str, Any], source: str) -> Self:
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise InputError(explain(error, data, cls, source)) from None
+        return checked(cls, data, "settings")
 
 
 def load_settings(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Settings:
@@ -273,8 +264,5 @@ def load_settings(path: str | PathLike[str], overrides: Sequence[str] = ()) -> S
         One line that names the file, the key, its rule and the value.
     """
     path = Path(path)
-    data = read_toml(path)
-    for override in overrides:
-        set_key(data, override)
-    settings = Settings._validated(data, str(path))
+    settings = read_table(Settings, path, overrides)
     return settings.model_copy(update={"data": settings.data.starting_from(path.parent.resolve())})

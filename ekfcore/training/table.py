@@ -1,11 +1,61 @@
-"""A table of CONFIG."""
+"""Tables of CONFIG, and how they are read and checked."""
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
-__all__ = ["Table"]
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ekfcore.errors import InputError
+
+from ._messages import explain
+from ._toml import read_toml, set_key
+
+__all__ = ["Table", "checked", "read_table"]
 
 
 class Table(BaseModel):
     """Base of all tables: keys that a table does not know are refused, and numbers are not made from text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
+
+
+_T = TypeVar("_T", bound=Table)
+
+
+def checked(table: type[_T], data: dict[str, Any], source: str) -> _T:
+    """Return the table with these keys.
+
+    Raises
+    ------
+    InputError
+        One line that names the source, the key, its rule and the value.
+    """
+    try:
+        return table.model_validate(data)
+    except ValidationError as error:
+        raise InputError(explain(error, data, table, source)) from None
+
+
+def read_table(table: type[_T], path: Path, overrides: Sequence[str] = ()) -> _T:
+    """Read a TOML file.
+
+    Parameters
+    ----------
+    table : type
+        What it must hold.
+    path : Path
+        The file.
+    overrides : sequence of str
+        ``KEY=VALUE`` as in ``optimizer.block_size=1024``, stronger than the file. The value is TOML; what is no TOML is
+        text, so that words need no quotes.
+
+    Raises
+    ------
+    InputError
+        One line that names the file, the key, its rule and the value.
+    """
+    data = read_toml(path)
+    for override in overrides:
+        set_key(data, override)
+    return checked(table, data, str(path))
