@@ -30,7 +30,7 @@ def explain(error: ValidationError, data: dict[str, Any], settings: type[BaseMod
     key = _name(path)
     kind = found[0]["type"]
     if kind == "missing":
-        return f"{source}: {key} is missing; {_missing(path)}"
+        return f"{source}: {_missing(path)}"
     if kind == "extra_forbidden":
         return f"{source}: unknown key {key}; {_suggest(path, settings)}"
     if kind == "model_type":
@@ -63,11 +63,12 @@ def _name(path: tuple[str | int, ...]) -> str:
 
 
 def _missing(path: tuple[str | int, ...]) -> str:
-    """Say what to write."""
-    if path[0] == "data":
-        return 'name at least one file: [data] train = ["train.xyz"]'
-    table, *key = path
-    return f"add it: [{table}] {key[-1]} = ..." if key else f"add a table [{table}]"
+    """Say what is missing and what to write."""
+    if path in (("data",), ("data", "train")):
+        return 'data.train is missing; name at least one file: [data] train = ["train.xyz"]'
+    *above, last = path
+    table = _name(tuple(above))
+    return f"{_name(path)} is missing; add " + (f"{last} = ... to [{table}]" if above else f"a table [{last}]")
 
 
 def _rule(error: Any) -> str:

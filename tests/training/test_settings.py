@@ -150,8 +150,8 @@ def test_json_keeps_everything(tmp_path: Path) -> None:
     ("text", "message"),
     [
         # What is not there
-        ("", "data is missing; name at least one file"),
-        ("[data]", "data is missing; name at least one file"),
+        ("", "data.train is missing; name at least one file"),
+        ("[data]", "data.train is missing; name at least one file"),
         ("[data]\ntrain = []", "data.train must have at least 1 item, got []"),
         # What is not known
         (f"{_DATA}[optimizer]\nblocksize = 3", "unknown key optimizer.blocksize; did you mean optimizer.block_size?"),
