@@ -1,13 +1,20 @@
-"""Uncertainty of a prediction from the covariance of the weights."""
+"""Uncertainty of a prediction from the covariance of the weights, and what a measurement would teach."""
 
-from array_api_compat import array_namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ekfcore._typing import Array
-from ekfcore.arrays import check_home, detach
-from ekfcore.errors import InputError
+import numpy as np
+from array_api_compat import array_namespace, device
+from numpy.typing import NDArray
+
+from ekfcore._typing import Array, Namespace
+from ekfcore.arrays import check_home, detach, to_numpy
+from ekfcore.errors import FilterError, InputError
 from ekfcore.filter import EKFState
 
-__all__ = ["kpu"]
+__all__ = ["CovarianceRoot", "entropy_change", "fisher_information", "kpu"]
+
+_PANEL = 128  # columns multiplied at once: wide enough for a fast product, narrow enough to skip most of the zeros
 
 
 def kpu(state: EKFState, H: Array) -> Array:
@@ -42,9 +49,243 @@ def kpu(state: EKFState, H: Array) -> Array:
     array([25.])
     """
     xp = array_namespace(state.weights)
-    n = state.weights.shape[0]
-    check_home(H, "H", like=state.weights)
+    rows = _rows(xp, state, H)
+    return xp.sum(state.covariance.multiply(rows) * rows, axis=1)
+
+
+def entropy_change(state: EKFState, H: Array, noise: float | Sequence[float]) -> Array:
+    r"""Return by how much m measurements, absorbed together, would lower the entropy of the weights.
+
+    Parameters
+    ----------
+    state : EKFState
+        State of the filter.
+    H : array, shape (n,) or (m, n)
+        Gradient of each measured quantity with respect to the weights; no label is needed.
+    noise : float or sequence of m floats
+        Variance R of each measurement.
+
+    Returns
+    -------
+    array, 0-d
+        :math:`\tfrac12 \log\det(I + R^{-1/2} H P H^T R^{-1/2})` [nat], at :math:`\lambda = 1`.
+
+    Raises
+    ------
+    InputError
+        If a shape does not fit, or the noise is not positive.
+
+    References
+    ----------
+    ALKPU, arXiv 2411.13850, Theorem 4.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekfcore import init, partition
+    >>> state = init(np.zeros(2), partition([2]))
+    >>> round(float(entropy_change(state, np.asarray([[1.0, 0.0], [1.0, 0.0]]), noise=1.0)), 6)  # log(3) / 2
+    0.549306
+    """
+    xp = array_namespace(state.weights)
+    scaled = _scaled(xp, _rows(xp, state, H), noise)
+    S = state.covariance.multiply(scaled) @ scaled.T + xp.eye(
+        scaled.shape[0], dtype=scaled.dtype, device=device(scaled)
+    )
+    return xp.linalg.slogdet(S)[1] / 2
+
+
+def fisher_information(H: Array, noise: float | Sequence[float]) -> Array:
+    r"""Return what m measurements tell about the weights, :math:`H^T R^{-1} H`.
+
+    At :math:`\lambda = 1` an update adds it to the inverse of P, and in general
+    :math:`P_t^{-1} = \lambda_t P_{t-1}^{-1} + H^T R^{-1} H`. It is dense, hence for small networks.
+
+    Parameters
+    ----------
+    H : array, shape (n,) or (m, n)
+        Gradient of each measured quantity with respect to the weights.
+    noise : float or sequence of m floats
+        Variance R of each measurement.
+
+    Returns
+    -------
+    array, shape (n, n)
+        Fisher information matrix.
+
+    Raises
+    ------
+    InputError
+        If the noise is not positive or does not fit.
+
+    References
+    ----------
+    ALKPU, arXiv 2411.13850, Theorem 4.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> fisher_information(np.asarray([1.0, 2.0]), noise=0.5)
+    array([[2., 4.],
+           [4., 8.]])
+    """
+    xp = array_namespace(H)
+    scaled = _scaled(xp, xp.reshape(detach(H), (-1, H.shape[-1])), noise)
+    return scaled.T @ scaled
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Panel:
+    """Some columns of the root of one block: they reach from the diagonal to the end of the block."""
+
+    rows: slice
+    matrix: Array
+
+
+class CovarianceRoot:
+    r"""A root of P, for many uncertainties with one state: :math:`P_l = L_l L_l^T` with lower triangular L_l.
+
+    Then :math:`H P H^T = |H L|^2`, which is never negative and takes half the arithmetic of H P.
+
+    Parameters
+    ----------
+    state : EKFState
+        State of the filter; later updates, donated ones too, leave the root as it is.
+    parameters : array of int, optional
+        Numbers of the weights that count; all of them if not given. The others are taken as uncertain too, and left
+        out: the root is that of the part of P that belongs to the chosen ones.
+    dtype : {"float64", "float32"}, optional
+        Precision of the root and of the products; that of P if not given. The root itself is always found in double
+        precision.
+
+    Attributes
+    ----------
+    clipped : tuple of float
+        For each block how negative its lowest eigenvalue was, relative to the largest one, before it was set to zero;
+        0 where P was positive definite, as it nearly always is.
+
+    Raises
+    ------
+    FilterError
+        If a block has eigenvalues below zero that rounding does not explain, or is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekfcore import EKFConfig, init, partition
+    >>> root = CovarianceRoot(init(np.zeros(2), partition([2]), EKFConfig(p0=4.0)))
+    >>> root.whiten(np.asarray([[3.0, 4.0]])), root.kpu(np.asarray([3.0, 4.0]))
+    (array([[6., 8.]]), array([100.]))
+    """
+
+    def __init__(self, state: EKFState, *, parameters: NDArray[np.integer] | None = None, dtype: str | None = None):
+        P, self._like = state.covariance, state.weights
+        xp = array_namespace(P.scale)
+        self._xp, self._n = xp, P.layout.n_params
+        self._dtype = P.scale.dtype if dtype is None else getattr(xp, dtype)
+        tolerance = float(xp.finfo(P.scale.dtype).eps) ** 0.5
+        kept, panels, clipped, start = [], [], [], 0
+        for index, part in enumerate(P.layout.slices):
+            chosen = _chosen(part, parameters)
+            kept.append(part.start + chosen)
+            if not len(chosen):
+                continue
+            L, lowest = _factor(to_numpy(P.dense(index))[np.ix_(chosen, chosen)], index, tolerance)
+            clipped.append(lowest)
+            for first in range(0, len(L), _PANEL):
+                block = xp.asarray(
+                    np.ascontiguousarray(L[first:, first : first + _PANEL]), dtype=self._dtype, device=device(P.scale)
+                )
+                panels.append(_Panel(rows=slice(start + first, start + len(L)), matrix=block))
+            start += len(L)
+        self.clipped, self._panels = tuple(clipped), tuple(panels)
+        self._kept = None if parameters is None else xp.asarray(np.concatenate(kept), device=device(P.scale))
+
+    def whiten(self, H: Array) -> Array:
+        """Return Y = H L, so that H P H^T = Y Y^T.
+
+        Parameters
+        ----------
+        H : array, shape (n,) or (m, n)
+            Gradients with respect to all weights.
+
+        Returns
+        -------
+        array, shape (m, n)
+            The same number of columns, or as many as there are `parameters`.
+
+        Raises
+        ------
+        InputError
+            If a shape does not fit.
+        """
+        rows = self._prepare(H)
+        return self._xp.concat([rows[:, panel.rows] @ panel.matrix for panel in self._panels], axis=1)
+
+    def kpu(self, H: Array) -> Array:
+        """Return the diagonal of H P H^T, shape (m,), as `kpu` does, in the precision of the root."""
+        rows = self._prepare(H)
+        total = self._xp.zeros((rows.shape[0],), dtype=rows.dtype, device=device(rows))
+        for panel in self._panels:
+            total = total + self._xp.sum((rows[:, panel.rows] @ panel.matrix) ** 2, axis=1)
+        return total
+
+    def _prepare(self, H: Array) -> Array:
+        """Bring H to shape (m, n) and to the precision of the root."""
+        rows = _checked(self._xp, H, self._n, like=self._like)
+        if self._kept is not None:
+            rows = self._xp.take(rows, self._kept, axis=1)
+        return self._xp.astype(rows, self._dtype, copy=False)
+
+
+def _rows(xp: Namespace, state: EKFState, H: Array) -> Array:
+    """Bring H to shape (m, n) and to the precision of P."""
+    rows = _checked(xp, H, state.weights.shape[0], like=state.weights)
+    return xp.astype(rows, state.covariance.scale.dtype, copy=False)
+
+
+def _checked(xp: Namespace, H: Array, n: int, *, like: Array) -> Array:
+    check_home(H, "H", like=like)
     if H.ndim not in (1, 2) or H.shape[-1] != n:
         raise InputError(f"`H` must have shape ({n},) or (m, {n}), got {tuple(H.shape)}")
-    rows = xp.astype(xp.reshape(detach(H), (-1, n)), state.covariance.scale.dtype, copy=False)
-    return xp.sum(state.covariance.multiply(rows) * rows, axis=1)
+    return xp.reshape(detach(H), (-1, n))
+
+
+def _scaled(xp: Namespace, rows: Array, noise: float | Sequence[float]) -> Array:
+    """Return R^-1/2 H."""
+    m = rows.shape[0]
+    values = [float(noise)] * m if isinstance(noise, int | float) else [float(r) for r in noise]
+    if len(values) != m or not all(0 < r < float("inf") for r in values):
+        raise InputError(f"`noise` must be one or {m} positive numbers, got {noise}")
+    return rows / xp.sqrt(xp.asarray(values, dtype=rows.dtype, device=device(rows)))[:, None]
+
+
+def _chosen(part: slice, parameters: NDArray[np.integer] | None) -> NDArray[np.integer]:
+    """Return which rows of a block count, sorted."""
+    if parameters is None:
+        return np.arange(part.stop - part.start)
+    return np.unique(parameters[(parameters >= part.start) & (parameters < part.stop)]) - part.start
+
+
+def _factor(P: NDArray[np.floating], index: int, tolerance: float) -> tuple[NDArray[np.float64], float]:
+    """Return the lower triangular root of a block, and how much of it had to be clipped.
+
+    Rounding may leave a block with eigenvalues slightly below zero, where its variance is nothing beside its largest:
+    they become zero, and P = B^T B with B^T = Q R gives the triangular root R^T.
+    """
+    advice = "train with dtype float64 or a larger noise"
+    if not np.all(np.isfinite(P)):
+        raise FilterError(f"block {index} of P is no covariance: it is not finite; {advice}")
+    P = P.astype(np.float64, copy=False)
+    try:
+        return np.linalg.cholesky(P), 0.0
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(P)
+    lowest = -float(values[0] / values[-1]) if values[-1] > 0 else np.inf
+    if lowest > tolerance:
+        raise FilterError(
+            f"block {index} of P is no covariance: its eigenvalues reach from {values[0]:.3g} to {values[-1]:.3g}; "
+            f"{advice}"
+        )
+    B = (vectors * np.sqrt(np.maximum(values, 0.0))).T
+    return np.linalg.qr(B, mode="r").T, max(lowest, 0.0)
