@@ -1,0 +1,208 @@
+"""EKFCalculator against finite differences, the exact nets and what ASE expects of a calculator."""
+
+# ASE is only partly typed.
+# mypy: disable-error-code="no-untyped-call"
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ekfcore.errors import CheckpointError, InputError
+
+pytest.importorskip("ase", reason='ase is not installed: pip install "ekfcore[atoms]"')
+training = pytest.importorskip("ekfcore.training.model_file", reason="a model file needs ekfcore[atoms]")
+
+from ase import Atoms, units  # noqa: E402
+from ase.build import bulk  # noqa: E402
+from ase.calculators.calculator import PropertyNotImplementedError  # noqa: E402
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress  # noqa: E402
+from ase.io import read, write  # noqa: E402
+from ase.md.verlet import VelocityVerlet  # noqa: E402
+from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistics, initial_weights  # noqa: E402
+
+from ekfcore.atoms import EKFCalculator, Frame  # noqa: E402
+
+
+@pytest.fixture
+def random_model() -> Callable[..., Any]:
+    """Return a maker of models with random weights."""
+
+    def make(elements: tuple[str, ...] = ("Cu",), capacity: tuple[int, ...] = (60,)) -> Any:
+        form = Architecture(
+            elements=elements,
+            capacity=capacity,
+            cutoff=4.5,
+            cutoff_smooth=1.0,
+            embedding=(4, 8),
+            axis=4,
+            fitting=(10, 10),
+        )
+        rng = np.random.default_rng(5)
+        n = len(elements)
+        statistics = Statistics(
+            mean=np.tile([0.1, 0.0, 0.0, 0.0], (n, 1)),
+            std=np.tile([0.1, 0.07, 0.07, 0.07], (n, 1)),
+            energy_bias=rng.normal(size=n),
+        )
+        return training.LoadedModel(
+            model=DeepPotential(form, statistics),
+            weights=initial_weights(form, seed=3),
+            settings={},
+            position=training.Position(spacing=1 / 64),
+            optimizer={"type": "filter"},
+            arrays={},
+        )
+
+    return make
+
+
+@pytest.fixture
+def loaded(random_model: Callable[..., Any]) -> Any:
+    """Return a model of copper and gold with random weights."""
+    return random_model(elements=("Au", "Cu"), capacity=(60, 60))
+
+
+@pytest.fixture
+def alloy() -> Atoms:
+    """Return eight atoms in a skewed cell, displaced from their sites."""
+    atoms = bulk("Cu", cubic=True).repeat((2, 1, 1))
+    skew = np.asarray([[1.02, 0.03, 0.0], [0.0, 0.98, 0.01], [0.0, 0.0, 1.03]])
+    atoms.set_cell(atoms.cell[:] @ skew, scale_atoms=True)
+    atoms.positions += np.random.default_rng(1).normal(0.0, 0.1, atoms.positions.shape)
+    atoms.symbols[[1, 4, 5]] = "Au"
+    return atoms
+
+
+@pytest.mark.parametrize("spacing", [1 / 64, 0.0], ids=["nodes", "exact nets"])
+def test_forces_and_stress_are_derivatives_of_the_energy(loaded: Any, alloy: Atoms, spacing: float) -> None:
+    """ASE's own finite differences agree below 1e-6."""
+    alloy.calc = EKFCalculator(replace(loaded, position=training.Position(spacing=spacing)))
+    assert np.abs(alloy.get_forces()).max() > 0.01
+    assert np.abs(alloy.get_stress()).max() > 1e-4
+    assert np.abs(calculate_numerical_forces(alloy, eps=1e-4) - alloy.get_forces()).max() < 1e-6
+    assert np.abs(calculate_numerical_stress(alloy, eps=1e-5) - alloy.get_stress()).max() < 1e-6
+
+
+def test_agrees_with_the_model(loaded: Any, alloy: Atoms) -> None:
+    """The nodes change nothing that could be seen, and no sign is lost on the way to ASE."""
+    alloy.calc = EKFCalculator(replace(loaded, position=training.Position(spacing=1 / 128)))
+    (exact,) = training.evaluate(loaded.model, loaded.weights, [Frame.from_ase(alloy.copy(), "alloy")])
+    np.testing.assert_allclose(alloy.get_potential_energy(), exact["energy"], rtol=1e-9)
+    np.testing.assert_allclose(alloy.get_forces(), exact["forces"], atol=1e-8)
+    np.testing.assert_allclose(-alloy.get_stress(voigt=False) * alloy.get_volume(), exact["virial"], atol=1e-8)
+    assert alloy.get_potential_energy(force_consistent=True) == alloy.get_potential_energy()
+    np.testing.assert_allclose(Frame.from_ase(alloy, "alloy").virial, exact["virial"], atol=1e-8)
+
+
+def test_reads_a_file_or_the_folder_of_a_run(loaded: Any, alloy: Atoms, tmp_path: Path) -> None:
+    """Both give the model that was saved."""
+    alloy.calc = EKFCalculator(loaded)
+    energy = alloy.get_potential_energy()
+    training.save_model(
+        tmp_path / "model.npz",
+        loaded.model,
+        settings={},
+        position=loaded.position,
+        optimizer=loaded.optimizer,
+        arrays=[("weights", loaded.weights)],
+    )
+    for path in (tmp_path, str(tmp_path / "model.npz")):
+        alloy.calc = EKFCalculator(path)
+        assert alloy.get_potential_energy() == energy
+    (tmp_path / "model.npz").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError):
+        EKFCalculator(tmp_path)
+    with pytest.raises(InputError, match="elsewhere: No such file"):
+        EKFCalculator(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_computes_with_other_libraries(loaded: Any, alloy: Atoms, backend: str) -> None:
+    """The arrays that ASE gets are those of NumPy."""
+    library = pytest.importorskip(backend, reason=f"{backend} is not installed")
+    if backend == "jax":
+        library.config.update("jax_enable_x64", True)
+    alloy.calc = EKFCalculator(loaded)
+    forces = alloy.get_forces()
+    alloy.calc = EKFCalculator(loaded, backend=backend)
+    assert type(alloy.get_forces()) is np.ndarray
+    np.testing.assert_allclose(alloy.get_forces(), forces, atol=1e-10)
+
+
+def test_energy_is_conserved(loaded: Any, alloy: Atoms) -> None:
+    """In NVE the drift is that of the integrator: it falls by 4 when the step is halved."""
+    alloy.calc = EKFCalculator(loaded)
+    rng = np.random.default_rng(2)
+    alloy.set_momenta(rng.normal(size=(8, 3)) * np.sqrt(alloy.get_masses()[:, None] * units.kB * 600))
+    drifts = []
+    for step in (2.0, 1.0):
+        atoms = alloy.copy()
+        atoms.calc = alloy.calc
+        energies = []
+        dynamics = VelocityVerlet(atoms, step * units.fs)
+        dynamics.attach(lambda: energies.append(atoms.get_total_energy()))  # noqa: B023
+        dynamics.run(round(60 / step))
+        drifts.append(np.ptp(energies))
+    assert drifts[0] < 1e-3 * alloy.get_kinetic_energy()
+    assert drifts[0] / drifts[1] == pytest.approx(4.0, rel=0.3)
+
+
+def test_molecule_has_no_stress(random_model: Callable[..., Any]) -> None:
+    """Without a volume there is nothing to divide by."""
+    atoms = Atoms("Cu2", [[0.0, 0.0, 0.0], [2.2, 0.0, 0.0]], calculator=EKFCalculator(random_model()))
+    assert atoms.get_forces().shape == (2, 3)
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_stress()
+
+
+def test_kpu_is_computed_on_request_only(loaded: Any, alloy: Atoms, tmp_path: Path) -> None:
+    """It stands beside the other results, and moving an atom makes it stale."""
+    calls: list[Frame] = []
+
+    def uncertainty(frame: Frame) -> SimpleNamespace:
+        calls.append(frame)
+        return SimpleNamespace(force_mean=np.float64(frame.positions[0, 0]))
+
+    alloy.calc = EKFCalculator(loaded, uncertainty=uncertainty)
+    alloy.get_forces()
+    alloy.get_stress()
+    assert not calls
+    for _ in range(2):
+        assert alloy.calc.get_property("kpu", alloy) == alloy.positions[0, 0]
+    assert len(calls) == 1
+    assert set(alloy.calc.results) == {"energy", "free_energy", "forces", "stress", "kpu"}
+    write(tmp_path / "alloy.xyz", alloy)  # a property that ASE does not know stops no writer
+    assert read(tmp_path / "alloy.xyz").get_potential_energy() == pytest.approx(alloy.get_potential_energy())
+    alloy.positions[0, 0] += 0.1
+    assert alloy.calc.get_property("kpu", alloy) == alloy.positions[0, 0]
+    assert "energy" not in alloy.calc.results
+
+
+@pytest.mark.parametrize(("kind", "advice"), [("filter", "uncertainty="), ("adam", "train it with a filter")])
+def test_kpu_needs_an_uncertainty(loaded: Any, alloy: Atoms, kind: str, advice: str) -> None:
+    """The message says what to do."""
+    alloy.calc = EKFCalculator(replace(loaded, optimizer={"type": kind}))
+    with pytest.raises(InputError, match=advice):
+        alloy.calc.get_property("kpu", alloy)
+
+
+def test_refuses_atoms_that_do_not_fit(random_model: Callable[..., Any], alloy: Atoms) -> None:
+    """One line tells the atoms, the value found and what to do."""
+    calculator = EKFCalculator(random_model(elements=("Cu",), capacity=(20,)))
+    with pytest.raises(InputError, match=r"Au3Cu5 holds Au, which the model does not know"):
+        calculator.get_potential_energy(alloy)
+    alloy.symbols[:] = "Cu"
+    alloy.set_cell(0.8 * alloy.cell[:], scale_atoms=True)
+    with pytest.raises(InputError, match=r"more than the model's capacity of 20; train with a larger model\.capacity"):
+        calculator.get_potential_energy(alloy)
+    alloy.positions[0] = alloy.positions[1] + 0.01
+    with pytest.raises(InputError, match=r"Cu8: atom 0 \(Cu\) lies"):
+        calculator.get_potential_energy(alloy)
+    alloy.positions[0, 0] = np.nan
+    with pytest.raises(InputError, match="positions of atom 0 must be finite"):
+        calculator.get_potential_energy(alloy)
