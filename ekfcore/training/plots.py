@@ -17,7 +17,7 @@ from ekfcore.files import replace_file
 
 from .records import EpochRecord
 
-__all__ = ["plot_learning_curve", "plot_parity"]
+__all__ = ["plot_learning_curve", "plot_parity", "save_figure"]
 
 _Vector = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ def plot_learning_curve(records: Sequence[EpochRecord], path: str | PathLike[str
     _curve(left, records, "energy", "Energy RMSE [meV/atom]")
     _curve(right, records, "force", "Force RMSE [meV/Å]")
     left.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _curve(axes: Axes, records: Sequence[EpochRecord], quantity: str, title: str) -> None:
@@ -119,7 +119,7 @@ def plot_parity(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]
     _parity(right, *forces, unit="eV/Å")
     _histogram(right, 1e3 * (forces[1] - forces[0]), "meV/Å")
     _tidy(right, "Force components", f"RMSE {found.force_rmse:.3g} meV/Å")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _energies(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]]) -> _Vector:
@@ -173,7 +173,8 @@ def _histogram(axes: Axes, error: _Vector, unit: str) -> None:
     inset.patch.set_alpha(0.0)
 
 
-def _save(figure: Figure, path: str | PathLike[str]) -> None:
+def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
+    """Write a figure, all of it or nothing; the ending of the path chooses the format."""
     with replace_file(path) as file:
         figure.savefig(file, format=Path(path).suffix[1:], dpi=_DPI)
 

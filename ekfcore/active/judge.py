@@ -1,0 +1,124 @@
+"""How uncertain the models are about a frame, and the choice that follows from it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ekfcore.atoms import Frame
+from ekfcore.training import LoadedModel
+from ekfcore.training.settings import OptimizerSettings
+
+from .committee import committee_deviations
+from .greedy import choose_greedily
+from .kpu import FrameUncertainty, KalmanUncertainty
+from .select import Selection, SelectSettings, select
+
+__all__ = ["choose"]
+
+_PROBES = 8  # random combinations of the forces on a frame, whose variances sum to its KPU on average
+_POOL = 400  # candidates that a greedy choice looks at: their gradients take a megabyte each
+
+
+def choose(
+    frames: Sequence[Frame],
+    known: Sequence[Frame],
+    models: Sequence[LoadedModel],
+    settings: SelectSettings,
+    optimizer: OptimizerSettings,
+    *,
+    epochs: int,
+    maximum: int,
+    seed: Sequence[int],
+) -> Selection:
+    """Judge the explored frames and choose some of them.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        What was explored.
+    known : sequence of Frame
+        What the models were trained on.
+    models : sequence of LoadedModel
+        One, or the members of a committee.
+    settings : SelectSettings
+        How to choose.
+    optimizer : OptimizerSettings
+        Tells how far a label will be trusted.
+    epochs : int
+        How often it will be seen.
+    maximum : int
+        Frames to choose at most.
+    seed : sequence of int
+        Makes all random choices.
+
+    Raises
+    ------
+    InputError
+        If a frame does not fit the model, or the model has no covariance and one is needed.
+    """
+    rng = np.random.default_rng(seed)
+    if settings.method != "kpu":
+        values = np.zeros(len(frames))
+        if settings.method == "committee":
+            values = np.asarray([deviation.max() for deviation in committee_deviations(models, frames)])
+        return select(values, settings, base=1.0, maximum=maximum, rng=rng)
+    uncertainty = KalmanUncertainty(models[0], fraction=settings.fraction, seed=int(rng.integers(2**31)))
+    some = [known[k] for k in rng.permutation(len(known))[: settings.base_frames]]
+    base = _Base(some, uncertainty.many(some), settings.quantity)
+    values = base.values(frames, uncertainty.many(frames))
+
+    def greedy(candidates: Sequence[int], count: int, low: float) -> list[int]:
+        pool = sorted(int(k) for k in rng.permutation(candidates)[:_POOL])
+        gram = _gram(uncertainty, [frames[k] for k in pool], rng)
+        noise = _noise(optimizer, epochs, [frames[k] for k in pool])
+        return [pool[k] for k in choose_greedily(gram, values[pool], noise=noise, maximum=count, low=low)]
+
+    return select(values, settings, base=base.value, maximum=maximum, rng=rng, greedy=greedy)
+
+
+class _Base:
+    """What training frames have, and the value of a frame beside them."""
+
+    def __init__(self, frames: Sequence[Frame], found: Sequence[FrameUncertainty], quantity: str) -> None:
+        self.quantity = quantity
+        self.elements: dict[int, float] = {}
+        if quantity == "element_max":
+            numbers = np.concatenate([frame.numbers[u.atoms] for frame, u in zip(frames, found, strict=True)])
+            forces = np.concatenate([u.forces for u in found])
+            self.elements = {int(n): float(forces[numbers == n].mean()) for n in np.unique(numbers)}
+            self.value = 1.0
+        else:
+            self.value = float(np.mean(self.values(frames, found)))
+
+    def values(self, frames: Sequence[Frame], found: Sequence[FrameUncertainty]) -> NDArray[np.float64]:
+        return np.asarray([self._value(frame, u) for frame, u in zip(frames, found, strict=True)], dtype=np.float64)
+
+    def _value(self, frame: Frame, u: FrameUncertainty) -> float:
+        if self.quantity == "energy":
+            return u.energy
+        if self.quantity != "element_max":
+            return u.force_mean if self.quantity == "force_mean" else u.force_max
+        numbers = frame.numbers[u.atoms]
+        return max(float(u.forces[numbers == n].mean()) / self.elements.get(int(n), np.inf) for n in np.unique(numbers))
+
+
+def _gram(uncertainty: KalmanUncertainty, frames: Sequence[Frame], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return H P H^T of random combinations of forces, and of the energy, of all frames, shape (N, q, N, q)."""
+    Y = np.stack([uncertainty.probes(frame, _PROBES, rng) for frame in frames])
+    n, q, size = Y.shape
+    flat = Y.reshape(n * q, size)
+    return (flat @ flat.T).astype(np.float64).reshape(n, q, n, q)
+
+
+def _noise(optimizer: OptimizerSettings, epochs: int, frames: Sequence[Frame]) -> NDArray[np.float64]:
+    """Return R of each probe of a labelled frame, as the training will see it in all its epochs."""
+    recipe = optimizer.recipe(1)
+    components = 3 * recipe.group_size
+    # A group's mean over its components has variance R, one component that many times more, and a sum of m of them m
+    # times that; each epoch measures a component with this probability.
+    atoms = float(np.mean([frame.n_atoms for frame in frames]))
+    seen = epochs * min(1.0, recipe.groups * recipe.group_size / atoms)
+    force = (recipe.force_noise or 1.0) ** 2 * components / seen
+    energy = (recipe.energy_noise or 1.0) ** 2 / (epochs * recipe.groups)
+    return np.asarray([force] * _PROBES + [energy])

@@ -1,0 +1,284 @@
+"""The rounds of active learning: train, explore, choose, label, and again."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ekfcore.atoms import Frame, errors, read_frames
+from ekfcore.errors import InputError
+from ekfcore.training import LoadedModel, evaluate
+
+from .explore import Trajectory, explore
+from .judge import choose
+from .label import LabelReport, label
+from .ledger import Ledger
+from .models import load_or_train
+from .report import RoundReport, read_report, write_report, write_table
+from .select import Fate, Selection
+from .settings import LearnSettings, Stage
+from .start import rattled
+from .tables import write_frames, write_selection
+
+__all__ = ["Learner", "Stopped"]
+
+_REPORT = "report.json"
+
+
+class Stopped(Exception):  # noqa: N818 -- it is no error
+    """Someone asked to stop; all that was done is on disk."""
+
+
+class Learner:
+    """Goes through the rounds; whatever is found on disk is not done again.
+
+    Parameters
+    ----------
+    settings : LearnSettings
+        CONFIG.
+    out : Path
+        Folder of the run.
+    say : callable
+        Told in words what happens.
+    should_stop : callable
+        Asked now and then.
+    """
+
+    def __init__(
+        self,
+        settings: LearnSettings,
+        out: Path,
+        *,
+        say: Callable[[str], None] = print,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.settings, self.out, self._say, self._should_stop = settings, out, say, should_stop
+        self.ledger = Ledger(out / "labels.db")
+        self.structures = read_frames(settings.data.structures, require=())
+        self.validation = {name: read_frames(paths) for name, paths in settings.data.validation.items()}
+        self.reports: list[RoundReport] = []
+        self._known: list[Frame] = []
+
+    @property
+    def seed(self) -> int:
+        """Seed of all that is random."""
+        return self.settings.training.seed
+
+    def run(self) -> list[LoadedModel]:
+        """Do all rounds, then train on all labels.
+
+        Returns
+        -------
+        list of LoadedModel
+            The final model, or the members of the final committee.
+
+        Raises
+        ------
+        Stopped
+            If `should_stop` said so.
+        InputError
+            If something has to be corrected before the run can go on.
+        """
+        self._known = self._first_labels()
+        for index, stage in enumerate(self.settings.stages, start=1):
+            self._run_stage(index, stage)
+            if self._budget() == 0:
+                self._say(f"The budget of {self.settings.stop.labels} labels is used up.")
+                break
+        return self._finish()
+
+    def _run_stage(self, index: int, stage: Stage) -> None:
+        few = 0
+        for _ in range(stage.rounds):
+            if self._budget() == 0:
+                return
+            report = self._round(index, stage)
+            few = few + 1 if report.unreliable_share <= self.settings.stop.share else 0
+            if few == 2:
+                self._say(f"Stage {index} is done: twice at most {self.settings.stop.share:.0%} were not reliable.")
+                return
+
+    def _first_labels(self) -> list[Frame]:
+        """Return the labelled frames that the first model is trained on."""
+        if self.settings.data.train:
+            return read_frames(self.settings.data.train)
+        frames = rattled(self.structures, self.settings.data, self.seed)
+        budget = self._budget()
+        if budget is not None:
+            already = sum(self.ledger.key(frame) in self.ledger for frame in frames)
+            frames = frames[: budget + already]
+        found = self._label(frames, self.out / "start")
+        if not found.labelled:
+            raise InputError(
+                f"none of the {len(frames)} rattled structures could be labelled; see {self.out / 'start'} for why"
+            )
+        self._say(f"Labelled {len(found.labelled)} rattled structures to begin with{_failed(found)}.")
+        return found.labelled
+
+    def _round(self, stage_index: int, stage: Stage) -> RoundReport:
+        """Do a round, or read what it brought."""
+        number = len(self.reports) + 1
+        folder = self.out / f"round-{number:02d}"
+        if (folder / _REPORT).exists():
+            report = read_report(folder / _REPORT)
+        else:
+            report = self._new_round(number, folder, stage_index, stage)
+            write_report(folder / _REPORT, report)
+        self._known = [*self._known, *(self.ledger.get(key) for key in report.labelled)]
+        self.reports.append(report)
+        write_table(self.out / "report.csv", self.reports)
+        return report
+
+    def _new_round(self, number: int, folder: Path, stage_index: int, stage: Stage) -> RoundReport:
+        folder.mkdir(parents=True, exist_ok=True)
+        clock = _Clock()
+        with clock("train"):
+            models = self._train(folder, number)
+        validation = self._validate(models[0])
+        self._say(f"Round {number}: trained on {len(self._known)} frames{_told(validation)}")
+        with clock("explore"):
+            runs = self._explore(folder / "explore", stage, number)
+        frames = [frame for run in runs for frame in run.frames]
+        with clock("judge"):
+            selection = self._choose(frames, models, number)
+        write_selection(folder / "selection.csv", runs, selection)
+        self._tell(runs, selection)
+        with clock("label"):
+            found = self._label([frames[k] for k in selection.chosen], folder / "label")
+        counts = {fate.value: selection.count(fate) for fate in Fate}
+        return RoundReport(
+            round=number,
+            stage=stage_index,
+            temperatures=stage.temperatures,
+            trained_on=len(self._known),
+            explored=len(frames),
+            stopped=sum(run.outcome != "finished" for run in runs),
+            low=selection.low,
+            high=selection.high,
+            labelled=[self.ledger.key(frame) for frame in found.labelled],
+            quarantined=len(found.quarantined),
+            validation=validation,
+            wall_s=clock.wall,
+            cpu_s=clock.cpu,
+            **counts,
+        )
+
+    def _train(self, folder: Path, number: int) -> list[LoadedModel]:
+        """Train the models of a round on all that is known."""
+        self._pause()
+        write_frames(folder / "train.extxyz", self._known)
+        count = self.settings.select.models if self.settings.select.method == "committee" else 1
+        models = []
+        for member in range(count):
+            before = self.out / f"round-{number - 1:02d}" / "model"
+            start = before if self.settings.update.start == "warm" and number > 1 else None
+            model = load_or_train(
+                self.settings,
+                folder / "train.extxyz",
+                folder / ("model" if member == 0 else f"model-{member}"),
+                seed=self.seed + 1000 * member,
+                start=start,
+                should_stop=self._should_stop,
+            )
+            if model is None:
+                raise Stopped
+            models.append(model)
+        return models
+
+    def _explore(self, folder: Path, stage: Stage, number: int) -> list[Trajectory]:
+        self._pause()
+        return explore(
+            folder.parent / "model",
+            self.structures,
+            stage.temperatures,
+            self.settings.explore,
+            seed=self.seed + number,
+            out=folder,
+        )
+
+    def _choose(self, frames: Sequence[Frame], models: Sequence[LoadedModel], number: int) -> Selection:
+        self._pause()
+        budget = self._budget()
+        maximum = self.settings.select.maximum
+        return choose(
+            frames,
+            self._known,
+            models,
+            self.settings.select,
+            self.settings.optimizer,
+            epochs=self.settings.training.epochs,
+            maximum=maximum if budget is None else min(maximum, budget),
+            seed=[self.seed, number],
+        )
+
+    def _label(self, frames: Sequence[Frame], folder: Path) -> LabelReport:
+        """Label frames, of which those in the ledger are ready."""
+        self._pause()
+        found = label(frames, self.settings.label, self.ledger, log_dir=folder, should_stop=self._should_stop)
+        self._pause()
+        return found
+
+    def _validate(self, model: LoadedModel) -> dict[str, dict[str, float]]:
+        """Return the errors on each validation set."""
+        result = {}
+        for name, frames in self.validation.items():
+            found = errors(evaluate(model.model, model.weights, frames), frames)
+            result[name] = {"energy_rmse": found.energy_rmse, "force_rmse": found.force_rmse}
+        return result
+
+    def _finish(self) -> list[LoadedModel]:
+        folder = self.out / "final"
+        folder.mkdir(exist_ok=True)
+        models = self._train(folder, len(self.reports) + 1)
+        self._say(f"Trained on all {len(self._known)} labelled frames{_told(self._validate(models[0]))}")
+        return models
+
+    def _tell(self, runs: Sequence[Trajectory], selection: Selection) -> None:
+        for run in runs:
+            if run.outcome != "finished":
+                self._say(f"  the run at {run.temperature:g} K stopped itself: {run.reason}")
+        counts = ", ".join(f"{selection.count(fate)} {fate.value}" for fate in Fate)
+        self._say(f"  {len(selection.fates)} frames explored: {counts}")
+        if not selection.chosen:
+            self._say(f"  nothing to label: no frame lies between {selection.low:.3g} and {selection.high:.3g}")
+
+    def _budget(self) -> int | None:
+        """Return how many labels may still be made."""
+        wanted = self.settings.stop.labels
+        given = len(self._known) if self.settings.data.train else len(self.ledger)
+        return None if wanted is None else max(0, wanted - given)
+
+    def _pause(self) -> None:
+        if self._should_stop():
+            raise Stopped
+
+
+class _Clock:
+    """Sums up seconds, and those of all processors."""
+
+    def __init__(self) -> None:
+        self.wall: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        wall, cpu = time.perf_counter(), _cpu_seconds()
+        yield
+        self.wall[step], self.cpu[step] = time.perf_counter() - wall, _cpu_seconds() - cpu
+
+
+def _cpu_seconds() -> float:
+    return sum(os.times()[:4])  # with those of processes that have ended
+
+
+def _told(validation: dict[str, dict[str, float]]) -> str:
+    parts = [
+        f"{name}: {found['energy_rmse']:.2f} meV/atom, {found['force_rmse']:.1f} meV/Å"
+        for name, found in validation.items()
+    ]
+    return f"; {'; '.join(parts)}" if parts else ""
+
+
+def _failed(found: LabelReport) -> str:
+    return f"; {len(found.quarantined)} could not be labelled" if found.quarantined else ""

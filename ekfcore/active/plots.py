@@ -1,0 +1,77 @@
+"""Pictures of the rounds of active learning."""
+
+from collections.abc import Sequence
+from os import PathLike
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ekfcore.errors import InputError
+from ekfcore.training.plots import save_figure
+
+from .report import RoundReport
+
+__all__ = ["plot_rounds"]
+
+# Of Okabe and Ito, which colour-blind readers can tell apart.
+_FATES = {"reliable": "#56b4e9", "spared": "#cccccc", "selected": "#e69f00", "discarded": "#d55e00"}
+_SETS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00")
+
+
+def plot_rounds(reports: Sequence[RoundReport], path: str | PathLike[str]) -> None:
+    """Draw the fates of the explored frames and the errors on the validation sets.
+
+    Parameters
+    ----------
+    reports : sequence of RoundReport
+        At least one.
+    path : path
+        Picture to write; the ending chooses the format.
+
+    Raises
+    ------
+    InputError
+        If there is no report, or the file cannot be written.
+    """
+    if not reports:
+        raise InputError("a picture of rounds needs at least one, got none")
+    validated = any(report.validation for report in reports)
+    figure = Figure(figsize=(9.0 if validated else 4.5, 3.6), layout="constrained")
+    axes = figure.subplots(1, 1 + validated, squeeze=False)[0]
+    _draw_fates(axes[0], reports)
+    if validated:
+        _draw_errors(axes[1], reports)
+    save_figure(figure, path)
+
+
+def _draw_fates(axes: Axes, reports: Sequence[RoundReport]) -> None:
+    rounds = [report.round for report in reports]
+    below = [0] * len(reports)
+    for fate, colour in _FATES.items():
+        counts = [getattr(report, fate) for report in reports]
+        axes.bar(rounds, counts, bottom=below, color=colour, label=fate, width=0.8)
+        below = [a + b for a, b in zip(below, counts, strict=True)]
+    names = [f"{report.round}\n{'/'.join(f'{t:g}' for t in report.temperatures)} K" for report in reports]
+    axes.set_xticks(rounds, names)
+    axes.set_ylabel("explored frames")
+    axes.set_xlabel("round")
+    axes.set_ylim(0, 1.25 * max(1, *below))
+    axes.legend(frameon=False, ncols=2, loc="upper center")
+
+
+def _draw_errors(axes: Axes, reports: Sequence[RoundReport]) -> None:
+    for index, name in enumerate(reports[-1].validation):
+        found = [report for report in reports if name in report.validation]
+        axes.plot(
+            [report.trained_on for report in found],
+            [report.validation[name]["force_rmse"] for report in found],
+            marker="o",
+            color=_SETS[index % len(_SETS)],
+            label=name,
+        )
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("labelled frames")
+    axes.set_ylabel("Force RMSE [meV/Å]")
+    axes.legend(frameon=False)

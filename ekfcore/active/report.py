@@ -1,0 +1,119 @@
+"""What a round of active learning brought: numbers, a table and a picture."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from ekfcore.errors import InputError
+from ekfcore.files import replace_file
+
+__all__ = ["COLUMNS", "RoundReport", "read_report", "write_report", "write_table"]
+
+COLUMNS = ("train", "explore", "judge", "label")
+"""Steps of a round that are timed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundReport:
+    """What a round brought.
+
+    Parameters
+    ----------
+    round, stage : int
+        Counted from 1.
+    temperatures : list of float
+        [K]
+    trained_on : int
+        Labelled frames that the models of the round were trained on.
+    explored : int
+        Frames that molecular dynamics gave.
+    stopped : int
+        Runs of molecular dynamics that did not reach their end.
+    reliable, selected, spared, discarded : int
+        Frames of each fate.
+    low, high : float
+        Thresholds.
+    labelled : list of str
+        Keys of the new labels.
+    quarantined : int
+        Selected frames whose label could not be had.
+    validation : mapping of str to mapping
+        Energy RMSE [meV/atom] and force RMSE [meV/Å] of each set, before the new labels.
+    wall_s, cpu_s : mapping of str to float
+        Seconds of each step, and those of all processors; of the last try only, where a round was interrupted.
+    """
+
+    round: int
+    stage: int
+    temperatures: list[float]
+    trained_on: int
+    explored: int = 0
+    stopped: int = 0
+    reliable: int = 0
+    selected: int = 0
+    spared: int = 0
+    discarded: int = 0
+    low: float = 0.0
+    high: float = 0.0
+    labelled: list[str] = field(default_factory=list)
+    quarantined: int = 0
+    validation: dict[str, dict[str, float]] = field(default_factory=dict)
+    wall_s: dict[str, float] = field(default_factory=dict)
+    cpu_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def unreliable_share(self) -> float:
+        """Share of the explored frames above the lower threshold."""
+        return 1 - self.reliable / self.explored if self.explored else 0.0
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Rebuild a report."""
+        return cls(**data)
+
+    def row(self) -> dict[str, Any]:
+        """Return the cells of the table."""
+        row: dict[str, Any] = {k: v for k, v in asdict(self).items() if not isinstance(v, list | dict)}
+        row["temperatures"] = " ".join(f"{temperature:g}" for temperature in self.temperatures)
+        row["labelled"] = len(self.labelled)
+        for name, found in self.validation.items():
+            row |= {f"{quantity} {name}": value for quantity, value in found.items()}
+        for step in COLUMNS:
+            row[f"{step}_wall_s"], row[f"{step}_cpu_s"] = self.wall_s.get(step, 0.0), self.cpu_s.get(step, 0.0)
+        return row
+
+
+def write_report(path: Path, report: RoundReport) -> None:
+    """Write a report as JSON, all of it or nothing."""
+    with replace_file(path) as handle:
+        handle.write((json.dumps(asdict(report), indent=1) + "\n").encode())
+
+
+def read_report(path: Path) -> RoundReport:
+    """Read a report.
+
+    Raises
+    ------
+    InputError
+        If it is not one.
+    """
+    try:
+        return RoundReport.from_json(json.loads(path.read_text()))
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(f"{path} is not the report of a round ({error}); remove it to do the round again") from None
+
+
+def write_table(path: Path, reports: Sequence[RoundReport]) -> None:
+    """Write all rounds as CSV."""
+    text = io.StringIO()
+    rows = [report.row() for report in reports]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    table.writeheader()
+    table.writerows(rows)
+    with replace_file(path) as handle:
+        handle.write(text.getvalue().encode())

@@ -1,0 +1,168 @@
+"""CONFIG of ``ekfcore learn``: what to start from, where to explore, what to select and how to label it."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ekfcore.errors import InputError
+from ekfcore.training.settings import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from ekfcore.training.table import Table, read_table
+
+from .explore import ExploreSettings
+from .label import LabelSettings
+from .select import SelectSettings
+
+__all__ = [
+    "LearnSettings",
+    "Stage",
+    "StartSettings",
+    "StopSettings",
+    "UpdateSettings",
+    "load_learn_settings",
+]
+
+_Count = Annotated[int, Field(ge=1)]
+_NotNegative = Annotated[float, Field(ge=0)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class StartSettings(Table):
+    """``[data]``: what is known before the first round, and what the models are judged by.
+
+    Parameters
+    ----------
+    structures : list of path
+        Where molecular dynamics starts, with labels or without.
+    train : list of path
+        Labelled frames. Without them, `rattled` copies of the structures are labelled first.
+    validation : mapping of str to list of path
+        Labelled frames in sets with a name, as ``"1400 K" = ["md-1400.xyz"]``.
+    rattled : int
+        Copies of the structures, in turn.
+    amplitude : float
+        Standard deviation of the displacement of their atoms [Å].
+    strain : float
+        Standard deviation of the strain of their cells.
+    """
+
+    structures: Annotated[list[str], Field(min_length=1)]
+    train: list[str] = []
+    validation: dict[str, list[str]] = {}
+    rattled: _Count = 20
+    amplitude: _NotNegative = 0.05
+    strain: _NotNegative = 0.02
+
+    def starting_from(self, folder: Path) -> Self:
+        """Return the same files with absolute paths, where the relative ones start from `folder`."""
+
+        def absolute(paths: list[str]) -> list[str]:
+            return [str(folder / Path(path).expanduser()) for path in paths]
+
+        return self.model_copy(
+            update={
+                "structures": absolute(self.structures),
+                "train": absolute(self.train),
+                "validation": {name: absolute(paths) for name, paths in self.validation.items()},
+            }
+        )
+
+
+class Stage(Table):
+    """``[[stages]]``: rounds at the same temperatures.
+
+    Parameters
+    ----------
+    temperatures : list of float
+        Each structure is run at each of them [K].
+    rounds : int
+        Rounds at most; see `StopSettings` for when there are fewer.
+    """
+
+    temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    rounds: _Count = 1
+
+
+class UpdateSettings(Table):
+    """``[update]``: how a model learns from new labels.
+
+    Parameters
+    ----------
+    start : {"scratch", "warm"}
+        Train a new model in each round, or go on with weights and covariance of the last one.
+    epochs : int, optional
+        Epochs of a warm round; those of ``[training]`` if not given.
+    memory : float, optional
+        Memory factor that a warm round begins with: below the one that the last round reached, the filter forgets
+        some of what it knows and learns faster.
+    """
+
+    start: Literal["scratch", "warm"] = "scratch"
+    epochs: _Count | None = None
+    memory: Annotated[float | None, Field(gt=0, le=1)] = None
+
+    @model_validator(mode="after")
+    def _belongs_to_warm(self) -> Self:
+        for name in ("epochs", "memory"):
+            if self.start == "scratch" and getattr(self, name) is not None:
+                raise InputError(
+                    f'`{name}` belongs to start = "warm", got {getattr(self, name)} beside start = "scratch"; '
+                    'remove it, or set start = "warm"'
+                )
+        return self
+
+
+class StopSettings(Table):
+    """``[stop]``: when there is nothing left to learn.
+
+    Parameters
+    ----------
+    share : float
+        A stage ends when twice in succession at most this share of the explored frames lay above the lower threshold.
+    labels : int, optional
+        Largest number of labels in all, those of the start included.
+    """
+
+    share: _Share = 0.0
+    labels: _Count | None = None
+
+
+class LearnSettings(Table):
+    """All of CONFIG."""
+
+    data: StartSettings
+    stages: Annotated[list[Stage], Field(min_length=1)]
+    explore: ExploreSettings = ExploreSettings()
+    select: SelectSettings = SelectSettings()
+    label: LabelSettings
+    update: UpdateSettings = UpdateSettings()
+    stop: StopSettings = StopSettings()
+    model: ModelSettings = ModelSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    training: TrainingSettings = TrainingSettings()
+    run: RunSettings = RunSettings()
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.select.method == "kpu" and self.optimizer.preset == "adam":
+            raise InputError(
+                '`select` by method "kpu" needs the covariance of a filter, got optimizer.preset = "adam"; choose a '
+                'filter, or select.method = "committee"'
+            )
+        if self.select.method == "committee" and self.update.start == "warm":
+            raise InputError(
+                '`select` by method "committee" trains its models anew, got update.start = "warm"; set it to "scratch"'
+            )
+        return self
+
+
+def load_learn_settings(path: Path, overrides: list[str]) -> LearnSettings:
+    """Read CONFIG; relative paths in its ``[data]`` start from its folder.
+
+    Raises
+    ------
+    InputError
+        One line that names the file, the key, its rule and the value.
+    """
+    settings = read_table(LearnSettings, path, overrides)
+    return settings.model_copy(update={"data": settings.data.starting_from(path.parent.resolve())})
