@@ -78,13 +78,9 @@ class EKFCalculator(Calculator):
         self._model = NodalPotential(loaded.model, spacing, kernels) if spacing and kernels else loaded.model
         self._uncertainty = uncertainty
         self._trained_with = loaded.optimizer.get("type")
-        self.implemented_properties = [
-            "energy",
-            "free_energy",
-            "forces",
-            "stress",
-            *(["kpu"] * (uncertainty is not None)),
-        ]
+        self.implemented_properties = ["energy", "free_energy", "forces", "stress"]
+        if uncertainty is not None:
+            self.implemented_properties.append("kpu")
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """Return a property, see `ase.calculators.calculator.Calculator.get_property`.
