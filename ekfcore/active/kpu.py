@@ -1,0 +1,246 @@
+"""Kalman prediction uncertainty of frames: how far the energy and the force on each atom may be off."""
+
+import contextlib
+import math
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, TypeVar
+
+import numpy as np
+from array_api_compat import array_namespace, is_numpy_array
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from ekfcore._typing import Array
+from ekfcore.arrays import to_numpy
+from ekfcore.atoms import Frame
+from ekfcore.checkpoint import restore_state
+from ekfcore.devices import place
+from ekfcore.errors import InputError
+from ekfcore.filter import EKFState
+from ekfcore.models.deep_potential import Architecture, DeepPotential, NodalPotential, find_kernels
+from ekfcore.protocols import Cotangent
+from ekfcore.threads import limited_threads, thread_count
+from ekfcore.training import LoadedModel, load_model
+from ekfcore.uncertainty import CovarianceRoot
+
+__all__ = ["FrameUncertainty", "KalmanUncertainty", "last_layer"]
+
+_ROWS = 36  # gradients computed at once: as many as keep the matrix products fast and what is between them in the cache
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FrameUncertainty:
+    """Variances that P gives to what is predicted for one frame, in the scale of the noise that the filter assumed.
+
+    Parameters
+    ----------
+    energy : float
+        Variance of the energy per atom [eV^2].
+    forces : array, shape (k,)
+        Variance of the force on each chosen atom, summed over its three components [eV^2/Å^2].
+    atoms : array of int, shape (k,)
+        The chosen atoms, in order.
+    """
+
+    energy: float
+    forces: NDArray[np.float64]
+    atoms: NDArray[np.int64]
+
+    @property
+    def force_mean(self) -> float:
+        """Mean over the chosen atoms [eV^2/Å^2]."""
+        return float(np.mean(self.forces))
+
+    @property
+    def force_max(self) -> float:
+        """Largest one of the chosen atoms [eV^2/Å^2]."""
+        return float(np.max(self.forces))
+
+
+class KalmanUncertainty:
+    """Computes the uncertainty of frames with one state of the filter.
+
+    Parameters
+    ----------
+    model : DeepPotential or NodalPotential
+        The model that the filter trained.
+    state : EKFState
+        Its weights and their covariance, of which a root is kept; the state may go on.
+    fraction : float
+        Share of the atoms whose forces count, at least one atom. Which ones is drawn anew for each frame, from `seed`
+        and the positions: the same frame always gets the same atoms.
+    seed : int
+        Seed of that choice.
+    parameters : array of int, optional
+        Weights that count, as `last_layer`; all of them if not given.
+    dtype : {"float64", "float32"}, optional
+        Precision of the product with the root of P, which takes about half of the time; that of P if not given.
+        Gradients keep the precision of the weights.
+
+    Raises
+    ------
+    InputError
+        If a setting breaks its rule.
+    FilterError
+        If P is no covariance, see `CovarianceRoot`.
+    """
+
+    def __init__(
+        self,
+        model: DeepPotential | NodalPotential,
+        state: EKFState,
+        *,
+        fraction: float = 0.5,
+        seed: int = 0,
+        parameters: NDArray[np.integer] | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        if not 0 < fraction <= 1:
+            raise InputError(f"`fraction` must be above 0 and at most 1, got {fraction}")
+        if seed < 0:
+            raise InputError(f"`seed` must not be negative, got {seed}")
+        self.model, self.weights = model, state.weights
+        self.fraction, self.seed = fraction, seed
+        self.root = CovarianceRoot(state, parameters=parameters, dtype=dtype)
+
+    @classmethod
+    def load(
+        cls,
+        trained: LoadedModel | str | PathLike[str],
+        *,
+        backend: str = "auto",
+        device: str = "cpu",
+        fraction: float = 0.5,
+        seed: int = 0,
+        parameters: NDArray[np.integer] | None = None,
+        dtype: str | None = None,
+    ) -> "KalmanUncertainty":
+        """Take model and filter from a model file, the folder of a run, or what `load_model` returned.
+
+        Raises
+        ------
+        InputError
+            If the model was trained without the filter, or a setting breaks its rule.
+        CheckpointError
+            If the file is damaged.
+        """
+        loaded = trained if isinstance(trained, LoadedModel) else load_model(str(trained))
+        if loaded.optimizer.get("type") != "filter":
+            raise InputError(
+                f"this model was trained with {loaded.optimizer.get('type')}, which keeps no covariance to tell the "
+                'uncertainty from; train it with a filter, as optimizer.preset = "recommended"'
+            )
+        weights = place(loaded.weights, backend=backend, device=device)
+        kernels = find_kernels(array_namespace(weights))
+        model: DeepPotential | NodalPotential = loaded.model
+        if loaded.position.spacing and kernels is not None:
+            model = NodalPotential(loaded.model, loaded.position.spacing, kernels)
+        state = restore_state(dict(loaded.optimizer), loaded.arrays, like=weights, backend=backend)
+        return cls(model, state, fraction=fraction, seed=seed, parameters=parameters, dtype=dtype)
+
+    def __call__(self, frame: Frame) -> FrameUncertainty:
+        """Return the uncertainty of a frame; its labels are not used.
+
+        Raises
+        ------
+        InputError
+            If the frame does not fit the model.
+        """
+        atoms = self._choose(frame)
+        components = [{"forces": _component(frame.n_atoms, atom, k)} for atom in atoms for k in range(3)]
+        variances = to_numpy(self.root.kpu(self._gradients(frame, [_energy(frame), *components])))
+        return FrameUncertainty(
+            energy=float(variances[0]),
+            forces=variances[1:].astype(np.float64, copy=False).reshape(-1, 3).sum(axis=1),
+            atoms=atoms,
+        )
+
+    def many(self, frames: Sequence[Frame]) -> list[FrameUncertainty]:
+        """Return the uncertainty of each frame; on the host, as many frames at the same time as there are threads."""
+        return self._in_threads(self, frames)
+
+    def probes(self, frame: Frame, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return whitened gradients of a frame: a few rows that stand for all of its forces.
+
+        Parameters
+        ----------
+        frame : Frame
+            Atoms.
+        count : int
+            Number of rows for the forces. Each is the sum of all force components of all atoms, signed at random,
+            divided by the root of the number of atoms: the mean of its square over the signs is the `force_mean` of
+            all the atoms.
+        rng : numpy.random.Generator
+            Draws the signs.
+
+        Returns
+        -------
+        array, shape (count + 1, n)
+            Rows y with :math:`|y|^2 = h P h^T`, in single precision: first `count` of forces, then the energy per atom.
+        """
+        signs = rng.choice([-1.0, 1.0], (count, frame.n_atoms, 3)) / math.sqrt(frame.n_atoms)
+        rows = self._gradients(frame, [*({"forces": z} for z in signs), _energy(frame)])
+        return to_numpy(self.root.whiten(rows)).astype(np.float32)
+
+    def _choose(self, frame: Frame) -> NDArray[np.int64]:
+        """Draw the atoms whose forces count."""
+        rng = np.random.default_rng([self.seed, zlib.crc32(np.ascontiguousarray(frame.positions).tobytes())])
+        count = max(1, round(self.fraction * frame.n_atoms))
+        return np.sort(rng.choice(frame.n_atoms, count, replace=False))
+
+    def _gradients(self, frame: Frame, functionals: Sequence[dict[str, Any]]) -> Array:
+        """Return the gradients of functionals given as arrays of NumPy, shape (m, n)."""
+        w = self.weights
+        xp = array_namespace(w)
+        cotangents: list[Cotangent] = [
+            {name: xp.asarray(values, dtype=w.dtype, device=w.device) for name, values in functional.items()}
+            for functional in functionals
+        ]
+        sample = self.model.environment(frame, like=w)
+        _, pull = self.model.linearize(w, sample)
+        return xp.concat([pull(cotangents[k : k + _ROWS])[1] for k in range(0, len(cotangents), _ROWS)])
+
+    def _in_threads(self, function: Callable[[Frame], _Result], frames: Sequence[Frame]) -> list[_Result]:
+        workers = min(thread_count(), len(frames)) if is_numpy_array(self.weights) else 1
+        if workers <= 1:
+            return [function(frame) for frame in frames]
+        with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(function, frames))
+
+
+def last_layer(architecture: Architecture) -> NDArray[np.int64]:
+    """Return the numbers of the weights in the last layers of the fitting nets, the cheapest ones to be uncertain of.
+
+    Examples
+    --------
+    >>> last_layer(Architecture(elements=("Cu",), capacity=(80,)))[[0, -1]]
+    array([26500, 26550])
+    """
+    size = architecture.fitting_net.layers[-1].n_in + 1
+    ends = [architecture.fitting_slice(centre).stop for centre in range(len(architecture.elements))]
+    return np.concatenate([np.arange(end - size, end) for end in ends])
+
+
+def _component(n_atoms: int, atom: int, k: int) -> NDArray[np.float64]:
+    """Return the functional that is one component of the force on one atom."""
+    one = np.zeros((n_atoms, 3))
+    one[atom, k] = 1.0
+    return one
+
+
+def _energy(frame: Frame) -> dict[str, Any]:
+    """Return the functional that is the energy per atom."""
+    return {"energy": np.asarray(1 / frame.n_atoms)}
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Leave the threads to the frames: kernels and linear algebra get one each."""
+    with limited_threads(1), threadpool_limits(1):
+        yield
