@@ -1,0 +1,200 @@
+"""A process that runs one function at a time and can be killed, with all that it started, without harm to others.
+
+It lives in a session of its own, so that Ctrl-C does not reach it and one signal ends the programs it started as well.
+It ends by itself, in the middle of a calculation, as soon as the process that made it is gone, however that one died.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Self
+
+from ekfcore.errors import EKFError
+
+__all__ = ["Worker", "WorkerError", "finishing", "serve"]
+
+_LOG_LIMIT = 200_000  # [bytes] of what a calculation printed: the end tells why it failed
+_START = 60.0  # [s] to start Python on a busy file system
+
+# Held while a finished result is put into safety; the end of the parent waits for it.
+finishing = threading.Lock()
+
+
+class WorkerError(EKFError):
+    """The process ended during a call: killed, crashed, or left by ``os._exit``."""
+
+
+class Worker:
+    """A Python process for one call after another; start a new one when it has died.
+
+    Functions and their arguments travel by pickle, hence functions are those that an importable module defines.
+
+    Parameters
+    ----------
+    threads : int
+        Threads of each library that computes in it (OpenMP, OpenBLAS, MKL).
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        ours, theirs = Pipe()
+        self._connection = ours
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
+        lifeline, self._lifeline = os.pipe()  # the child reads; it ends when the last writer, this process, is gone
+        descriptors = (theirs.fileno(), lifeline)
+        code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve{descriptors}"
+        count = str(threads)
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            pass_fds=descriptors,
+            start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count},
+        )
+        theirs.close()
+        os.close(lifeline)
+        try:
+            self._receive(_START)  # so that a time limit does not count the start of Python
+        except (WorkerError, TimeoutError) as error:
+            lines = self.output().split("\n")
+            self.kill()
+            raise WorkerError(f"a worker process could not be started ({error}): {lines[-1] or 'no output'}") from None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take another call."""
+        return not self._connection.closed and self._process.poll() is None
+
+    def call(self, function: Callable[..., Any], /, *args: Any, timeout: float | None = None) -> Any:
+        """Return ``function(*args)`` as computed there.
+
+        Raises
+        ------
+        WorkerError
+            If the process ended.
+        TimeoutError
+            If it took more than `timeout` [s]; the process is killed.
+        Exception
+            What the function raised, if that can be pickled.
+        """
+        self._output.seek(0)
+        self._output.truncate()
+        try:
+            self._connection.send((function, args))
+        except OSError:  # it died since the last call
+            raise WorkerError(self._end()) from None
+        try:
+            returned, value = self._receive(timeout)
+        except TimeoutError:
+            self.kill()
+            raise
+        if returned:
+            return value
+        raise value
+
+    def output(self) -> str:
+        """Return what was printed since the last call began, programs that it started included."""
+        size = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, size - _LOG_LIMIT))
+        return self._output.read().decode(errors="replace").strip()
+
+    def interrupt(self) -> None:
+        """End the process and all that it started; a call that another thread waits for raises `WorkerError`."""
+        if self._process.poll() is None:
+            _kill_group(self._process.pid)
+
+    def kill(self) -> None:
+        """End the process and all that it started, and wait until it is gone."""
+        self.interrupt()
+        self._process.wait()
+        if not self._connection.closed:
+            self._connection.close()
+            os.close(self._lifeline)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        self._output.close()
+
+    def _receive(self, timeout: float | None) -> Any:
+        try:
+            if not self._connection.poll(timeout):
+                raise TimeoutError(f"no answer after {timeout:g} s")
+            return self._connection.recv()
+        except (EOFError, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise WorkerError(self._end()) from None
+
+    def _end(self) -> str:
+        """Wait for the end of the process and tell how it came."""
+        _kill_group(self._process.pid)  # what a dead process started would go on; its number is ours until we wait
+        code = self._process.wait()
+        if code >= 0:
+            return f"the process ended with code {code}"
+        return f"the process was killed by signal {-code} ({signal.Signals(-code).name})"
+
+
+def serve(connection: int, lifeline: int) -> None:
+    """Answer calls until the other side is gone.
+
+    Parameters
+    ----------
+    connection, lifeline : int
+        File descriptors of the pipe for calls, and of one that ends with the parent.
+    """
+    for descriptor in (connection, lifeline):  # a program that outlives its worker must not keep them open
+        os.set_inheritable(descriptor, False)
+    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+    pipe = Connection(connection)
+    pipe.send(None)  # ready
+    while True:
+        try:
+            function, args = pipe.recv()
+            answer: tuple[bool, Any] = (True, function(*args))
+        except EOFError:
+            return
+        except BaseException as error:  # one that is not caught here would end the process without a word
+            traceback.print_exc()
+            answer = (False, _portable(error))
+        sys.stdout.flush()
+        try:
+            pipe.send(answer)
+        except (OSError, pickle.PicklingError, TypeError, AttributeError) as error:
+            pipe.send((False, EKFError(f"the result cannot be pickled: {error}")))
+
+
+def _end_with_parent(lifeline: int) -> None:
+    os.read(lifeline, 1)  # nobody writes: it returns when the parent is gone
+    with finishing:
+        os.killpg(0, signal.SIGKILL)
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # all gone; macOS says the latter of a group of zombies
+        return
+
+
+def _portable(error: BaseException) -> BaseException:
+    """Return the error, or its text where it does not survive pickling."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return EKFError(f"{type(error).__name__}: {error}")
+    return error if isinstance(error, Exception) else EKFError(f"{type(error).__name__}: {error}")

@@ -1,0 +1,103 @@
+"""ASE calculators by name, from the text of a settings file."""
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ekfcore.errors import InputError
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+__all__ = ["make_calculator"]
+
+_OBJECT = "object"  # key of a table that stands for an object
+
+
+def make_calculator(name: str, parameters: Mapping[str, Any] | None = None) -> "Calculator":
+    """Make a calculator.
+
+    Parameters
+    ----------
+    name : str
+        Name that ASE gives it, e.g. ``"emt"`` or ``"espresso"``; or where it is defined, as ``"package.module:Name"``
+        or ``"package.module.Name"``, e.g. ``"tblite.ase:TBLite"``.
+    parameters : mapping, optional
+        Its keywords. A table with the key ``object`` stands for the object that this import path makes of its other
+        keys, e.g. ``{"object": "ase.calculators.espresso:EspressoProfile", "command": "pw.x", "pseudo_dir": "..."}``.
+
+    Returns
+    -------
+    ase.calculators.calculator.Calculator
+        A new calculator.
+
+    Raises
+    ------
+    InputError
+        If it cannot be imported, does not take the keywords, or is no calculator of ASE.
+
+    Examples
+    --------
+    >>> make_calculator("emt").name
+    'emt'
+    >>> make_calculator("ase.calculators.lj:LennardJones", {"sigma": 2.5}).parameters["sigma"]
+    2.5
+    """
+    keywords = {key: _build(value) for key, value in (parameters or {}).items()}
+    calculator = _call(name, _find(name), keywords)
+    if not (hasattr(calculator, "calculate") and hasattr(calculator, "results")):
+        raise InputError(f"calculator {name}: is no ASE calculator, got {type(calculator).__name__}; name another one")
+    return calculator  # type: ignore[no-any-return] # whatever was imported
+
+
+def _build(value: Any) -> Any:
+    """Return the value, with the objects that tables in it stand for."""
+    if isinstance(value, list):
+        return [_build(entry) for entry in value]
+    if not isinstance(value, Mapping):
+        return value
+    built = {key: _build(entry) for key, entry in value.items()}
+    if _OBJECT not in built:
+        return built
+    path = str(built.pop(_OBJECT))
+    return _call(path, _import(path), built)
+
+
+def _call(name: str, maker: Any, keywords: Mapping[str, Any]) -> Any:
+    try:
+        return maker(**keywords)
+    except Exception as error:  # a constructor may raise anything
+        given = ", ".join(keywords) or "none"
+        raise InputError(
+            f"calculator {name}: cannot be made with the parameters {given} ({_one_line(error)}); correct them"
+        ) from None
+
+
+def _find(name: str) -> Any:
+    if ":" in name or "." in name:
+        return _import(name)
+    try:
+        return importlib.import_module("ase.calculators.calculator").get_calculator_class(name)
+    except Exception as error:
+        raise InputError(
+            f"calculator {name}: ASE has none of this name that can be imported ({_one_line(error)}); "
+            "correct it, or give an import path such as tblite.ase:TBLite"
+        ) from None
+
+
+def _import(path: str) -> Any:
+    module, _, attribute = path.partition(":") if ":" in path else path.rpartition(".")
+    try:
+        found = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # a module may raise anything when it is imported
+        raise InputError(
+            f"calculator {path}: cannot be imported ({_one_line(error)}); install its package, or add its folder to "
+            "PYTHONPATH"
+        ) from None
+    return found
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:160]

@@ -1,0 +1,241 @@
+"""The labels computed so far, on disk: what is in here is never computed again."""
+
+# ASE is only partly typed.
+# mypy: disable-error-code="no-untyped-call"
+
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from ase.db import connect
+
+from ekfcore.atoms import Frame
+from ekfcore.errors import EKFError, InputError
+
+__all__ = ["Ledger", "frame_key"]
+
+_RESOLUTION = 1e-6  # [Å] far below what changes a label, far above the rounding of text files with eight digits
+_Result = TypeVar("_Result")
+
+
+def frame_key(frame: Frame) -> str:
+    """Name a frame by its content: elements in their order, positions, cell and periodicity.
+
+    Lengths are rounded to 1e-6 Å. Labels and source do not count. Frames that are equal by symmetry only, such as by a
+    lattice vector, have different keys.
+
+    Parameters
+    ----------
+    frame : Frame
+        The frame, with or without labels.
+
+    Returns
+    -------
+    str
+        The letter f and 31 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for lengths in (frame.positions, frame.cell):
+        digest.update(np.rint(np.asarray(lengths) / _RESOLUTION).astype("<i8").tobytes())
+    for integers in (frame.numbers, frame.pbc):
+        digest.update(np.asarray(integers).astype("<i8").tobytes())
+    return "f" + digest.hexdigest()[:31]  # the letter, because ASE refuses text that reads like a number
+
+
+class Ledger:
+    """Append-only ASE database of labels, by `frame_key`; ``ase db``, ``ase gui`` and `read_frames` read the file.
+
+    A label is on disk when `add` returns, whatever kills the process then. Frames that cannot be labelled stand in a
+    database of their own beside it, ``NAME.quarantine.db``; remove that file to try them again.
+
+    Parameters
+    ----------
+    path : path
+        The file, ``NAME.db``; it is made, with its folder, when something is written.
+
+    Raises
+    ------
+    InputError
+        If the file is no database of labels.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if self.path.suffix != ".db":
+            raise InputError(f"{self.path}: the file of labels must have a name that ends in .db; rename it")
+        self._quarantine = self.path.with_suffix(".quarantine.db")
+        self._inbox = self.path.with_suffix(".inbox")
+        self._rows = {row.frame_key: row.id for row in _rows(self.path)}
+        self._seconds = {row.frame_key: float(row.seconds) for row in _rows(self.path)}
+        self._refused = {
+            row.frame_key: (str(row.data["reason"]), str(row.data["log"])) for row in _rows(self._quarantine)
+        }
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each label took to compute, by key [s]."""
+        return dict(self._seconds)
+
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """Why each frame in quarantine has no label, by key."""
+        return {key: reason for key, (reason, _) in self._refused.items()}
+
+    def log(self, key: str) -> str:
+        """Return what the calculations of a frame in quarantine printed; KeyError if it is not there."""
+        return self._refused[key][1]
+
+    def get(self, key: str) -> Frame:
+        """Return a labelled frame as it stands in the file; KeyError if it is not there."""
+        number = self._rows[key]
+        row = _use(self.path, lambda db: db.get(id=number))
+        return Frame.from_ase(row.toatoms(), str(row.data["source"]))
+
+    def add(self, frame: Frame, *, seconds: float) -> str:
+        """Append a labelled frame, unless it is there already.
+
+        Parameters
+        ----------
+        frame : Frame
+            The frame with its labels.
+        seconds : float
+            How long they took to compute [s].
+
+        Returns
+        -------
+        str
+            Its key.
+        """
+        key = frame_key(frame)
+        if key not in self._rows:
+            self._rows[key] = _append(self.path, frame, {"frame_key": key, "seconds": float(seconds)}, {})
+            self._seconds[key] = float(seconds)
+        self.receipt(key).unlink(missing_ok=True)
+        return key
+
+    def quarantine(self, frame: Frame, reason: str, log: str = "") -> str:
+        """Note that a frame cannot be labelled.
+
+        Parameters
+        ----------
+        frame : Frame
+            The frame; labels that it has are dropped.
+        reason : str
+            Why, in one line.
+        log : str
+            What its calculations printed.
+
+        Returns
+        -------
+        str
+            Its key.
+        """
+        key = frame_key(frame)
+        if key not in self._refused:
+            bare = replace(frame, energy=None, forces=None, virial=None)
+            _append(self._quarantine, bare, {"frame_key": key}, {"reason": reason, "log": log})
+            self._refused[key] = (reason, log)
+        return key
+
+    def receipt(self, key: str) -> Path:
+        """Return the file, in the folder ``NAME.inbox``, where a worker leaves a result until it is in here."""
+        return self._inbox / f"{key}.json"
+
+    def collect(self, frames: Mapping[str, Frame]) -> None:
+        """Take in the results that workers left when nobody waited for them any more.
+
+        Parameters
+        ----------
+        frames : mapping
+            Frames by key.
+        """
+        self._inbox.mkdir(parents=True, exist_ok=True)
+        for path in self._inbox.glob("f*.json"):
+            if path.stem not in frames:
+                continue
+            labels = json.loads(path.read_text(encoding="utf-8"))
+            virial = None if "virial" not in labels else np.array(labels["virial"])
+            found = replace(
+                frames[path.stem], energy=labels["energy"], forces=np.array(labels["forces"]), virial=virial
+            )
+            self.add(found, seconds=labels["seconds"])
+
+    def claim(self, calculator: str, parameters: Mapping[str, Any]) -> None:
+        """Say what computes the labels from now on.
+
+        Parameters
+        ----------
+        calculator : str
+            Its name.
+        parameters : mapping
+            Its keywords.
+
+        Raises
+        ------
+        InputError
+            If something else computed those that are there: they must not be mixed.
+        """
+        wanted = {"calculator": calculator, "parameters": json.loads(json.dumps(dict(parameters), default=str))}
+        present = _use(self.path, lambda db: dict(db.metadata)) if self.path.exists() else {}
+        for name in wanted:
+            if present and present.get(name) != wanted[name]:
+                raise InputError(
+                    f"{self.path}: was made with {name} {present.get(name)}, got {wanted[name]}; put the old settings "
+                    "back, or name another file"
+                )
+        if not present:
+            _use(self.path, lambda db: setattr(db, "metadata", wanted))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from labelling into the same file as long as the block runs.
+
+        Raises
+        ------
+        InputError
+            If one does so now.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it ends with the process, however that one ends
+            except BlockingIOError:
+                raise InputError(f"{self.path}: another process labels into it; wait for its end, or stop it") from None
+            yield
+
+
+def _rows(path: Path) -> list[Any]:
+    return _use(path, lambda db: list(db.select())) if path.exists() else []
+
+
+def _append(path: Path, frame: Frame, pairs: dict[str, Any], data: dict[str, Any]) -> int:
+    """Write one row, commit it and return its number."""
+    atoms, data = frame.to_ase(), data | {"source": frame.source}
+    return int(_use(path, lambda db: db.write(atoms, key_value_pairs=pairs, data=data)))
+
+
+def _use(path: Path, action: Callable[[Any], _Result]) -> _Result:
+    """Do something with a database; a transaction that is killed leaves no trace."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The lock file of ASE would outlive a killed process and block the next one; SQLite has locks of its own.
+        with connect(path, type="db", use_lock_file=False) as database:
+            return action(database)
+    except (sqlite3.Error, OSError) as error:
+        if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
+            raise InputError(f"{path}: is no database of labels ({error}); name another file") from None
+        raise EKFError(f"{path}: cannot be read or written ({error}); make room or mend it, and run again") from None
