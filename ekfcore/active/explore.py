@@ -1,0 +1,247 @@
+"""Explore: molecular dynamics with the current model, from several structures at several temperatures at once."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor, Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ekfcore.atoms import Frame, read_frames, validate_frame
+from ekfcore.errors import InputError
+from ekfcore.training import load_model
+from ekfcore.training.table import Table
+
+from ._simulate import Model, Run, simulate
+
+__all__ = ["ExploreSettings", "Trajectory", "explore"]
+
+_Positive = Annotated[float, Field(gt=0)]
+_Count = Annotated[int, Field(ge=1)]
+
+
+class ExploreSettings(Table):
+    """``[explore]``: the molecular dynamics, and when a run has left what atoms do.
+
+    Parameters
+    ----------
+    ensemble : {"nve", "nvt", "npt"}
+        What is held. Under pressure the cell keeps its shape.
+    thermostat : {"langevin", "nose-hoover"}
+        For "nvt"; "npt" always has chains of Nose and Hoover.
+    pressure : float
+        For "npt" [GPa].
+    damping : float
+        Time in which the thermostat acts; that of the barostat is ten times as long [fs].
+    time_step : float
+        Time step [fs].
+    steps : int
+        Steps of each run.
+    every : int
+        One frame in so many steps is kept.
+    max_temperature_factor : float
+        A run stops when its atoms are hotter than so many times the temperature of the run.
+    min_distance : float
+        A run stops when two atoms come closer [Å].
+    max_force : float
+        A run stops when the force on an atom is larger [eV/Å].
+    """
+
+    ensemble: Literal["nve", "nvt", "npt"] = "nvt"
+    thermostat: Literal["langevin", "nose-hoover"] = "langevin"
+    pressure: float = 0.0
+    damping: _Positive = 100.0
+    time_step: _Positive = 1.0
+    steps: _Count = 1000
+    every: _Count = 10
+    max_temperature_factor: Annotated[float, Field(gt=1)] = 5.0
+    min_distance: _Positive = 0.5
+    max_force: _Positive = 50.0
+
+    @model_validator(mode="after")
+    def _keeps_a_frame(self) -> Self:
+        if self.every > self.steps:
+            raise InputError(f"`every` must be at most steps, got {self.every} of {self.steps}; no frame would be kept")
+        return self
+
+    @model_validator(mode="after")
+    def _belongs_to_the_ensemble(self) -> Self:
+        for name, owner in (("thermostat", "nvt"), ("pressure", "npt")):
+            if name in self.model_fields_set and self.ensemble != owner:
+                raise InputError(
+                    f'`{name}` belongs to ensemble = "{owner}", got {getattr(self, name)!r} beside ensemble = '
+                    f'"{self.ensemble}"; remove one of them'
+                )
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory:
+    """What a run left.
+
+    Parameters
+    ----------
+    frames : list of Frame
+        Every so many steps one, without labels; of a run that was stopped also the last sound one.
+    temperature : float
+        Of the run [K].
+    structure : int
+        Which of the structures it started from.
+    outcome : {"finished", "stopped"}
+        Whether the run came to its end.
+    reason : str
+        Why it was stopped.
+    steps : int
+        Sound steps.
+    seconds : float
+        How long it took [s].
+    """
+
+    frames: list[Frame]
+    temperature: float
+    structure: int
+    outcome: Literal["finished", "stopped"]
+    reason: str
+    steps: int
+    seconds: float
+
+
+def explore(
+    model: Model,
+    structures: Sequence[Frame],
+    temperatures: Sequence[float],
+    settings: ExploreSettings,
+    *,
+    seed: int,
+    out: Path,
+    executor: Executor | None = None,
+) -> list[Trajectory]:
+    """Run molecular dynamics from each structure at each temperature.
+
+    Parameters
+    ----------
+    model : path or callable
+        A model file, the folder of a run, or what makes a calculator of ASE; with an executor it must be possible to
+        send it to another process, as ``functools.partial(EKFCalculator, path, device="cuda")``.
+    structures : sequence of Frame
+        Where the runs start; labels are not used.
+    temperatures : sequence of float
+        Of the runs [K].
+    settings : ExploreSettings
+        The molecular dynamics.
+    seed : int
+        The same seed gives the same trajectories, with an executor or without: each run has one thread for itself.
+    out : Path
+        Folder for the trajectories ``000.extxyz``, ``001.extxyz``, ..., each with a JSON file beside it that tells what
+        became of the run. A run that stands there already is not done again.
+    executor : concurrent.futures.Executor, optional
+        Does the runs, all at once; its workers must see `out`. Without it they are done here, one after the other.
+
+    Returns
+    -------
+    list of Trajectory
+        One for each structure and temperature, the temperatures of the first structure first.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to start from, a structure does not fit the model, `out` holds runs of other settings or
+        another model, or the executor loses its workers; what was finished is then kept.
+    """
+    runs = _plan(model, structures, temperatures, settings, seed, Path(out))
+    todo = [run for run in runs if not _is_done(run)]
+    if executor is None:
+        for run in todo:
+            simulate(run)
+    else:
+        futures = [executor.submit(simulate, run) for run in todo]
+        try:
+            for future in futures:
+                future.result()
+        except BrokenExecutor:
+            raise InputError(
+                f"the workers that explore died; the finished runs are kept in {out}: see whether memory is short, and "
+                "run again"
+            ) from None
+        finally:
+            for future in futures:
+                future.cancel()
+    return [_read(run) for run in runs]
+
+
+def _plan(
+    model: Model,
+    structures: Sequence[Frame],
+    temperatures: Sequence[float],
+    settings: ExploreSettings,
+    seed: int,
+    out: Path,
+) -> list[Run]:
+    if not structures or not temperatures:
+        raise InputError(
+            f"exploring needs structures and temperatures to start from, got {len(structures)} and {len(temperatures)}"
+        )
+    for temperature in temperatures:
+        if not 0 < temperature < np.inf:
+            raise InputError(f"`temperatures` must be positive [K], got {temperature}")
+    for frame in structures:
+        validate_frame(frame, require=())
+        if settings.ensemble == "npt" and not frame.pbc.all():
+            raise InputError(
+                f'{frame.source}: pressure needs a cell that repeats in all directions; use ensemble "nvt"'
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    weights = b"" if callable(model) else load_model(model).weights.tobytes()
+    digits = max(3, len(str(len(structures) * len(temperatures) - 1)))
+    runs: list[Run] = []
+    for structure, frame in enumerate(structures):
+        for temperature in temperatures:
+            number = len(runs)
+            inputs = hashlib.sha256(json.dumps([settings.model_dump(), float(temperature), seed, number]).encode())
+            for array in (frame.numbers, frame.positions, frame.cell, frame.pbc):
+                inputs.update(np.ascontiguousarray(array).tobytes())
+            inputs.update(weights)
+            runs.append(
+                Run(
+                    model=model,
+                    frame=frame,
+                    structure=structure,
+                    temperature=float(temperature),
+                    settings=settings,
+                    seed=(seed, number),
+                    path=out.absolute() / f"{number:0{digits}d}.extxyz",
+                    inputs=inputs.hexdigest(),
+                )
+            )
+    return runs
+
+
+def _is_done(run: Run) -> bool:
+    """Return whether a run stands on the disk."""
+    record = run.path.with_suffix(".json")
+    if not record.exists():
+        return False
+    if json.loads(record.read_text(encoding="utf-8"))["inputs"] != run.inputs:
+        raise InputError(
+            f"{record} is of a run with another model, structure, seed or settings; remove its folder, or explore in "
+            "another one"
+        )
+    return True
+
+
+def _read(run: Run) -> Trajectory:
+    """Read what a run left; also what was just written, so that a restart finds the same digits."""
+    record = json.loads(run.path.with_suffix(".json").read_text(encoding="utf-8"))
+    return Trajectory(
+        frames=read_frames(run.path, require=()) if record["frames"] else [],
+        temperature=run.temperature,
+        structure=run.structure,
+        outcome=record["outcome"],
+        reason=record["reason"],
+        steps=record["steps"],
+        seconds=record["seconds"],
+    )
