@@ -30,6 +30,8 @@ def choose(
     epochs: int,
     maximum: int,
     seed: Sequence[int],
+    backend: str = "auto",
+    device: str = "cpu",
 ) -> Selection:
     """Judge the explored frames and choose some of them.
 
@@ -51,6 +53,8 @@ def choose(
         Frames to choose at most.
     seed : sequence of int
         Makes all random choices.
+    backend, device : str
+        Where the uncertainty is computed.
 
     Raises
     ------
@@ -63,13 +67,15 @@ def choose(
         if settings.method == "committee":
             values = np.asarray([deviation.max() for deviation in committee_deviations(models, frames)])
         return select(values, settings, base=1.0, maximum=maximum, rng=rng)
-    uncertainty = KalmanUncertainty(models[0], fraction=settings.fraction, seed=int(rng.integers(2**31)))
+    uncertainty = KalmanUncertainty.load(models[0], backend=backend, device=device, fraction=settings.fraction)
     some = [known[k] for k in rng.permutation(len(known))[: settings.base_frames]]
     base = _Base(some, uncertainty.many(some), settings.quantity)
     values = base.values(frames, uncertainty.many(frames))
 
     def greedy(candidates: Sequence[int], count: int, low: float) -> list[int]:
         pool = sorted(int(k) for k in rng.permutation(candidates)[:_POOL])
+        if not pool:
+            return []
         gram = _gram(uncertainty, [frames[k] for k in pool], rng)
         noise = _noise(optimizer, epochs, [frames[k] for k in pool])
         return [pool[k] for k in choose_greedily(gram, values[pool], noise=noise, maximum=count, low=low)]
@@ -115,10 +121,10 @@ def _noise(optimizer: OptimizerSettings, epochs: int, frames: Sequence[Frame]) -
     """Return R of each probe of a labelled frame, as the training will see it in all its epochs."""
     recipe = optimizer.recipe(1)
     components = 3 * recipe.group_size
-    # A group's mean over its components has variance R, one component that many times more, and a sum of m of them m
-    # times that; each epoch measures a component with this probability.
+    # The mean over a group's components has variance R, one component that many times more, and a probe, which is the
+    # sum of 3 N of them over the root of N, three times that; an epoch measures a component with this probability.
     atoms = float(np.mean([frame.n_atoms for frame in frames]))
     seen = epochs * min(1.0, recipe.groups * recipe.group_size / atoms)
-    force = (recipe.force_noise or 1.0) ** 2 * components / seen
+    force = 3 * (recipe.force_noise or 1.0) ** 2 * components / seen
     energy = (recipe.energy_noise or 1.0) ** 2 / (epochs * recipe.groups)
     return np.asarray([force] * _PROBES + [energy])

@@ -10,10 +10,11 @@ from ekfcore.atoms import Frame, errors, read_frames
 from ekfcore.errors import InputError
 from ekfcore.training import LoadedModel, evaluate
 
+from .calculators import make_calculator
 from .explore import Trajectory, explore
 from .judge import choose
 from .label import LabelReport, label
-from .ledger import Ledger
+from .ledger import Ledger, frame_key
 from .models import load_or_train
 from .report import RoundReport, read_report, write_report, write_table
 from .select import Fate, Selection
@@ -43,6 +44,11 @@ class Learner:
         Told in words what happens.
     should_stop : callable
         Asked now and then.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read or the calculator cannot be made; nothing has been written then.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class Learner:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.settings, self.out, self._say, self._should_stop = settings, out, say, should_stop
+        make_calculator(settings.label.calculator, settings.label.parameters)  # for a mistake to show at once
         self.ledger = Ledger(out / "labels.db")
         self.structures = read_frames(settings.data.structures, require=())
         self.validation = {name: read_frames(paths) for name, paths in settings.data.validation.items()}
@@ -106,7 +113,7 @@ class Learner:
         frames = rattled(self.structures, self.settings.data, self.seed)
         budget = self._budget()
         if budget is not None:
-            already = sum(self.ledger.key(frame) in self.ledger for frame in frames)
+            already = sum(frame_key(frame) in self.ledger for frame in frames)
             frames = frames[: budget + already]
         found = self._label(frames, self.out / "start")
         if not found.labelled:
@@ -156,7 +163,7 @@ class Learner:
             stopped=sum(run.outcome != "finished" for run in runs),
             low=selection.low,
             high=selection.high,
-            labelled=[self.ledger.key(frame) for frame in found.labelled],
+            labelled=[frame_key(frame) for frame in found.labelled],
             quarantined=len(found.quarantined),
             validation=validation,
             wall_s=clock.wall,
@@ -210,6 +217,8 @@ class Learner:
             epochs=self.settings.training.epochs,
             maximum=maximum if budget is None else min(maximum, budget),
             seed=[self.seed, number],
+            backend=self.settings.run.backend,
+            device=self.settings.run.device,
         )
 
     def _label(self, frames: Sequence[Frame], folder: Path) -> LabelReport:
@@ -228,10 +237,26 @@ class Learner:
         return result
 
     def _finish(self) -> list[LoadedModel]:
-        folder = self.out / "final"
+        """Train on all labels, and tell of it in a last line of the table."""
+        folder, clock = self.out / "final", _Clock()
         folder.mkdir(exist_ok=True)
-        models = self._train(folder, len(self.reports) + 1)
-        self._say(f"Trained on all {len(self._known)} labelled frames{_told(self._validate(models[0]))}")
+        number = len(self.reports) + 1
+        with clock("train"):
+            models = self._train(folder, number)
+        validation = self._validate(models[0])
+        self.reports.append(
+            RoundReport(
+                round=number,
+                stage=0,
+                temperatures=[],
+                trained_on=len(self._known),
+                validation=validation,
+                wall_s=clock.wall,
+                cpu_s=clock.cpu,
+            )
+        )
+        write_table(self.out / "report.csv", self.reports)
+        self._say(f"Trained on all {len(self._known)} labelled frames{_told(validation)}")
         return models
 
     def _tell(self, runs: Sequence[Trajectory], selection: Selection) -> None:

@@ -46,6 +46,7 @@ def plot_rounds(reports: Sequence[RoundReport], path: str | PathLike[str]) -> No
 
 
 def _draw_fates(axes: Axes, reports: Sequence[RoundReport]) -> None:
+    reports = [report for report in reports if report.stage]  # the last training explored nothing
     rounds = [report.round for report in reports]
     below = [0] * len(reports)
     for fate, colour in _FATES.items():
@@ -56,7 +57,7 @@ def _draw_fates(axes: Axes, reports: Sequence[RoundReport]) -> None:
     axes.set_xticks(rounds, names)
     axes.set_ylabel("explored frames")
     axes.set_xlabel("round")
-    axes.set_ylim(0, 1.25 * max(1, *below))
+    axes.set_ylim(0, 1.25 * max([1, *below]))
     axes.legend(frameon=False, ncols=2, loc="upper center")
 
 

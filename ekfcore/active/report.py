@@ -24,7 +24,7 @@ class RoundReport:
     Parameters
     ----------
     round, stage : int
-        Counted from 1.
+        Counted from 1; the last training, after which nothing is explored, belongs to stage 0.
     temperatures : list of float
         [K]
     trained_on : int

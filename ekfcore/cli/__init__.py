@@ -11,9 +11,9 @@ from typing import NoReturn
 
 from ekfcore.errors import EKFError, InputError
 
-from . import demo, info, test, train
+from . import demo, info, learn, test, train
 
-__all__ = ["demo", "info", "main", "test", "train"]
+__all__ = ["demo", "info", "learn", "main", "test", "train"]
 
 _EXAMPLES = """\
 examples:
@@ -21,6 +21,7 @@ examples:
   ekfcore train config.toml --out run            train; writes run/model.npz, run/metrics.csv and plots
   ekfcore train config.toml --out run --resume   go on where the training stopped
   ekfcore test run test.xyz --json               errors of the trained model
+  ekfcore learn copper.toml --out copper         let the model ask for labels, round by round
   ekfcore info                                   what can be used on this machine
 """
 
@@ -89,6 +90,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ekfcore {version('ekfcore')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, train, test, info):
+    for command in (demo, train, test, learn, info):
         command.add_parser(commands)
     return parser

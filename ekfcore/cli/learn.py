@@ -57,9 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings = load_learn_settings(arguments.config, [*arguments.set, *run_overrides(arguments)])
     out: Path = arguments.out
-    _open(out, settings, resume=arguments.resume)
     with limited_threads(settings.run.threads, backend=settings.run.backend), stop_on_signal() as stop:
         learner = Learner(settings, out, say=_say, should_stop=stop)
+        _open(out, settings, resume=arguments.resume)
         try:
             learner.run()
         except Stopped:
