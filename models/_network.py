@@ -118,10 +118,14 @@ class NetworkShape:
             x = _add_residual(xp, layer, y, x)
         return x, tapes
 
-    def tangent(self, xp: Namespace, tapes: list[Tape], xdot: Array) -> Array:
-        """Return the change of y, shape (..., rows, n_out), for the change `xdot` of x, and note it on the tape."""
+    def tangent(self, xp: Namespace, tapes: list[Tape], xdot: Array, *, zdot: Array | None = None) -> Array:
+        """Return the change of y, shape (..., rows, n_out), for the change `xdot` of x, and note it on the tape.
+
+        Whoever knows ``zdot = xdot W^T`` of the first layer may spare the network the product.
+        """
         for layer, tape in zip(self.layers, tapes, strict=True):
-            tape.xdot, tape.zdot = xdot, xdot @ tape.W.T
+            tape.xdot, tape.zdot = xdot, xdot @ tape.W.T if zdot is None else zdot
+            zdot = None
             ydot = tape.slope * tape.zdot
             if tape.time_step is not None:
                 ydot = ydot * tape.time_step
@@ -158,8 +162,20 @@ class NetworkShape:
                 ybar = _reverse_residual(layer, zbar @ tape.W, ybar)
         return xp.concat(parts, axis=-1)
 
-    def reverse_tangent_noted(self, xp: Namespace, tapes: list[Tape]) -> tuple[Array, Array]:
+    def reverse_tangent_noted(
+        self, xp: Namespace, tapes: list[Tape], *, through_first: bool = True
+    ) -> tuple[Array, Array]:
         """Return gradients of the change of what `reverse_input` has differentiated, after a tangent pass.
+
+        Parameters
+        ----------
+        xp : namespace
+            Array library.
+        tapes : list of Tape
+            Tapes of a forward pass, `reverse_input` and a tangent pass.
+        through_first : bool
+            Go on to the input; if not, the second result is ``zbar`` of the first layer, and ``xbar = zbar W`` is left
+            to the caller, unless that layer has a residual.
 
         Returns
         -------
@@ -184,6 +200,8 @@ class NetworkShape:
                     time_step = time_step + xp.sum(xbar * tape.a, axis=-2)
             matrix = zbar.mT @ tape.x + tape.zbar.mT @ tape.xdot
             parts = [*_layer_parts(xp, matrix, xp.sum(zbar, axis=-2), time_step), *parts]
+            if tape is tapes[0] and not through_first:
+                return xp.concat(parts, axis=-1), zbar
             below = zbar @ tape.W
             xbar = below if xbar is None else _reverse_residual(layer, below, xbar)
         assert xbar is not None

@@ -29,7 +29,7 @@ from ekfcore.uncertainty import CovarianceRoot
 
 __all__ = ["FrameUncertainty", "KalmanUncertainty", "last_layer"]
 
-_ROWS = 36  # gradients computed at once: as many as keep the matrix products fast and what is between them in the cache
+_ROWS = 12  # gradients computed at once: as many as keep the matrix products fast and what is between them in the cache
 
 _Result = TypeVar("_Result")
 

@@ -24,8 +24,10 @@ from .nodal_kernels import NodalKernels
 
 __all__ = ["NodalPotential"]
 
+_MANY = 8  # functionals that repay the preparation of `_past_descriptor`
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+
+@dataclass(slots=True, eq=False, kw_only=True)
 class _Slopes:
     """Energy and its slopes for the n atoms of a group: K nodes, M channels."""
 
@@ -36,6 +38,7 @@ class _Slopes:
     Dbar: Array  # dE/dD, (n, M, M_<)
     fitting_tapes: list[Tape]
     energies: Array  # (n, 1)
+    maps: tuple[Array, Array] | None = None  # V and S of `_past_descriptor`, made when they are needed
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,18 +160,42 @@ class NodalPotential:
         self, xp: Namespace, group: NodalGroup, at: _Slopes, Bdot: Array, gradient: Gradient
     ) -> Array:
         """Add the gradients of m functionals of forces and virial; return the group's part of their values, (m,)."""
-        form, A = self.architecture, at.A
+        form = self.architecture
         m, n, _, width = Bdot.shape
         Adot = xp.reshape(xp.reshape(Bdot, (m * n * 4, width)) @ at.G, (m, n, 4, -1)) / form.n_slots
-        Ddot = self.kernels.descriptor_tangent(A, Adot, form.axis)
-        energies_dot = form.fitting_net.tangent(xp, at.fitting_tapes, xp.reshape(Ddot, (m, n, -1)))
-        row, xbar = form.fitting_net.reverse_tangent_noted(xp, at.fitting_tapes)
+        Ddot = xp.reshape(self.kernels.descriptor_tangent(at.A, Adot, form.axis), (m, n, -1))
+        through = self._through_descriptor if m < _MANY or form.fitting_net.layers[0].copies else self._past_descriptor
+        energies_dot, row, Abar = through(xp, at, Adot, Ddot)
         gradient.add_fitting(group.type, row)
-        Dbars = xp.reshape(xbar, (m, *at.Dbar.shape))
-        Abar = self.kernels.descriptor_reverse_tangent(at.Dbar, A, Dbars, Adot)
         Gbar = _contract(xp, group.B, Abar / form.n_slots) + _contract(xp, Bdot, at.Abar / form.n_slots)
         self._add_embeddings(xp, group, at, Gbar, gradient)
         return xp.sum(xp.reshape(energies_dot, (m, -1)), axis=-1)
+
+    def _through_descriptor(self, xp: Namespace, at: _Slopes, Adot: Array, Ddot: Array) -> tuple[Array, Array, Array]:
+        """Return changes of the atomic energies and their gradients with respect to the fitting net and to A."""
+        net = self.architecture.fitting_net
+        energies_dot = net.tangent(xp, at.fitting_tapes, Ddot)
+        row, xbar = net.reverse_tangent_noted(xp, at.fitting_tapes)
+        Dbars = xp.reshape(xbar, (Adot.shape[0], *at.Dbar.shape))
+        return energies_dot, row, self.kernels.descriptor_reverse_tangent(at.Dbar, at.A, Dbars, Adot)
+
+    def _past_descriptor(self, xp: Namespace, at: _Slopes, Adot: Array, Ddot: Array) -> tuple[Array, Array, Array]:
+        """Return the same with fewer operations, as soon as many functionals share what is prepared here.
+
+        The first layer of the fitting net is linear in D, which has several times more elements than A. Their product
+        V takes changes of A to that layer and gradients back; a matrix S of each atom does what Dbar is for.
+        """
+        net, (m, n, _, M) = self.architecture.fitting_net, Adot.shape
+        if at.maps is None:
+            at.maps = _first_layer(xp, at), _symmetric(xp, at.Dbar)
+        V, S = at.maps
+        atomwise = xp.permute_dims(Adot, (1, 0, 2, 3))
+        zdot = xp.reshape(atomwise, (n, m, 4 * M)) @ V
+        energies_dot = net.tangent(xp, at.fitting_tapes, Ddot, zdot=xp.permute_dims(zdot, (1, 0, 2)))
+        row, zbar = net.reverse_tangent_noted(xp, at.fitting_tapes, through_first=False)
+        Abar = xp.permute_dims(zbar, (1, 0, 2)) @ V.mT
+        Abar = xp.reshape(Abar, (n, m * 4, M)) + xp.reshape(atomwise, (n, m * 4, M)) @ S
+        return energies_dot, row, xp.permute_dims(xp.reshape(Abar, (n, m, 4, M)), (1, 0, 2, 3))
 
     def _add_embeddings(self, xp: Namespace, group: NodalGroup, at: _Slopes, Gbar: Array, gradient: Gradient) -> None:
         """Add the gradients of the embedding nets from dE/dG at the nodes, shape (..., K, M)."""
@@ -178,6 +205,25 @@ class NodalPotential:
             row = self.architecture.embedding_net.reverse(xp, tape, Gbar[..., start:stop, :])
             gradient.add_embedding(group.type, neighbour, row)
             start = stop
+
+
+def _first_layer(xp: Namespace, at: _Slopes) -> Array:
+    """Return the derivatives of the first layer's z of each atom with respect to A, shape (n, 4 M, width)."""
+    (n, _, M), axis = at.A.shape, at.Dbar.shape[-1]
+    W = xp.permute_dims(xp.reshape(at.fitting_tapes[0].W, (-1, M, axis)), (1, 2, 0))  # (M, M_<, width)
+    width = W.shape[-1]
+    left = xp.reshape(at.A[..., :axis], (4 * n, axis)) @ xp.reshape(xp.permute_dims(W, (1, 0, 2)), (axis, -1))
+    left = xp.reshape(left, (n, 4, M, width))
+    right = xp.reshape(xp.reshape(at.A, (4 * n, M)) @ xp.reshape(W, (M, -1)), (n, 4, axis, width))
+    V = xp.concat([left[:, :, :axis, :] + right, left[:, :, axis:, :]], axis=2)
+    return xp.reshape(V, (n, 4 * M, width))
+
+
+def _symmetric(xp: Namespace, Dbar: Array) -> Array:
+    """Return S of each atom, shape (n, M, M), with which Dbar times the change of D is half of Adot S Adot^T."""
+    n, M, axis = Dbar.shape
+    square = xp.concat([Dbar, xp.zeros((n, M, M - axis), dtype=Dbar.dtype, device=Dbar.device)], axis=2)
+    return square + square.mT
 
 
 def _contract(xp: Namespace, B: Array, Abar: Array) -> Array:

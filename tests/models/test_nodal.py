@@ -104,6 +104,21 @@ class TestAgainstTheExactNets:
         for row, exact in zip(H, expected_H, strict=True):
             _close(row, exact, 1e-9)
 
+    def test_many_functionals_at_once(self, case: Case, kernels: NodalKernels) -> None:
+        """Enough of them to go past the descriptor: the same as one at a time, and again with other ones."""
+        model, frame, w = case
+        nodal = NodalPotential(model, FINE, kernels)
+        sample, rng = nodal.environment(frame, like=w), np.random.default_rng(7)
+        _, pull = nodal.linearize(w, sample)
+        for _ in range(2):
+            cotangents = [{"forces": rng.normal(size=(frame.n_atoms, 3))} for _ in range(9)]
+            cotangents.append({"energy": np.asarray(0.3), "virial": rng.normal(size=(3, 3))})
+            values, H = pull(cotangents)
+            for cotangent, value, row in zip(cotangents, values, H, strict=True):
+                expected, gradient = nodal.jacobian(w, sample, [cotangent])
+                _close(value, expected[0], 1e-12)
+                _close(row, gradient[0], 1e-12)
+
     @pytest.mark.parametrize("distance", [0.5, 0.2], ids="{} Å".format)
     def test_collision(self, make_case: MakeCase, kernels: NodalKernels, distance: float) -> None:
         """Atoms closer than any in training get nodes of their own, and few of them."""
