@@ -73,11 +73,11 @@ class Ledger:
             raise InputError(f"{self.path}: the file of labels must have a name that ends in .db; rename it")
         self._quarantine = self.path.with_suffix(".quarantine.db")
         self._inbox = self.path.with_suffix(".inbox")
-        self._rows = {row.frame_key: row.id for row in _rows(self.path)}
-        self._seconds = {row.frame_key: float(row.seconds) for row in _rows(self.path)}
-        self._refused = {
-            row.frame_key: (str(row.data["reason"]), str(row.data["log"])) for row in _rows(self._quarantine)
-        }
+        rows = _rows(self.path)
+        self._rows = {key: row.id for key, row in rows.items()}
+        self._seconds = {key: float(row.seconds) for key, row in rows.items()}
+        refused = _rows(self._quarantine)
+        self._refused = {key: (str(row.data["reason"]), str(row.data["log"])) for key, row in refused.items()}
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows
@@ -163,7 +163,6 @@ class Ledger:
         frames : mapping
             Frames by key.
         """
-        self._inbox.mkdir(parents=True, exist_ok=True)
         for path in self._inbox.glob("f*.json"):
             if path.stem not in frames:
                 continue
@@ -202,15 +201,19 @@ class Ledger:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from labelling into the same file as long as the block runs.
+        """Keep other processes from labelling into the same file as long as the block runs, and open the inbox.
 
         Raises
         ------
         InputError
-            If one does so now.
+            If one does so now, or the folder cannot be made.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("w") as handle:
+        try:
+            self._inbox.mkdir(parents=True, exist_ok=True)
+            handle = self.path.with_suffix(".lock").open("w")
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be made ({error.strerror}); name another file") from None
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it ends with the process, however that one ends
             except BlockingIOError:
@@ -218,8 +221,14 @@ class Ledger:
             yield
 
 
-def _rows(path: Path) -> list[Any]:
-    return _use(path, lambda db: list(db.select())) if path.exists() else []
+def _rows(path: Path) -> dict[str, Any]:
+    """Return the rows of a database by key."""
+    found = {}
+    for row in _use(path, lambda db: list(db.select())) if path.exists() else []:
+        if "frame_key" not in row:
+            raise InputError(f"{path}: is no database of labels (row {row.id} has no frame_key); name another file")
+        found[row.frame_key] = row
+    return found
 
 
 def _append(path: Path, frame: Frame, pairs: dict[str, Any], data: dict[str, Any]) -> int:
