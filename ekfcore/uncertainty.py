@@ -178,7 +178,14 @@ class CovarianceRoot:
     (array([[6., 8.]]), array([100.]))
     """
 
-    def __init__(self, state: EKFState, *, parameters: NDArray[np.integer] | None = None, dtype: str | None = None):
+    def __init__(
+        self,
+        state: EKFState,
+        *,
+        parameters: NDArray[np.integer] | None = None,
+        ties: NDArray[np.integer] | None = None,
+        dtype: str | None = None,
+    ) -> None:
         P, self._like = state.covariance, state.weights
         xp = array_namespace(P.scale)
         self._xp, self._n = xp, P.layout.n_params
@@ -187,10 +194,11 @@ class CovarianceRoot:
         kept, panels, clipped, start = [], [], [], 0
         for index, part in enumerate(P.layout.slices):
             chosen = _chosen(part, parameters)
-            kept.append(part.start + chosen)
             if not len(chosen):
                 continue
-            L, lowest = _factor(to_numpy(P.dense(index))[np.ix_(chosen, chosen)], index, tolerance)
+            first, group = _groups(chosen, ties)
+            kept.append(first)
+            L, lowest = _factor(_sums(to_numpy(P.dense(index)), chosen - part.start, group), index, tolerance)
             clipped.append(lowest)
             for first in range(0, len(L), _PANEL):
                 block = xp.asarray(
@@ -199,7 +207,8 @@ class CovarianceRoot:
                 panels.append(_Panel(rows=slice(start + first, start + len(L)), matrix=block))
             start += len(L)
         self.clipped, self._panels = tuple(clipped), tuple(panels)
-        self._kept = None if parameters is None else xp.asarray(np.concatenate(kept), device=device(P.scale))
+        whole = parameters is None and ties is None
+        self._kept = None if whole else xp.asarray(np.concatenate(kept), device=device(P.scale))
 
     def whiten(self, H: Array) -> Array:
         """Return Y = H L, so that H P H^T = Y Y^T.
@@ -212,7 +221,7 @@ class CovarianceRoot:
         Returns
         -------
         array, shape (m, n)
-            The same number of columns, or as many as there are `parameters`.
+            With `parameters` or `ties`, fewer columns than there are weights.
 
         Raises
         ------
@@ -261,10 +270,33 @@ def _scaled(xp: Namespace, rows: Array, noise: float | Sequence[float]) -> Array
 
 
 def _chosen(part: slice, parameters: NDArray[np.integer] | None) -> NDArray[np.integer]:
-    """Return which rows of a block count, sorted."""
+    """Return which weights of a block count, sorted."""
     if parameters is None:
-        return np.arange(part.stop - part.start)
-    return np.unique(parameters[(parameters >= part.start) & (parameters < part.stop)]) - part.start
+        return np.arange(part.start, part.stop)
+    return np.unique(parameters[(parameters >= part.start) & (parameters < part.stop)])
+
+
+def _groups(
+    chosen: NDArray[np.integer], ties: NDArray[np.integer] | None
+) -> tuple[NDArray[np.integer], NDArray[np.integer] | None]:
+    """Return the first weight of each tied group, and to which group each of the chosen weights belongs."""
+    if ties is None:
+        return chosen, None
+    _, first, group = np.unique(ties[chosen], return_index=True, return_inverse=True)
+    return chosen[first], group
+
+
+def _sums(
+    P: NDArray[np.floating], rows: NDArray[np.integer], group: NDArray[np.integer] | None
+) -> NDArray[np.floating]:
+    """Return the part of P for these rows and columns, summed over each group."""
+    if group is None:
+        return P[np.ix_(rows, rows)]
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(np.max(group) + 1))
+    rows = rows[order]
+    sums: NDArray[np.floating] = np.add.reduceat(np.add.reduceat(P[rows][:, rows], starts, axis=0), starts, axis=1)
+    return sums
 
 
 def _factor(P: NDArray[np.floating], index: int, tolerance: float) -> tuple[NDArray[np.float64], float]:

@@ -116,6 +116,21 @@ def test_a_root_for_some_of_the_weights(xp: "Xp", assert_close: "AssertClose") -
     assert root.whiten(xp.asarray(H)).shape == (3, 4)
 
 
+def test_tied_weights_count_once(xp: "Xp", assert_close: "AssertClose") -> None:
+    """Where gradients are equal, a smaller root gives the same; a tie across two blocks is none; with a choice too."""
+    state = _trained(xp, EKFConfig(), 4)
+    ties = np.asarray([0, 1, 0, 3, 3, 0, 6, 6])  # blocks of 4, 1 and 3
+    H = np.random.default_rng(4).standard_normal((3, 8))[:, ties]
+    root = CovarianceRoot(state, ties=ties)
+    assert root.whiten(xp.asarray(H)).shape == (3, 3 + 1 + 2)
+    assert_close(root.kpu(xp.asarray(H)), kpu(state, xp.asarray(H)), rtol=1e-12)
+    some, chosen = CovarianceRoot(state, ties=ties, parameters=np.asarray([2, 6, 7, 0])), [0, 2, 6, 7]
+    part = _dense(xp, state)[np.ix_(chosen, chosen)]
+    expected = np.einsum("mi,ij,mj->m", H[:, chosen], part, H[:, chosen])
+    assert_close(some.kpu(xp.asarray(H)), xp.asarray(expected), rtol=1e-12)
+    assert some.whiten(xp.asarray(H)).shape == (3, 2)
+
+
 def test_a_root_outlives_the_state() -> None:
     """Also where the next update overwrites the covariance."""
     config = EKFConfig(pending=1)

@@ -170,7 +170,7 @@ def test_probes_estimate_the_mean(model: DeepPotential, state: ek.EKFState, fram
     exact = uncertainty(frames[0])
     squares = np.sum(Y.astype(np.float64) ** 2, axis=1)
     assert Y.dtype == np.float32
-    assert Y.shape == (2001, len(state.weights))
+    assert len(Y) == 2001
     assert abs(np.mean(squares[:-1]) - exact.force_mean) < 5 * np.std(squares[:-1]) / 2000**0.5
     assert squares[-1] == pytest.approx(exact.energy, rel=1e-5)
 
@@ -212,6 +212,17 @@ def test_a_model_without_covariance_is_refused(model: DeepPotential, state: ek.E
     save_model(path, model, settings={}, position=Position(), optimizer={"type": "adam"}, arrays=arrays)
     with pytest.raises(ek.InputError, match="trained with adam, which keeps no covariance"):
         KalmanUncertainty.load(tmp_path)
+
+
+def test_symmetric_weights(model: DeepPotential, frames: list[Frame]) -> None:
+    """Their gradients are the same, those of the energy and of the forces, in the nets of both elements."""
+    ties = kpu_module.symmetric_weights(model.architecture)
+    assert len(set(ties.tolist())) == len(ties) - 2 * 5  # one pair of elements for each neuron of the first layer
+    w = initial_weights(model.architecture, seed=1)
+    rng = np.random.default_rng(2)
+    functionals = [{"energy": np.asarray(1.0)}, {"forces": rng.normal(size=(4, 3))}]
+    _, H = model.jacobian(w, model.environment(frames[0], like=w), functionals)
+    np.testing.assert_allclose(H, H[:, ties], rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("settings", [{"fraction": 0.0}, {"fraction": 1.5}, {"seed": -1}])
