@@ -89,7 +89,7 @@ $(PYTHON) -m venv $(1)
 endef
 
 .venv-demo/.stamp: EXTRAS := [atoms]
-.venv/.stamp: EXTRAS := [all,test]
+.venv/.stamp: EXTRAS := [all,test,xtb]
 .venv-dev/.stamp: EXTRAS := [dev]
 .venv-deepmd/.stamp: EXTRAS := [atoms,deepmd,test]
 .venv-demo/.stamp .venv/.stamp .venv-dev/.stamp .venv-deepmd/.stamp: pyproject.toml constraints.txt

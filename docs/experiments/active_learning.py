@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 METHODS = ("kpu", "committee", "random")
 NAMES = {"kpu": "ALKPU", "committee": "committee of four", "random": "random"}
 VALIDATION = (1200, 1400)
-BUDGET, MAXIMUM, START = 160, 20, 10
+MAXIMUM, START = 4, 10  # labels a round, and before the first
 STAGES = [{"temperatures": [float(t)], "rounds": 3} for t in (500, 800, 1200, 1400)]
 SELECT: dict[str, dict[str, Any]] = {
     "kpu": {"method": "kpu"},
@@ -85,7 +85,6 @@ def _settings(out: Path, method: str, seed: int) -> dict[str, Any]:
         "explore": {"time_step": 2.0, "steps": 2000, "every": 10},
         "select": {"maximum": MAXIMUM, **SELECT[method]},
         "label": {"calculator": "emt"},
-        "stop": {"labels": BUDGET},
         "model": {"cutoff": 5.0, "embedding": [8, 16], "axis": 8, "fitting": [32, 32]},
         "training": {"epochs": 20, "seed": seed},
         "run": {"threads": 1},

@@ -126,6 +126,10 @@ def _labels(folder: Path) -> int:
     return len(Ledger(folder / "run/labels.db"))
 
 
+def _table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
 def _wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
     """Wait until something has happened; the process must not end before."""
     for _ in range(6000):
@@ -142,7 +146,7 @@ def test_dead_workers_failing_labels_and_two_restarts(home: Path, start: Start) 
     process = start()
     _wait_for(lambda: calls.exists() and len(calls.read_text().split()) >= 5, process)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
 
     process = start("--resume")
     _wait_for((home / "run/round-01/selection.csv").exists, process)
@@ -158,12 +162,12 @@ def test_dead_workers_failing_labels_and_two_restarts(home: Path, start: Start) 
     assert "Traceback" not in err
 
     _check_calls(calls.read_text().split(), (home / "first").read_text())
-    rows = list(csv.DictReader((home / "run/report.csv").open()))
+    rows = _table(home / "run/report.csv")
     assert [row["temperatures"] for row in rows] == ["300", "600", ""]
     assert [int(row["trained_on"]) for row in rows] == [5, 9, 13]  # one of the six never converges
     assert _labels(home) == 13
     for number in (1, 2):
-        fates = [row["fate"] for row in csv.DictReader((home / f"run/round-0{number}/selection.csv").open())]
+        fates = [row["fate"] for row in _table(home / f"run/round-0{number}/selection.csv")]
         assert len(fates) == 10
         assert fates.count("selected") == 4
     assert (home / "run/final/model/model.npz").exists()
@@ -186,7 +190,7 @@ def test_the_same_run_in_one_go_gives_the_same_frames(home: Path, start: Start) 
     process = start()
     _wait_for((home / "run/round-01/model/model.npz").exists, process)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
     process = start("--resume")
     assert process.communicate(timeout=300)[1] == ""
     (home / "run").rename(home / "parts")
@@ -196,6 +200,34 @@ def test_the_same_run_in_one_go_gives_the_same_frames(home: Path, start: Start) 
         parts, whole = (home / folder / f"round-0{number}/report.json" for folder in ("parts", "run"))
         keys = [json.loads(path.read_text())["labelled"] for path in (parts, whole)]
         assert keys[0] == keys[1]
+
+
+@pytest.mark.slow
+def test_a_calculator_that_is_no_toy(home: Path, start: Start) -> None:
+    """GFN1-xTB labels a molecule of water, which has no cell."""
+    pytest.importorskip("tblite", reason='tblite is not installed: pip install "ekfcore[xtb]"')
+    from ase.build import molecule
+    from ase.io import write
+    from tblite.ase import TBLite
+
+    from ekfcore.atoms import read_frames
+
+    write(home / "water.xyz", molecule("H2O"))
+    text = _CONFIG.replace(
+        '"unlucky:Unlucky"', '"tblite.ase:TBLite"\nparameters = {method = "GFN1-xTB", verbosity = 0}'
+    )
+    text = text.replace("copper.xyz", "water.xyz").replace('[data.validation]\nhot = ["hot.xyz"]\n', "")
+    (home / "learn.toml").write_text(text.replace("steps = 40", "steps = 40\ntime_step = 0.5"))
+    process = start()
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, "")
+    frames = read_frames([str(home / "run/labels.db")])
+    assert f"all {len(frames)} labelled frames" in out
+    assert len(frames) > 6
+    atoms = frames[-1].to_ase()
+    atoms.calc = TBLite(method="GFN1-xTB", verbosity=0)
+    np.testing.assert_allclose(frames[-1].energy, atoms.get_potential_energy(), rtol=1e-9)
+    np.testing.assert_allclose(frames[-1].forces, atoms.get_forces(), atol=1e-6)
 
 
 Learn = Callable[..., tuple[int, str, str]]
