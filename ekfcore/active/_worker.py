@@ -15,7 +15,6 @@ import traceback
 from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any, Self
 
 from ekfcore.errors import EKFError
@@ -45,35 +44,39 @@ class Worker:
     """
 
     def __init__(self, threads: int = 1) -> None:
-        ours, theirs = Pipe()
-        self._connection = ours
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
+        self._connection, theirs = Pipe()
         lifeline, self._lifeline = os.pipe()  # the child reads; it ends when the last writer, this process, is gone
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         descriptors = (theirs.fileno(), lifeline)
         code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve{descriptors}"
         count = str(threads)
-        self._process = subprocess.Popen(
-            [sys.executable, "-u", "-c", code],
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-            pass_fds=descriptors,
-            start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count},
-        )
-        theirs.close()
-        os.close(lifeline)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-u", "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                pass_fds=descriptors,
+                start_new_session=True,
+                env=os.environ | {"OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count},
+            )
+        except OSError as error:
+            self._release()
+            raise WorkerError(f"a worker process cannot be started ({error})") from None
+        finally:
+            theirs.close()
+            os.close(lifeline)
         try:
             self._receive(_START)  # so that a time limit does not count the start of Python
         except (WorkerError, TimeoutError) as error:
-            lines = self.output().split("\n")
-            self.kill()
-            raise WorkerError(f"a worker process could not be started ({error}): {lines[-1] or 'no output'}") from None
+            last = self.output().rpartition("\n")[2] or "no output"
+            self.close()
+            raise WorkerError(f"a worker process does not start ({error}): {last}") from None
 
     @property
     def alive(self) -> bool:
         """Whether it can take another call."""
-        return not self._connection.closed and self._process.poll() is None
+        return self._process.poll() is None
 
     def call(self, function: Callable[..., Any], /, *args: Any, timeout: float | None = None) -> Any:
         """Return ``function(*args)`` as computed there.
@@ -96,7 +99,8 @@ class Worker:
         try:
             returned, value = self._receive(timeout)
         except TimeoutError:
-            self.kill()
+            self.interrupt()
+            self._process.wait()
             raise
         if returned:
             return value
@@ -113,22 +117,23 @@ class Worker:
         if self._process.poll() is None:
             _kill_group(self._process.pid)
 
-    def kill(self) -> None:
-        """End the process and all that it started, and wait until it is gone."""
+    def close(self) -> None:
+        """End the process and all that it started, wait until it is gone, and free what it held here."""
         self.interrupt()
         self._process.wait()
-        if not self._connection.closed:
-            self._connection.close()
-            os.close(self._lifeline)
+        self._release()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-        self._output.close()
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _release(self) -> None:
+        if not self._connection.closed:
+            self._connection.close()
+            self._output.close()
+            os.close(self._lifeline)
 
     def _receive(self, timeout: float | None) -> Any:
         try:

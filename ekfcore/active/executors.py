@@ -81,7 +81,7 @@ class ProcessExecutor(Executor):
             self._stopped = True
             idle, self._idle = self._idle, []
         for worker in idle:
-            worker.__exit__(None, None, None)
+            worker.close()
 
     def kill(self) -> None:
         """End the processes at once, whatever they are doing."""
@@ -103,8 +103,10 @@ class ProcessExecutor(Executor):
     def _take(self) -> Worker:
         with self._lock:
             worker = self._idle.pop() if self._idle else None
-        if worker is None or not worker.alive:
-            worker = Worker(self._n_threads)
+        if worker is not None and not worker.alive:  # killed while it had nothing to do
+            worker.close()
+            worker = None
+        worker = worker or Worker(self._n_threads)
         with self._lock:
             self._busy.add(worker)
             stopped = self._stopped
@@ -120,7 +122,7 @@ class ProcessExecutor(Executor):
             if keep:
                 self._idle.append(worker)
         if not keep:
-            worker.__exit__(None, None, None)
+            worker.close()
 
 
 def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

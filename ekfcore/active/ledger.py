@@ -73,6 +73,9 @@ class Ledger:
             raise InputError(f"{self.path}: the file of labels must have a name that ends in .db; rename it")
         self._quarantine = self.path.with_suffix(".quarantine.db")
         self._inbox = self.path.with_suffix(".inbox")
+        self._load()
+
+    def _load(self) -> None:
         rows = _rows(self.path)
         self._rows = {key: row.id for key, row in rows.items()}
         self._seconds = {key: float(row.seconds) for key, row in rows.items()}
@@ -218,6 +221,7 @@ class Ledger:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it ends with the process, however that one ends
             except BlockingIOError:
                 raise InputError(f"{self.path}: another process labels into it; wait for its end, or stop it") from None
+            self._load()  # another process may have added labels since
             yield
 
 

@@ -1,0 +1,200 @@
+"""Every kind of executor: it computes, it reports errors, it loses a worker, it stops at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ase", reason='ase is not installed: pip install "ekfcore[atoms]"')
+pytest.importorskip("pydantic", reason='pydantic is not installed: pip install "ekfcore[atoms]"')
+
+from ekfcore.active._worker import Worker, WorkerError
+from ekfcore.active.executors import ExecutorSettings, ProcessExecutor, open_executor
+from ekfcore.errors import EKFError, InputError
+
+CLUSTERS = [
+    pytest.param("executorlib", marks=pytest.mark.filterwarnings("default")),
+    pytest.param("dask", marks=pytest.mark.filterwarnings("default")),  # both leave sockets to the garbage collector
+]
+
+
+@pytest.mark.parametrize("kind", ["processes", *CLUSTERS])
+def test_each_kind_computes(kind: Any) -> None:
+    """In another process; errors come back as what they are."""
+    if kind != "processes":
+        pytest.importorskip({"dask": "distributed"}.get(kind, kind), reason=f"{kind} is not installed")
+    with open_executor(ExecutorSettings(kind=kind, workers=2)) as executor:
+        futures = [executor.submit(pow, 2, exponent) for exponent in range(4)]
+        assert [future.result(timeout=60) for future in futures] == [1, 2, 4, 8]
+        assert executor.submit(os.getpid).result(timeout=60) != os.getpid()
+        with pytest.raises(ZeroDivisionError):
+            executor.submit(divmod, 1, 0).result(timeout=60)
+
+
+def test_a_dead_process_takes_nothing_with_it() -> None:
+    """Its call fails and says how; calls beside and after it do not notice."""
+    with open_executor(ExecutorSettings(workers=2)) as executor:
+        beside = executor.submit(time.sleep, 1.0)
+        with pytest.raises(WorkerError, match=r"killed by signal 9 \(SIGKILL\)"):
+            executor.submit(signal.raise_signal, signal.SIGKILL).result()
+        with pytest.raises(WorkerError, match="ended with code 7"):
+            executor.submit(os._exit, 7).result()
+        assert [executor.submit(abs, -3).result() for _ in range(3)] == [3, 3, 3]
+        beside.result()
+
+
+def test_processes_are_used_again() -> None:
+    """A process starts once, not for each call, and one that died while it was idle is replaced."""
+    with open_executor(ExecutorSettings(workers=1)) as executor:
+        first = {executor.submit(os.getpid).result() for _ in range(3)}
+        assert len(first) == 1
+        os.kill(first.pop(), signal.SIGKILL)
+        time.sleep(0.2)
+        assert executor.submit(abs, -3).result() == 3
+
+
+def test_threads_of_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries that compute in it are told how many they may use."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    with open_executor(ExecutorSettings(workers=1, threads=3)) as executor:
+        assert executor.submit(os.getenv, "OMP_NUM_THREADS").result() == "3"
+
+
+def test_leaving_the_block_stops_what_runs() -> None:
+    """Even a program that a process has started, and calls that still wait."""
+    with open_executor(ExecutorSettings(workers=1)) as executor:
+        pid = executor.submit(os.getpid).result()
+        running = executor.submit(time.sleep, 1000)
+        waiting = executor.submit(time.sleep, 1000)
+        time.sleep(0.2)
+    assert waiting.cancelled()
+    with pytest.raises(WorkerError):
+        running.result(timeout=5)
+    assert not _exists(pid)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(abs, 1)
+
+
+def test_shutdown_waits_as_the_standard_says() -> None:
+    """A ProcessExecutor of one's own is used like any other executor."""
+    with ProcessExecutor(2) as executor:
+        futures = [executor.submit(pow, base, 2) for base in range(5)]
+        assert list(executor.map(abs, [-1, -2])) == [1, 2]
+    assert [future.result() for future in futures] == [0, 1, 4, 9, 16]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_end_with_their_parent(tmp_path: Path, how: signal.Signals) -> None:
+    """However the parent dies, in the middle of a calculation that ignores the world."""
+    code = f"""
+import os, time
+from ekfcore.active.executors import ExecutorSettings, open_executor
+with open_executor(ExecutorSettings(workers=2)) as executor:
+    pids = [executor.submit(os.getpid).result() for _ in range(2)]
+    futures = [executor.submit(time.sleep, 1000) for _ in range(2)]
+    time.sleep(1)
+    open({str(tmp_path / "pids")!r}, "w").write(" ".join(map(str, pids)))
+    os.rename({str(tmp_path / "pids")!r}, {str(tmp_path / "ready")!r})
+    time.sleep(1000)
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as parent:
+        _wait_for((tmp_path / "ready").exists)
+        pids = [int(pid) for pid in (tmp_path / "ready").read_text().split()]
+        assert all(_exists(pid) for pid in pids)
+        parent.send_signal(how)
+    _wait_for(lambda: not any(_exists(pid) for pid in pids))
+
+
+def test_time_limit_kills_programs_too(tmp_path: Path) -> None:
+    """A program that a call waits for does not go on when the call is over."""
+    with Worker() as worker:
+        command = f"echo $$ > {tmp_path}/pid; echo started; sleep 1000"
+        start = time.monotonic()
+        with pytest.raises(TimeoutError):
+            worker.call(os.system, command, timeout=1.0)
+        assert time.monotonic() - start < 10
+        assert worker.output() == "started"
+        assert not worker.alive
+        _wait_for(lambda: not _exists(int((tmp_path / "pid").read_text())))
+        with pytest.raises(WorkerError):
+            worker.call(abs, 1)
+
+
+def test_what_cannot_travel() -> None:
+    """Results and errors that cannot be pickled are told as such; the process goes on."""
+    with Worker() as worker:
+        with pytest.raises(EKFError, match="cannot be pickled"):
+            worker.call(threading.Lock)
+        with pytest.raises(EKFError, match="SystemExit: 3"):
+            worker.call(sys.exit, 3)
+        assert worker.call(abs, -2) == 2
+
+
+def test_a_process_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that is not there any more, or one that ends at once."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(WorkerError, match=r"does not start .*ended with code 1"):
+        Worker()
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(WorkerError, match=r"cannot be started .*No such file"):
+        Worker()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "processes", "options": {"queue": "long"}}, "takes no options, got queue; remove them"),
+        (
+            {"kind": "executorlib", "options": {"class": "PbsExecutor"}},
+            "must be one of .*SlurmClusterExecutor.*, got Pbs",
+        ),
+        ({"kind": "executorlib", "options": {"class": 3}}, "must be one of"),
+        (
+            {"kind": "executorlib", "options": {"colour": 1}},
+            "executorlib cannot be opened .*colour.*correct its options",
+        ),
+        ({"kind": "dask", "options": {"address": "tcp://127.0.0.1:1", "timeout": 0.5}}, "dask cannot be opened"),
+        ({"kind": "dask", "options": {"address": "nonsense"}}, "dask cannot be opened"),
+    ],
+)
+@pytest.mark.filterwarnings("default")
+def test_options_that_are_wrong(settings: dict[str, Any], message: str) -> None:
+    """One line that says what to do."""
+    kind = settings["kind"]
+    if kind != "processes":
+        pytest.importorskip({"dask": "distributed"}.get(kind, kind), reason=f"{kind} is not installed")
+    with pytest.raises(InputError, match=message) as caught, open_executor(ExecutorSettings(**settings)):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message holds the pip command."""
+    monkeypatch.setitem(sys.modules, "executorlib", None)
+    with (
+        pytest.raises(InputError, match=r'pip install "ekfcore\[cluster\]"'),
+        open_executor(ExecutorSettings(kind="executorlib")),
+    ):
+        pass
+
+
+def _exists(pid: int) -> bool:
+    """Whether a process runs; one that has ended but was not waited for does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def _wait_for(condition: Any) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "waited for half a minute"
+        time.sleep(0.02)
