@@ -1,4 +1,4 @@
-"""Frames of copper, and a calculator that misbehaves."""
+"""Frames of copper, a calculator that misbehaves, and a small model."""
 
 # ASE is only partly typed.
 # mypy: disable-error-code="no-untyped-call"
@@ -65,3 +65,27 @@ def rattled() -> Callable[..., "list[Frame]"]:
         return frames
 
     return make
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """Train for an epoch on a few frames of copper; return the folder of the run."""
+    from ase.build import bulk
+    from ase.calculators.emt import EMT
+    from ase.io import write
+
+    from ekfcore.training import Settings, prepare
+
+    images = []
+    for seed in range(5):
+        atoms = bulk("Cu", cubic=True)
+        atoms.rattle(0.1, seed=seed)
+        atoms.calc = EMT()
+        atoms.get_forces()
+        images.append(atoms)
+    write(tmp_path / "copper.xyz", images)
+    model = {"cutoff": 4.0, "capacity": [60], "embedding": [4], "axis": 2, "fitting": [6]}
+    data = {"train": [str(tmp_path / "copper.xyz")]}
+    settings = Settings.from_json({"data": data, "model": model, "training": {"epochs": 1}})
+    prepare(settings, tmp_path / "run").run()
+    return tmp_path / "run"
