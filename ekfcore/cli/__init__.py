@@ -11,9 +11,9 @@ from typing import NoReturn
 
 from ekfcore.errors import EKFError, InputError
 
-from . import demo, info, learn, test, train
+from . import demo, info, kpu, learn, phonons, test, train
 
-__all__ = ["demo", "info", "learn", "main", "test", "train"]
+__all__ = ["demo", "info", "kpu", "learn", "main", "phonons", "test", "train"]
 
 _EXAMPLES = """\
 examples:
@@ -21,7 +21,9 @@ examples:
   ekfcore train config.toml --out run            train; writes run/model.npz, run/metrics.csv and plots
   ekfcore train config.toml --out run --resume   go on where the training stopped
   ekfcore test run test.xyz --json               errors of the trained model
+  ekfcore kpu run explored.xyz                   how uncertain the model is of each frame
   ekfcore learn copper.toml --out copper         let the model ask for labels, round by round
+  ekfcore phonons run copper.cif --reference emt band structure and density of states
   ekfcore info                                   what can be used on this machine
 """
 
@@ -65,7 +67,8 @@ def _explain(error: Exception) -> str:
         package = (error.name or "").partition(".")[0]
         if package in ("", "ekfcore"):
             raise error  # a mistake of ours
-        return f'{package} is not installed; run: pip install "ekfcore[atoms]"'
+        extra = "active" if package == "phonopy" else "atoms"
+        return f'{package} is not installed; run: pip install "ekfcore[{extra}]"'
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
@@ -90,6 +93,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ekfcore {version('ekfcore')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, train, test, learn, info):
+    for command in (demo, train, test, kpu, learn, phonons, info):
         command.add_parser(commands)
     return parser

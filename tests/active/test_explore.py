@@ -25,7 +25,7 @@ from ase import Atoms, units  # noqa: E402
 from ase.build import bulk  # noqa: E402
 from ase.calculators.calculator import Calculator, all_changes  # noqa: E402
 from ase.calculators.emt import EMT  # noqa: E402
-from ase.io import read, write  # noqa: E402
+from ase.io import read  # noqa: E402
 from ase.stress import full_3x3_to_voigt_6_stress  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
@@ -71,26 +71,6 @@ class Spring(Calculator):
         if self.calls > 3 and self.fails == "nan":
             forces = forces * np.nan
         self.results = {"energy": energy, "forces": forces, "stress": full_3x3_to_voigt_6_stress(stress)}
-
-
-@pytest.fixture
-def trained(tmp_path: Path) -> Path:
-    """Train for an epoch on a few frames of copper; return the folder of the run."""
-    from ekfcore.training import Settings, prepare
-
-    images = []
-    for seed in range(5):
-        atoms = bulk("Cu", cubic=True)
-        atoms.rattle(0.1, seed=seed)
-        atoms.calc = EMT()
-        atoms.get_forces()
-        images.append(atoms)
-    write(tmp_path / "copper.xyz", images)
-    model = {"cutoff": 4.0, "capacity": [60], "embedding": [4], "axis": 2, "fitting": [6]}
-    data = {"train": [str(tmp_path / "copper.xyz")]}
-    settings = Settings.from_json({"data": data, "model": model, "training": {"epochs": 1}})
-    prepare(settings, tmp_path / "run").run()
-    return tmp_path / "run"
 
 
 def _steps(trajectory: Trajectory) -> list[int]:

@@ -1,0 +1,165 @@
+"""Phonons of a crystal: band structure and density of states from displaced supercells, through phonopy."""
+
+# ASE is only partly typed.
+# mypy: disable-error-code="no-untyped-call"
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
+from ase.cell import Cell
+from numpy.typing import NDArray
+from phonopy import Phonopy
+from phonopy.structure.atoms import PhonopyAtoms
+from phonopy.structure.cells import guess_primitive_matrix
+
+from ekfcore.atoms import Frame, validate_frame
+from ekfcore.errors import EKFError, InputError
+
+__all__ = ["Phonons", "find_phonons"]
+
+_Vector = NDArray[np.float64]
+
+_DISPLACEMENT = 0.01  # [Å] phonopy's own
+_WIDTH = 10.0  # [Å] least width of a supercell: the forces of a displaced atom have faded half of that away
+_DENSITY = 20.0  # wave vectors along the path [Å]
+_MESH = 60.0  # [Å] reach of the mesh of the density of states; copper gets 24 x 24 x 24 points
+_POINTS = 401  # of the density of states
+_MARGIN = 0.5  # [THz] around the frequencies
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Phonons:
+    """What was found, for each calculator by its name.
+
+    Parameters
+    ----------
+    distances : array, shape (q,)
+        Place of each wave vector along the path [1/Å].
+    ticks : sequence of (float, str)
+        Places and names of the points of high symmetry.
+    bands : mapping of str to array, shape (q, 3 n)
+        Frequencies of the n atoms of the primitive cell [THz]; imaginary ones as negative numbers.
+    frequencies : array, shape (f,)
+        Frequencies of the density of states [THz].
+    densities : mapping of str to array, shape (f,)
+        Density of states, whose integral is 3 n [1/THz].
+    forces : mapping of str to float
+        Largest force on an atom before anything is displaced: zero in a relaxed crystal [eV/Å].
+    supercell : sequence of int
+        Multiples of the cell that was given.
+    displacements : int
+        Supercells that were calculated.
+    """
+
+    distances: _Vector
+    ticks: Sequence[tuple[float, str]]
+    bands: Mapping[str, _Vector]
+    frequencies: _Vector
+    densities: Mapping[str, _Vector]
+    forces: Mapping[str, float]
+    supercell: Sequence[int]
+    displacements: int
+
+
+def find_phonons(
+    crystal: Frame, calculators: Mapping[str, BaseCalculator], *, supercell: Sequence[int] | None = None
+) -> Phonons:
+    """Calculate the phonons of a crystal as it is, without relaxing it.
+
+    Parameters
+    ----------
+    crystal : Frame
+        Primitive or not; phonopy finds the primitive cell and the symmetry.
+    calculators : mapping of str to calculator
+        What the forces come from; the first name is drawn in front.
+    supercell : sequence of int, optional
+        Multiples of the three lattice vectors; by default the fewest that make it at least 10 Å wide.
+
+    Raises
+    ------
+    InputError
+        If the crystal does not repeat in all directions, or a calculator fails.
+    """
+    validate_frame(crystal, require=())
+    if not crystal.pbc.all():
+        raise InputError(f"{crystal.source}: phonons need a crystal that repeats in all directions, got {crystal.pbc}")
+    multiples = _multiples(crystal) if supercell is None else [int(n) for n in supercell]
+    if len(multiples) != 3 or min(multiples) < 1:
+        raise InputError(f"a supercell needs three positive multiples, as 2 2 2, got {multiples}")
+    found = {name: _force_constants(crystal, c, name, multiples) for name, c in calculators.items()}
+    path = Cell(next(iter(found.values())).primitive.cell).bandpath(density=_DENSITY)
+    distances, places, names = path.get_linear_kpoint_axis()
+    bands = {}
+    for name, phonopy in found.items():
+        phonopy.run_qpoints(path.kpts)
+        bands[name] = np.asarray(phonopy.qpoints.frequencies)
+    frequencies, densities = _densities(found)
+    return Phonons(
+        distances=distances,
+        ticks=list(zip(places.tolist(), names, strict=True)),
+        bands=bands,
+        frequencies=frequencies,
+        densities=densities,
+        forces={name: _largest(_forces(_unit_cell(crystal), c, name)) for name, c in calculators.items()},
+        supercell=multiples,
+        displacements=len(next(iter(found.values())).supercells_with_displacements),
+    )
+
+
+def _multiples(crystal: Frame) -> list[int]:
+    """Return the fewest multiples of the cell that make it wide enough."""
+    widths = 1 / np.linalg.norm(np.linalg.inv(crystal.cell), axis=0)
+    return [int(n) for n in np.ceil(_WIDTH / widths)]
+
+
+def _unit_cell(crystal: Frame) -> Atoms:
+    return Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
+
+
+def _force_constants(crystal: Frame, calculator: BaseCalculator, name: str, multiples: Sequence[int]) -> Any:
+    """Return phonopy with the forces of its displacements in."""
+    cell = PhonopyAtoms(numbers=crystal.numbers, positions=crystal.positions, cell=crystal.cell)
+    primitive = guess_primitive_matrix(cell)  # which "auto" would, with a warning
+    phonopy = Phonopy(cell, supercell_matrix=np.diag(multiples), primitive_matrix=primitive)
+    phonopy.generate_displacements(distance=_DISPLACEMENT)
+    phonopy.forces = [
+        _forces(Atoms(s.numbers, s.positions, cell=s.cell, pbc=True), calculator, name)
+        for s in phonopy.supercells_with_displacements or []
+    ]
+    phonopy.produce_force_constants()
+    phonopy.symmetrize_force_constants()  # nothing pulls at a crystal that is moved as a whole
+    return phonopy
+
+
+def _forces(atoms: Atoms, calculator: BaseCalculator, name: str) -> _Vector:
+    atoms.calc = calculator
+    try:
+        return np.asarray(atoms.get_forces(), dtype=np.float64)
+    except EKFError:
+        raise
+    except Exception as error:  # calculators raise anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+        raise InputError(
+            f"{name} cannot calculate the forces of {atoms.get_chemical_formula()} ({reason}); correct its parameters, "
+            "or choose another supercell"
+        ) from None
+
+
+def _largest(forces: _Vector) -> float:
+    return float(np.linalg.norm(forces, axis=1).max())
+
+
+def _densities(found: Mapping[str, Any]) -> tuple[_Vector, dict[str, _Vector]]:
+    """Return the frequencies, which all have in common, and the densities of states."""
+    for phonopy in found.values():
+        phonopy.run_mesh(_MESH)
+    spans = [np.asarray(phonopy.mesh.frequencies) for phonopy in found.values()]
+    low, high = min(span.min() for span in spans) - _MARGIN, max(span.max() for span in spans) + _MARGIN
+    for phonopy in found.values():
+        phonopy.run_total_dos(freq_min=low, freq_max=high, freq_pitch=(high - low) / (_POINTS - 1))
+    densities = {name: np.asarray(phonopy.total_dos.dos) for name, phonopy in found.items()}
+    return np.asarray(next(iter(found.values())).total_dos.frequency_points), densities
