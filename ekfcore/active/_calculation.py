@@ -3,7 +3,6 @@
 # ASE is only partly typed.
 # mypy: disable-error-code="no-untyped-call"
 
-import json
 import tempfile
 import time
 import traceback
@@ -13,14 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from ase.calculators.calculator import SCFError, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ekfcore.atoms import Frame, validate_frame
 from ekfcore.errors import EKFError, InputError
-from ekfcore.files import replace_file
 
+from ._receipt import read_receipt, write_receipt
 from ._worker import Worker, WorkerError, finishing
 from .calculators import make_calculator
 
@@ -61,6 +59,9 @@ def run_alone(task: Task) -> Outcome:
 def run_in(worker: Worker, task: Task) -> Outcome:
     """Compute in this process, which is killed when the time is up."""
     start = time.monotonic()
+    with suppress(OSError):  # done before by a worker that was lost with its answer
+        frame, seconds = read_receipt(task.receipt, task.frame)
+        return Outcome(status="done", frame=frame, seconds=seconds)
     with tempfile.TemporaryDirectory(prefix="ekfcore-label-", ignore_cleanup_errors=True) as scratch:
         try:
             outcome: Outcome = worker.call(_calculate, task, scratch, timeout=task.timeout)
@@ -109,12 +110,10 @@ def _finish(task: Task, calculator: Any, seconds: float) -> Outcome:
         if converged is not None and not converged:
             return Outcome(status="not converged", reason="did not converge: the calculator says so")
     frame = _labelled(task.frame, results)
-    labels = {"energy": frame.energy, "forces": frame.forces, "virial": frame.virial}
-    known = {name: np.asarray(value).tolist() for name, value in labels.items() if value is not None}
     # The folder is missing on another machine without a common file system, where the answer is the only way back.
     if task.receipt.parent.is_dir():
-        with suppress(InputError), replace_file(task.receipt) as handle:
-            handle.write(json.dumps({**known, "seconds": seconds}).encode())
+        with suppress(InputError):
+            write_receipt(task.receipt, frame, seconds)
     return Outcome(status="done", frame=frame, seconds=seconds)
 
 

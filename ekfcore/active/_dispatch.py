@@ -86,14 +86,17 @@ class Dispatch:
                 except Exception as error:  # an executor that has broken down takes nothing
                     self._note(error)
                     lost.append(key)
-            for future in wait(running, timeout=_POLL, return_when=FIRST_COMPLETED).done:
-                key = running.pop(future)
-                outcome = self._outcome(future)
+            for key, outcome in self._arrived(running):
                 if outcome is None:
                     lost.append(key)
                 elif self._finish(key, outcome):
                     waiting.append(key)
         return lost
+
+    def _arrived(self, running: dict[Future[Outcome], str]) -> list[tuple[str, Outcome | None]]:
+        """Take out what has come to an end; a future that is kept makes Dask repeat it when its worker is lost."""
+        done = wait(running, timeout=_POLL, return_when=FIRST_COMPLETED).done
+        return [(running.pop(future), self._outcome(future)) for future in done]
 
     def _alone(self, executor: Executor, key: str) -> list[str]:
         """Run one task with nothing beside it; return it if its worker was lost again and it is to be tried again."""

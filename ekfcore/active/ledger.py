@@ -20,6 +20,8 @@ from ase.db import connect
 from ekfcore.atoms import Frame
 from ekfcore.errors import EKFError, InputError
 
+from ._receipt import read_receipt
+
 __all__ = ["Ledger", "frame_key"]
 
 _RESOLUTION = 1e-6  # [Å] far below what changes a label, far above the rounding of text files with eight digits
@@ -169,12 +171,8 @@ class Ledger:
         for path in self._inbox.glob("f*.json"):
             if path.stem not in frames:
                 continue
-            labels = json.loads(path.read_text(encoding="utf-8"))
-            virial = None if "virial" not in labels else np.array(labels["virial"])
-            found = replace(
-                frames[path.stem], energy=labels["energy"], forces=np.array(labels["forces"]), virial=virial
-            )
-            self.add(found, seconds=labels["seconds"])
+            frame, seconds = read_receipt(path, frames[path.stem])
+            self.add(frame, seconds=seconds)
 
     def claim(self, calculator: str, parameters: Mapping[str, Any]) -> None:
         """Say what computes the labels from now on.
