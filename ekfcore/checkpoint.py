@@ -22,6 +22,9 @@ from ekfcore.registry import get_backend
 __all__ = ["load", "restore_state", "save", "state_arrays", "state_header"]
 
 
+_PANEL = 64  # columns
+
+
 def save(state: EKFState, path: str | os.PathLike[str]) -> None:
     """Save a state of the filter; a file of that name is replaced only once the new one is complete.
 
@@ -159,18 +162,25 @@ def _take(arrays: Mapping[str, NDArray[Any]], name: str, *shape: int | None) -> 
     return array
 
 
+# A mask of the triangle would be shorter, and take so much memory beside the matrix that a run peaks when it saves.
+
+
 def _pack(square: NDArray[Any]) -> NDArray[Any]:
     """Return the lower triangle column by column, shape (n(n+1)/2,), as LAPACK packs it."""
-    packed: NDArray[Any] = square.T[_upper(len(square))]
+    n, start = len(square), 0
+    packed = np.empty(n * (n + 1) // 2, dtype=square.dtype)
+    for first in range(0, n, _PANEL):
+        panel = np.ascontiguousarray(square[first:, first : first + _PANEL].T)  # so that columns are read in order
+        for k, column in enumerate(panel):
+            packed[start : start + n - first - k] = column[k:]
+            start += n - first - k
     return packed
 
 
 def _unpack(packed: NDArray[Any], n: int) -> NDArray[Any]:
     """Return a matrix in column order with this lower triangle, shape (n, n)."""
-    upper = np.zeros((n, n), dtype=packed.dtype)
-    upper[_upper(n)] = packed
+    upper, start = np.zeros((n, n), dtype=packed.dtype), 0
+    for column in range(n):
+        upper[column, column:] = packed[start : start + n - column]
+        start += n - column
     return upper.T
-
-
-def _upper(n: int) -> NDArray[np.bool_]:
-    return ~np.tri(n, k=-1, dtype=np.bool_)
