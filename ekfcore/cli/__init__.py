@@ -11,9 +11,9 @@ from typing import NoReturn
 
 from ekfcore.errors import EKFError, InputError
 
-from . import demo, info, learn, phonons, test, train
+from . import demo, info, kpu, learn, phonons, test, train
 
-__all__ = ["demo", "info", "learn", "main", "phonons", "test", "train"]
+__all__ = ["demo", "info", "kpu", "learn", "main", "phonons", "test", "train"]
 
 _EXAMPLES = """\
 examples:
@@ -21,6 +21,7 @@ examples:
   ekfcore train config.toml --out run            train; writes run/model.npz, run/metrics.csv and plots
   ekfcore train config.toml --out run --resume   go on where the training stopped
   ekfcore test run test.xyz --json               errors of the trained model
+  ekfcore kpu run explored.xyz                   how uncertain the model is of each frame
   ekfcore learn copper.toml --out copper         let the model ask for labels, round by round
   ekfcore phonons run copper.cif --reference emt band structure and density of states
   ekfcore info                                   what can be used on this machine
@@ -92,6 +93,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ekfcore {version('ekfcore')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, train, test, learn, phonons, info):
+    for command in (demo, train, test, kpu, learn, phonons, info):
         command.add_parser(commands)
     return parser

@@ -1,0 +1,113 @@
+"""From variances to error bars: one factor fitted on labelled frames, and how well the result holds."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from ekfcore.atoms import Frame
+from ekfcore.errors import InputError
+
+from .kpu import FrameUncertainty
+
+__all__ = ["Calibration", "calibrate", "force_errors", "rank_correlation"]
+
+_Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What turns the variance v of a force component into an error bar.
+
+    Parameters
+    ----------
+    scale : float
+        The error bar is ``scale * sqrt(v)`` [eV/Å].
+    components : int
+        Force components that the shares below were counted on.
+    within_one, within_two : float
+        Share of them whose error is below one and below two error bars; 0.683 and 0.954 for Gaussian errors.
+    """
+
+    scale: float
+    components: int
+    within_one: float
+    within_two: float
+
+
+def force_errors(found: FrameUncertainty, forces: Any, frame: Frame) -> _Vector:
+    """Return the errors of the forces on the chosen atoms, shape (k, 3) [eV/Å].
+
+    Raises
+    ------
+    InputError
+        If the frame has no forces.
+    """
+    if frame.forces is None:
+        raise InputError(f"{frame.source}: must have forces to be compared with; leave it out")
+    errors: _Vector = np.asarray(forces)[found.atoms] - frame.forces[found.atoms]
+    return errors
+
+
+def calibrate(
+    fitted: Iterable[tuple[FrameUncertainty, _Vector]], checked: Iterable[tuple[FrameUncertainty, _Vector]]
+) -> Calibration:
+    """Fit the factor on some frames, and see on others how well it holds.
+
+    Parameters
+    ----------
+    fitted, checked : iterable of pairs
+        Uncertainties of frames with their `force_errors`. If the second ones are the first ones, the shares flatter.
+
+    Returns
+    -------
+    Calibration
+        Its scale is that of largest likelihood for Gaussian errors: their mean square, each in units of its variance.
+
+    Raises
+    ------
+    InputError
+        If there are no frames to fit on or to check on, or an uncertainty is zero.
+
+    Examples
+    --------
+    >>> certain, unsure = (
+    ...     FrameUncertainty(energy=0.0, forces=np.asarray([3 * v]), atoms=np.asarray([0])) for v in (0.01, 0.04)
+    ... )
+    >>> pairs = [(certain, np.asarray([[0.2, -0.2, 0.2]])), (unsure, np.asarray([[0.4, 0.4, -0.4]]))]
+    >>> round(calibrate(pairs, pairs).scale, 6)
+    2.0
+    """
+    scale = float(np.sqrt(np.mean(_standardised(fitted) ** 2)))
+    away = np.abs(_standardised(checked)) / scale
+    return Calibration(
+        scale=scale,
+        components=len(away),
+        within_one=float(np.mean(away <= 1)),
+        within_two=float(np.mean(away <= 2)),
+    )
+
+
+def rank_correlation(uncertainty: Sequence[float] | _Vector, error: Sequence[float] | _Vector) -> float:
+    """Return Spearman's rank correlation; NaN for fewer than three pairs, or where one of the two never changes.
+
+    Examples
+    --------
+    >>> round(rank_correlation([1.0, 2.0, 3.0], [0.1, 0.2, 5.0]), 6)
+    1.0
+    """
+    x, y = np.asarray(uncertainty), np.asarray(error)
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(spearmanr(x, y).statistic)
+
+
+def _standardised(pairs: Iterable[tuple[FrameUncertainty, _Vector]]) -> _Vector:
+    """Return the errors of all components in units of the root of their variance."""
+    parts = [np.ravel(errors / np.sqrt(found.forces[:, None] / 3)) for found, errors in pairs if np.all(found.forces)]
+    if not parts:
+        raise InputError("no frames with forces to calibrate on; give labelled ones, and others to check on")
+    return np.concatenate(parts)

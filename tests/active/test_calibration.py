@@ -1,0 +1,70 @@
+"""Error bars, against errors whose spread is known."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ekfcore.atoms import Frame
+from ekfcore.errors import InputError
+
+calibration = pytest.importorskip("ekfcore.active.calibration", reason="active learning needs ekfcore[active]")
+
+
+def _pairs(seed: int, scale: float, count: int) -> list[tuple[Any, Any]]:
+    """Return frames of ten atoms with Gaussian errors of `scale` times the root of their variance."""
+    rng, pairs = np.random.default_rng(seed), []
+    for _ in range(count):
+        variance = rng.uniform(0.1, 10.0, 10)
+        errors = rng.normal(size=(10, 3)) * scale * np.sqrt(variance[:, None] / 3)
+        pairs.append((SimpleNamespace(forces=variance), errors))
+    return pairs
+
+
+def test_the_scale_and_the_shares_of_gaussian_errors() -> None:
+    """Within five standard errors of 12 000 components."""
+    found = calibration.calibrate(_pairs(0, 0.3, 400), _pairs(1, 0.3, 400))
+    assert found.scale == pytest.approx(0.3, rel=5 * (2 * 12000) ** -0.5)
+    assert found.components == 12000
+    for share, expected in ((found.within_one, 0.6827), (found.within_two, 0.9545)):
+        assert share == pytest.approx(expected, abs=5 * math.sqrt(expected * (1 - expected) / 12000) + 0.005)
+
+
+def test_errors_that_grew_are_not_covered() -> None:
+    """Twice the errors that the scale was fitted to: half of an error bar, 38 % of Gaussian errors."""
+    found = calibration.calibrate(_pairs(0, 0.3, 400), _pairs(1, 0.6, 400))
+    assert found.within_one == pytest.approx(0.383, abs=0.03)
+
+
+def test_nothing_to_calibrate_on() -> None:
+    """It is said."""
+    with pytest.raises(InputError, match="no frames with forces to calibrate on"):
+        calibration.calibrate([], _pairs(0, 1.0, 1))
+
+
+def test_rank_correlation() -> None:
+    """Order alone counts; what has no order gives NaN."""
+    x = np.random.default_rng(0).uniform(0.0, 3.0, 50)
+    assert calibration.rank_correlation(x, np.exp(x)) == pytest.approx(1.0)
+    assert calibration.rank_correlation(x, -(x**3)) == pytest.approx(-1.0)
+    assert math.isnan(calibration.rank_correlation(x, np.ones(50)))
+    assert math.isnan(calibration.rank_correlation([1.0, 2.0], [1.0, 2.0]))
+
+
+def test_errors_of_the_chosen_atoms() -> None:
+    """A frame without forces is named."""
+    frame = Frame(
+        numbers=np.asarray([29, 29]),
+        positions=np.zeros((2, 3)),
+        cell=np.eye(3),
+        pbc=np.ones(3, dtype=bool),
+        forces=np.asarray([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
+        source="two atoms",
+    )
+    chosen = SimpleNamespace(atoms=np.asarray([1]))
+    np.testing.assert_array_equal(calibration.force_errors(chosen, np.ones((2, 3)), frame), [[-3.0, -4.0, -5.0]])
+    bare = Frame(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc, source="bare")
+    with pytest.raises(InputError, match="bare: must have forces"):
+        calibration.force_errors(chosen, np.ones((2, 3)), bare)
