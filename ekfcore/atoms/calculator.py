@@ -94,7 +94,7 @@ class EKFCalculator(Calculator):
             advice = (
                 "a model trained with adam has no covariance to take it from; train it with a filter"
                 if self._trained_with == "adam"
-                else "make it with EKFCalculator(model, uncertainty=KalmanUncertainty(model))"
+                else "make it with EKFCalculator(model, uncertainty=KalmanUncertainty.load(model))"
             )
             raise InputError(f"this calculator knows no kpu: {advice}")
         return super().get_property(name, atoms, allow_calculation)
