@@ -187,7 +187,7 @@ def test_workers_that_die_are_one_line(tmp_path: Path) -> None:
         pytest.raises(InputError, match="the workers that explore died"),
     ):
         explore(
-            partial(os._exit, 1),  # type: ignore[arg-type]
+            partial(os._exit, 1),
             [_copper()],
             [300.0],
             ExploreSettings(steps=5, every=1),
