@@ -1,0 +1,141 @@
+"""Modules of PyTorch as models: gradients against finite differences and against the library's own network."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason='torch is not installed: pip install "ekfcore[torch]"')
+from torch import Tensor, nn
+
+import ekfcore as ek
+from ekfcore.models import TorchModule
+from ekfcore.models.perceptron import Perceptron
+
+
+class PairPotential(nn.Module):
+    """A smooth energy of all pairs of atoms, by a small network of their distance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(1, 6), nn.Tanh(), nn.Linear(6, 1))
+
+    def forward(self, positions: Tensor) -> Tensor:
+        i, j = torch.triu_indices(len(positions), len(positions), 1)
+        return self.net((positions[i] - positions[j]).norm(dim=1, keepdim=True)).sum()
+
+
+def _pairs() -> tuple[TorchModule, dict[str, Tensor]]:
+    torch.manual_seed(0)
+    model = TorchModule(PairPotential().double(), forces="positions")
+    return model, {"positions": 2 * torch.rand(4, 3, dtype=torch.float64)}
+
+
+def test_the_same_network_as_the_perceptron() -> None:
+    """Predictions and gradients of two independent programs."""
+    perceptron = Perceptron((3, 5, 2))
+    w = perceptron.initial_weights(seed=0)
+    model = TorchModule(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double())
+    assert model.layer_sizes == perceptron.layer_sizes
+    rng = np.random.default_rng(0)
+    x, ybar = rng.standard_normal((4, 3)), rng.standard_normal((3, 4, 2))
+    values, H = perceptron.jacobian(w, x, [{"y": y} for y in ybar])
+    found = model.jacobian(torch.tensor(w), torch.tensor(x), [{"output": torch.tensor(y)} for y in ybar])
+    np.testing.assert_allclose(found[0], values, rtol=1e-13)
+    np.testing.assert_allclose(found[1], H, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(
+        model.predict(torch.tensor(w), torch.tensor(x))["output"], perceptron.predict(w, x)["y"], rtol=1e-13
+    )
+
+
+def test_forces_are_minus_the_gradient_of_the_energy() -> None:
+    """By finite differences of the positions."""
+    model, sample = _pairs()
+    w, step = model.weights, 1e-5
+    forces = model.predict(w, sample)["forces"]
+    for atom, k in [(0, 0), (2, 1), (3, 2)]:
+        energies = []
+        for sign in (1, -1):
+            moved = sample["positions"].clone()
+            moved[atom, k] += sign * step
+            energies.append(float(model.predict(w, {"positions": moved})["energy"]))
+        np.testing.assert_allclose(forces[atom, k], -(energies[0] - energies[1]) / (2 * step), rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["energy", "forces"])
+def test_weight_gradients_by_finite_differences(name: str) -> None:
+    """Of the energy, and of a sum of forces, which takes a second derivative."""
+    model, sample = _pairs()
+    w, step = model.weights, 1e-5
+    shape = model.predict(w, sample)[name].shape
+    cotangent = {name: torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))}
+    _, H = model.jacobian(w, sample, [cotangent, {"energy": torch.zeros((), dtype=torch.float64)}])
+    for k in range(0, len(w), 4):
+        values = []
+        for sign in (1, -1):
+            moved = w.clone()
+            moved[k] += sign * step
+            values.append(float((model.predict(moved, sample)[name] * cotangent[name]).sum()))
+        np.testing.assert_allclose(H[0, k], (values[0] - values[1]) / (2 * step), rtol=1e-6, atol=1e-9)
+    assert not H[1].any()
+
+
+def test_the_module_is_changed_by_store_only() -> None:
+    """Its parameters are copied, and keep their gradients."""
+    model, sample = _pairs()
+    before = model.weights
+    model.jacobian(before + 1, sample, [{"energy": torch.ones((), dtype=torch.float64)}])
+    assert torch.equal(model.weights, before)
+    assert all(p.grad is None for p in model.module.parameters())
+    model.store(before + 1)
+    assert torch.equal(model.weights, before + 1)
+
+
+def test_frozen_parameters_are_no_weights() -> None:
+    """They keep their values and stay out of the covariance."""
+    net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    net[0].weight.requires_grad_(False)
+    assert TorchModule(net).layer_sizes == (3, 3, 1)
+
+
+def test_the_filter_trains_it() -> None:
+    """A pair potential from energies and forces of another one."""
+    torch.manual_seed(1)
+    target = TorchModule(PairPotential().double(), forces="positions")
+    model, _ = _pairs()
+    frames = [{"positions": 2 * torch.rand(4, 3, dtype=torch.float64)} for _ in range(20)]
+    labels = [target.predict(target.weights, frame) for frame in frames]
+    config = ek.EKFConfig()
+    state = ek.init(model.weights, ek.partition(model.layer_sizes), config)
+    ones = {"energy": torch.ones((), dtype=torch.float64)}
+    errors = []
+    for _ in range(10):
+        for frame, label in zip(frames, labels, strict=True):
+            prediction = model.predict(state.weights, frame)
+            sign, e = ek.measurement.signed_mean(prediction["forces"], label["forces"])
+            value, H = model.jacobian(state.weights, frame, [ones, {"forces": sign}])
+            errors.append(float(e))
+            innovation = torch.stack([label["energy"] - value[0], e])
+            state, _ = ek.update(state, H, innovation, config=config)
+    assert np.mean(errors[-20:]) < 0.1 * np.mean(errors[:20])
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (lambda: nn.Tanh(), "must have parameters that require a gradient"),
+        (lambda: nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1).double()), "of one floating-point type on one device"),
+    ],
+)
+def test_modules_that_cannot_be_trained(module: object, message: str) -> None:
+    """What is wrong."""
+    assert callable(module)
+    with pytest.raises(ek.InputError, match=message):
+        TorchModule(module())
+
+
+def test_wrong_samples_and_names() -> None:
+    """What was expected and what was found."""
+    model, sample = _pairs()
+    with pytest.raises(ek.InputError, match="must be a mapping with 'positions'"):
+        model.predict(model.weights, sample["positions"])
+    with pytest.raises(ek.InputError, match=r"may name energy, forces, got \['dipole'\]"):
+        model.jacobian(model.weights, sample, [{"dipole": torch.ones(3)}])
