@@ -108,7 +108,9 @@ def test_all_lists_the_public_names(name: str) -> None:
 
 def _literal_all(tree: ast.Module) -> list[str] | None:
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__":
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and target.id == "__all__":
+            assert node.value is not None
             names: list[str] = ast.literal_eval(node.value)
             return names
     return None

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason='torch is not installed: pip install "ekfcore[torch]"')
+pytest.importorskip("torch", reason='torch is not installed: pip install "ekfcore[torch]"')
+import torch
+from ekfcore.backends.torch import EKF
+from ekfcore.models import TorchModule
 from torch import Tensor, nn
 
 import ekfcore as ek
-from ekfcore.backends.torch import EKF
 from ekfcore.measurement import signed_mean
-from ekfcore.models import TorchModule
 
 
 def _net(dtype: str = "float64") -> nn.Sequential:
@@ -127,7 +128,7 @@ def test_it_looks_like_an_optimizer() -> None:
     assert all(p.grad is None for p in net.parameters())
     with torch.no_grad():
         net[2].bias.fill_(5.0)
-    x, y = _data()
+    x, _ = _data()
     y0 = net(x[0]).detach()
     optimizer.step(lambda: (net(x[0]), y0 + 1e-9))
     assert abs(float(net[2].bias.detach()) - 5.0) < 1e-6

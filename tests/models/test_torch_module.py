@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason='torch is not installed: pip install "ekfcore[torch]"')
+pytest.importorskip("torch", reason='torch is not installed: pip install "ekfcore[torch]"')
+import torch
+from ekfcore.models import TorchModule
+from ekfcore.models.perceptron import Perceptron
 from torch import Tensor, nn
 
 import ekfcore as ek
-from ekfcore.models import TorchModule
-from ekfcore.models.perceptron import Perceptron
 
 
 class PairPotential(nn.Module):
@@ -121,7 +122,7 @@ def test_the_filter_trains_it() -> None:
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (lambda: nn.Tanh(), "must have parameters that require a gradient"),
+        (nn.Tanh, "must have parameters that require a gradient"),
         (lambda: nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1).double()), "of one floating-point type on one device"),
     ],
 )
