@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ekfcore._typing import Array
 from ekfcore.arrays import to_numpy
 from ekfcore.atoms import Frame
 from ekfcore.checkpoint import restore_state
@@ -22,14 +21,14 @@ from ekfcore.devices import place
 from ekfcore.errors import InputError
 from ekfcore.filter import EKFState
 from ekfcore.models.deep_potential import Architecture, DeepPotential, NodalPotential, find_kernels
-from ekfcore.protocols import Cotangent
 from ekfcore.threads import limited_threads, thread_count
 from ekfcore.training import LoadedModel, load_model
 from ekfcore.uncertainty import CovarianceRoot
 
-__all__ = ["FrameUncertainty", "KalmanUncertainty", "last_layer", "symmetric_weights"]
+from .gradients import energy_per_atom, force_component, frame_gradients
+from .refresh import refreshed
 
-_ROWS = 36  # gradients computed at once: as many as keep the matrix products fast and what is between them in the cache
+__all__ = ["FrameUncertainty", "KalmanUncertainty", "last_layer", "symmetric_weights"]
 
 _Result = TypeVar("_Result")
 
@@ -121,8 +120,12 @@ class KalmanUncertainty:
         seed: int = 0,
         parameters: NDArray[np.integer] | None = None,
         dtype: str | None = None,
+        refresh: Sequence[Frame] = (),
     ) -> "KalmanUncertainty":
         """Take model and filter from a model file, the folder of a run, or what `load_model` returned.
+
+        With the frames of the training as `refresh`, P is computed afresh from them, see `refreshed`; then the model
+        may have been trained with Adam as well.
 
         Raises
         ------
@@ -132,17 +135,21 @@ class KalmanUncertainty:
             If the file is damaged.
         """
         loaded = trained if isinstance(trained, LoadedModel) else load_model(str(trained))
-        if loaded.optimizer.get("type") != "filter":
+        if not refresh and loaded.optimizer.get("type") != "filter":
             raise InputError(
                 f"this model was trained with {loaded.optimizer.get('type')}, which keeps no covariance to tell the "
-                'uncertainty from; train it with a filter, as optimizer.preset = "recommended"'
+                'uncertainty from; train it with a filter, as optimizer.preset = "recommended", or refresh P from the '
+                "training frames (ekfcore kpu --refresh TRAIN)"
             )
         weights = place(loaded.weights, backend=backend, device=device)
         kernels = find_kernels(array_namespace(weights))
         model: DeepPotential | NodalPotential = loaded.model
         if loaded.position.spacing and kernels is not None:
             model = NodalPotential(loaded.model, loaded.position.spacing, kernels)
-        state = restore_state(dict(loaded.optimizer), loaded.arrays, like=weights, backend=backend)
+        if refresh:
+            state = refreshed(model, weights, refresh, seed=seed, backend=backend)
+        else:
+            state = restore_state(dict(loaded.optimizer), loaded.arrays, like=weights, backend=backend)
         return cls(model, state, fraction=fraction, seed=seed, parameters=parameters, dtype=dtype)
 
     def __call__(self, frame: Frame) -> FrameUncertainty:
@@ -154,8 +161,10 @@ class KalmanUncertainty:
             If the frame does not fit the model.
         """
         atoms = self._choose(frame)
-        components = [{"forces": _component(frame.n_atoms, atom, k)} for atom in atoms for k in range(3)]
-        variances = to_numpy(self.root.kpu(self._gradients(frame, [_energy(frame), *components])))
+        components = [force_component(frame, atom, k) for atom in atoms for k in range(3)]
+        variances = to_numpy(
+            self.root.kpu(frame_gradients(self.model, self.weights, frame, [energy_per_atom(frame), *components]))
+        )
         return FrameUncertainty(
             energy=float(variances[0]),
             forces=variances[1:].astype(np.float64, copy=False).reshape(-1, 3).sum(axis=1),
@@ -186,7 +195,9 @@ class KalmanUncertainty:
             Rows y with :math:`|y|^2 = h P h^T`, in single precision: first `count` of forces, then the energy per atom.
         """
         signs = rng.choice([-1.0, 1.0], (count, frame.n_atoms, 3)) / math.sqrt(frame.n_atoms)
-        rows = self._gradients(frame, [*({"forces": z} for z in signs), _energy(frame)])
+        rows = frame_gradients(
+            self.model, self.weights, frame, [*({"forces": z} for z in signs), energy_per_atom(frame)]
+        )
         return to_numpy(self.root.whiten(rows)).astype(np.float32)
 
     def _choose(self, frame: Frame) -> NDArray[np.int64]:
@@ -194,18 +205,6 @@ class KalmanUncertainty:
         rng = np.random.default_rng([self.seed, zlib.crc32(np.ascontiguousarray(frame.positions).tobytes())])
         count = max(1, round(self.fraction * frame.n_atoms))
         return np.sort(rng.choice(frame.n_atoms, count, replace=False))
-
-    def _gradients(self, frame: Frame, functionals: Sequence[dict[str, Any]]) -> Array:
-        """Return the gradients of functionals given as arrays of NumPy, shape (m, n)."""
-        w = self.weights
-        xp = array_namespace(w)
-        cotangents: list[Cotangent] = [
-            {name: xp.asarray(values, dtype=w.dtype, device=w.device) for name, values in functional.items()}
-            for functional in functionals
-        ]
-        sample = self.model.environment(frame, like=w)
-        _, pull = self.model.linearize(w, sample)
-        return xp.concat([pull(cotangents[k : k + _ROWS])[1] for k in range(0, len(cotangents), _ROWS)])
 
     def _in_threads(self, function: Callable[[Frame], _Result], frames: Sequence[Frame]) -> list[_Result]:
         workers = min(thread_count(), len(frames)) if is_numpy_array(self.weights) else 1
@@ -247,18 +246,6 @@ def symmetric_weights(architecture: Architecture) -> NDArray[np.int64]:
         square = W[:, :axis, :]
         square[...] = np.minimum(square, square.transpose(0, 2, 1))
     return ties
-
-
-def _component(n_atoms: int, atom: int, k: int) -> NDArray[np.float64]:
-    """Return the functional that is one component of the force on one atom."""
-    one = np.zeros((n_atoms, 3))
-    one[atom, k] = 1.0
-    return one
-
-
-def _energy(frame: Frame) -> dict[str, Any]:
-    """Return the functional that is the energy per atom."""
-    return {"energy": np.asarray(1 / frame.n_atoms)}
 
 
 @contextlib.contextmanager

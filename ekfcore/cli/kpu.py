@@ -26,21 +26,26 @@ examples:
   ekfcore kpu run explored.xyz
   ekfcore kpu run test.xyz --fraction 1 --out uncertainty
   ekfcore kpu run explored.xyz --calibrate test.xyz
+  ekfcore kpu run explored.xyz --refresh train.xyz
 
 DATA is whatever `ekfcore test` reads; labels are not needed. Where there are any, the errors stand beside the
 uncertainties. KPU is a variance in the scale of the noise that the filter assumed. To make error bars in eV/Å of it, a
 factor is fitted to the labelled frames of HELDOUT, or else to every other labelled frame of DATA; how well it holds is
 counted on frames that it was not fitted to.
+
+With --refresh, the covariance is computed afresh from the frames of the training, at the final weights. That foretells
+errors better than the covariance that the filter leaves, and works for models trained with Adam.
 """
 
 
 def add_parser(commands: Commands) -> None:
     """Add the command to the command line."""
     parser = add_command(commands, "kpu", summary="tell how uncertain a model is of each frame", epilog=_EPILOG)
-    parser.add_argument("model", metavar="MODEL", help="folder of a run with the filter, or its model.npz")
+    parser.add_argument("model", metavar="MODEL", help="folder of a run, or its model.npz")
     parser.add_argument("data", metavar="DATA", nargs="+", help="files or folders with frames")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("kpu"), help="folder (default: kpu)")
     parser.add_argument("--calibrate", metavar="HELDOUT", nargs="+", help="labelled frames to fit error bars to")
+    parser.add_argument("--refresh", metavar="TRAIN", nargs="+", help="frames of the training, for a fresh covariance")
     parser.add_argument("--fraction", metavar="X", type=float, default=0.5, help="share of the atoms (default: 0.5)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of their choice (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -56,11 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     backend = arguments.backend or "auto"
     where: dict[str, Any] = {"backend": backend, "device": arguments.device or "cpu"}
-    uncertainty = KalmanUncertainty.load(arguments.model, fraction=arguments.fraction, seed=arguments.seed, **where)
     frames = read_frames(arguments.data, require=())
     held_out = read_frames(arguments.calibrate, require=["forces"]) if arguments.calibrate else []
+    refresh = read_frames(arguments.refresh, require=()) if arguments.refresh else []
     _make_folder(arguments.out)
     with limited_threads(arguments.threads, backend=backend):
+        uncertainty = KalmanUncertainty.load(
+            arguments.model, fraction=arguments.fraction, seed=arguments.seed, refresh=refresh, **where
+        )
         rows, fitted = _rows(uncertainty, frames), _rows(uncertainty, held_out)
     calibration = _calibration(rows, fitted)
     scale = None if calibration is None else calibration.scale

@@ -92,6 +92,7 @@ def test_mistakes(tmp_path: Path, run: Path, config: Path, cli: Cli, refuse: Ref
     )
     assert cli("train", config, "--out", tmp_path / "adam")[0] == 0
     assert "keeps no covariance" in refuse("kpu", tmp_path / "adam", data)
+    assert cli("kpu", tmp_path / "adam", data, "--refresh", data, "--out", tmp_path / "kpu")[0] == 0
     assert "has no forces" in refuse("kpu", run, data, "--calibrate", _unlabelled(tmp_path))
     assert "cannot be written" in refuse("kpu", run, data, "--out", data)
 

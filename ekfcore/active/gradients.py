@@ -1,0 +1,53 @@
+"""Gradients of many predictions of one frame with respect to the weights."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from ekfcore._typing import Array
+from ekfcore.atoms import Frame
+from ekfcore.models.deep_potential import DeepPotential, NodalPotential
+from ekfcore.protocols import Cotangent
+
+__all__ = ["energy_per_atom", "force_component", "frame_gradients"]
+
+_ROWS = 36  # gradients computed at once: as many as keep the matrix products fast and what is between them in the cache
+
+
+def frame_gradients(
+    model: DeepPotential | NodalPotential, w: Array, frame: Frame, functionals: Sequence[Mapping[str, Any]]
+) -> Array:
+    """Return the gradients of many functionals of one frame, shape (m, n).
+
+    Parameters
+    ----------
+    model : DeepPotential or NodalPotential
+        The model.
+    w : array, shape (n,)
+        Weights; the gradients are arrays of their library.
+    frame : Frame
+        Atoms.
+    functionals : sequence of m mappings
+        As cotangents, of arrays of NumPy.
+    """
+    xp = array_namespace(w)
+    cotangents: list[Cotangent] = [
+        {name: xp.asarray(values, dtype=w.dtype, device=w.device) for name, values in functional.items()}
+        for functional in functionals
+    ]
+    _, pull = model.linearize(w, model.environment(frame, like=w))
+    return xp.concat([pull(cotangents[k : k + _ROWS])[1] for k in range(0, len(cotangents), _ROWS)])
+
+
+def force_component(frame: Frame, atom: int, k: int) -> dict[str, Any]:
+    """Return the functional that is component k of the force on one atom."""
+    one = np.zeros((frame.n_atoms, 3))
+    one[atom, k] = 1.0
+    return {"forces": one}
+
+
+def energy_per_atom(frame: Frame) -> dict[str, Any]:
+    """Return the functional that is the energy per atom."""
+    return {"energy": np.asarray(1 / frame.n_atoms)}
