@@ -196,8 +196,8 @@ class CovarianceRoot:
             chosen = _chosen(part, parameters)
             if not len(chosen):
                 continue
-            first, group = _groups(chosen, ties)
-            kept.append(first)
+            leading, group = _groups(chosen, ties)
+            kept.append(leading)
             L, lowest = _factor(_sums(to_numpy(P.dense(index)), chosen - part.start, group), index, tolerance)
             clipped.append(lowest)
             for first in range(0, len(L), _PANEL):
@@ -291,7 +291,8 @@ def _sums(
 ) -> NDArray[np.floating]:
     """Return the part of P for these rows and columns, summed over each group."""
     if group is None:
-        return P[np.ix_(rows, rows)]
+        part: NDArray[np.floating] = P[np.ix_(rows, rows)]
+        return part
     order = np.argsort(group, kind="stable")
     starts = np.searchsorted(group[order], np.arange(np.max(group) + 1))
     rows = rows[order]
@@ -320,4 +321,5 @@ def _factor(P: NDArray[np.floating], index: int, tolerance: float) -> tuple[NDAr
             f"{advice}"
         )
     B = (vectors * np.sqrt(np.maximum(values, 0.0))).T
-    return np.linalg.qr(B, mode="r").T, max(lowest, 0.0)
+    R: NDArray[np.float64] = np.asarray(np.linalg.qr(B, mode="r"))
+    return R.T, max(lowest, 0.0)
