@@ -13,7 +13,7 @@ from ekfcore.protocols import Cotangent
 
 __all__ = ["energy_per_atom", "force_component", "frame_gradients"]
 
-_ROWS = 36  # gradients computed at once: as many as keep the matrix products fast and what is between them in the cache
+_TOGETHER = 1024  # functionals times atoms whose gradients are computed at once: what is in between fits into the cache
 
 
 def frame_gradients(
@@ -38,7 +38,9 @@ def frame_gradients(
         for functional in functionals
     ]
     _, pull = model.linearize(w, model.environment(frame, like=w))
-    return xp.concat([pull(cotangents[k : k + _ROWS])[1] for k in range(0, len(cotangents), _ROWS)])
+    rows = max(_TOGETHER // frame.n_atoms, 8)
+    parts = [pull(cotangents[k : k + rows])[1] for k in range(0, len(cotangents), rows)]
+    return parts[0] if len(parts) == 1 else xp.concat(parts)
 
 
 def force_component(frame: Frame, atom: int, k: int) -> dict[str, Any]:

@@ -163,11 +163,11 @@ class KalmanUncertainty:
         atoms = self._choose(frame)
         components = [force_component(frame, atom, k) for atom in atoms for k in range(3)]
         variances = to_numpy(
-            self.root.kpu(frame_gradients(self.model, self.weights, frame, [energy_per_atom(frame), *components]))
+            self.root.kpu(frame_gradients(self.model, self.weights, frame, [*components, energy_per_atom(frame)]))
         )
         return FrameUncertainty(
-            energy=float(variances[0]),
-            forces=variances[1:].astype(np.float64, copy=False).reshape(-1, 3).sum(axis=1),
+            energy=float(variances[-1]),
+            forces=variances[:-1].astype(np.float64, copy=False).reshape(-1, 3).sum(axis=1),
             atoms=atoms,
         )
 
