@@ -11,9 +11,9 @@ from typing import NoReturn
 
 from ekfcore.errors import EKFError, InputError
 
-from . import demo, info, kpu, learn, phonons, test, train
+from . import demo, export, import_model, info, kpu, learn, phonons, test, train
 
-__all__ = ["demo", "info", "kpu", "learn", "main", "phonons", "test", "train"]
+__all__ = ["demo", "export", "import_model", "info", "kpu", "learn", "main", "phonons", "test", "train"]
 
 _EXAMPLES = """\
 examples:
@@ -24,6 +24,7 @@ examples:
   ekfcore kpu run explored.xyz                   how uncertain the model is of each frame
   ekfcore learn copper.toml --out copper         let the model ask for labels, round by round
   ekfcore phonons run copper.cif --reference emt band structure and density of states
+  ekfcore export run copper.dp                   for DeePMD-kit and LAMMPS; ekfcore import goes the other way
   ekfcore info                                   what can be used on this machine
 """
 
@@ -93,6 +94,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ekfcore {version('ekfcore')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, train, test, kpu, learn, phonons, info):
+    for command in (demo, train, test, kpu, learn, phonons, export, import_model, info):
         command.add_parser(commands)
     return parser

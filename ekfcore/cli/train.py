@@ -13,6 +13,7 @@ examples:
   ekfcore train config.toml
   ekfcore train config.toml --out run-2 --set optimizer.block_size=2048 --set optimizer.preset=rlekf
   ekfcore train config.toml --resume --set training.epochs=20
+  ekfcore train more.toml --start run --out run-3
 
 The smallest CONFIG; paths start from its folder:
   [data]
@@ -27,7 +28,9 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "train", summary="train a force field", epilog=_EPILOG)
     parser.add_argument("config", metavar="CONFIG", type=Path, help="TOML file with the settings")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("run"), help="folder to write (default: run)")
-    parser.add_argument("--resume", action="store_true", help="go on from the model in DIR")
+    origin = parser.add_mutually_exclusive_group()
+    origin.add_argument("--resume", action="store_true", help="go on from the model in DIR")
+    origin.add_argument("--start", metavar="MODEL", help="begin with the weights of this model and a fresh filter")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of CONFIG")
     add_run_options(parser)
     parser.set_defaults(run=run)
@@ -35,14 +38,15 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train."""
-    from ekfcore.training import load_settings, prepare
+    from ekfcore.training import load_model, load_settings, prepare
 
     from ._training import run_training, write_plots
 
     settings = load_settings(arguments.config, [*arguments.set, *run_overrides(arguments)])
+    start = load_model(arguments.start).without_optimizer() if arguments.start else None
     out: Path = arguments.out
     with limited_threads(settings.run.threads, backend=settings.run.backend):
-        trainer = prepare(settings, out, resume=arguments.resume)
+        trainer = prepare(settings, out, resume=arguments.resume, start=start)
         if trainer.position.epoch >= trainer.epochs:
             print(f"All {trainer.epochs} epochs are done; set training.epochs to more to go on.")
         elif code := run_training(trainer, resume_with=_resume_command(arguments)):

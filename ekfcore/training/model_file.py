@@ -1,7 +1,7 @@
 """The file that a training leaves: model, weights, filter and where it stood."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ class LoadedModel:
     position : Position
         How far the training had come.
     optimizer : mapping
-        Description of the optimizer, to restore it from.
+        Description of the optimizer, to restore it from; its "type" is "filter", "adam", or for a model without one
+        the name of where the model comes from.
     arrays : mapping of str to array
         Its arrays, read when they are asked for.
     """
@@ -77,6 +78,15 @@ class LoadedModel:
     position: Position
     optimizer: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
+
+    @property
+    def has_optimizer(self) -> bool:
+        """Whether there is a filter or Adam to go on with."""
+        return self.optimizer.get("type") in ("filter", "adam")
+
+    def without_optimizer(self) -> "LoadedModel":
+        """Return the same model, from whose weights a training begins with a fresh filter."""
+        return replace(self, optimizer={"type": "nothing"}, arrays={})
 
 
 def save_model(

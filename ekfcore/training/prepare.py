@@ -47,7 +47,8 @@ def prepare(settings: Settings, out: Path, *, resume: bool = False, start: Loade
     resume : bool
         Go on from the model in `out`.
     start : LoadedModel, optional
-        Begin with this model, its weights and its filter, where there is nothing to go on from.
+        Begin with this model, its weights and its filter, where there is nothing to go on from; with a fresh filter if
+        the model has none.
 
     Raises
     ------
@@ -60,6 +61,8 @@ def prepare(settings: Settings, out: Path, *, resume: bool = False, start: Loade
     _check_folder(out, resume)
     train, test = _read(settings)
     origin = saved or start
+    if origin is not None:
+        settings = settings.model_copy(update={"model": settings.model.completed(origin.model.architecture)})
     architecture = _architecture(settings, [*train, *test], origin)
     layout = _layout(settings, architecture)
     _make_folder(out)
@@ -108,26 +111,24 @@ def _read(settings: Settings) -> tuple[list[Frame], list[Frame]]:
 
 
 def _architecture(settings: Settings, frames: Sequence[Frame], saved: LoadedModel | None) -> Architecture:
-    """Complete the architecture from the data, or take that of the saved model after comparing the two."""
+    """Complete the architecture from the data; refuse one that differs from that of the model to go on from."""
     wanted = settings.model
     present = {symbol for frame in frames for symbol in frame.symbols}
-    if saved is not None:
-        known = saved.model.architecture
-        elements = wanted.elements or list(known.elements)
-        if elements != list(known.elements):
-            raise InputError(
-                f"model.elements = {elements} differs from {list(known.elements)} of the model to go on from; "
-                "set it back, or start anew in another folder"
-            )
-        capacity = wanted.capacity or list(known.capacity)
-    else:
-        elements = wanted.elements or sorted(present)
-        missing = present - set(elements)
-        if missing:
-            raise InputError(
-                f"the data hold {', '.join(sorted(missing))}, which model.elements = {elements} leaves out"
-            )
-        capacity = wanted.capacity or list(neighbour_capacity(frames, elements, wanted.cutoff))
+    elements = wanted.elements or sorted(present)
+    missing = present - set(elements)
+    if saved is not None and elements != list(saved.model.architecture.elements):
+        raise InputError(
+            f"model.elements = {elements} differs from {list(saved.model.architecture.elements)} of the model to go on "
+            "from; set it back, or start anew in another folder"
+        )
+    if missing:
+        raise InputError(
+            f"the data hold {', '.join(sorted(missing))}, which model.elements = {elements} leaves out"
+            if saved is None
+            else f"the data hold {', '.join(sorted(missing))}, which the model to go on from does not know; "
+            f"its elements are {', '.join(elements)}"
+        )
+    capacity = wanted.capacity or list(neighbour_capacity(frames, elements, wanted.cutoff))
     if isinstance(capacity, dict):
         if set(capacity) != set(elements):
             raise InputError(f"model.capacity must name the elements {', '.join(elements)}, got {capacity}")
@@ -195,6 +196,8 @@ def _optimizer(
     saved: LoadedModel | None,
 ) -> Optimizer:
     """Return the filter or Adam, restored if there is something to go on from."""
+    if saved is not None and not saved.has_optimizer:
+        saved = None
     kind = "adam" if layout is None else "filter"
     if saved is not None and saved.optimizer.get("type") != kind:
         raise InputError(

@@ -96,6 +96,12 @@ class ModelSettings(Table):
             resnet_dt=self.resnet_dt,
         )
 
+    def completed(self, architecture: Architecture) -> Self:
+        """Return the same settings, where the keys that nobody gave are those of an architecture."""
+        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
+        known = {name: list(v) if isinstance(v, tuple) else v for name, v in architecture.as_json().items()}
+        return self.model_copy(update={name: value for name, value in known.items() if name not in given})
+
 
 class OptimizerSettings(Table):
     """``[optimizer]``: a preset and whatever is to differ from it, see `Recipe`, `EKFConfig` and `AdamSettings`."""

@@ -1,0 +1,38 @@
+"""``ekfcore export``."""
+
+import argparse
+
+from ._options import Commands, add_command
+
+__all__ = ["add_parser", "run"]
+
+_EPILOG = """\
+examples:
+  ekfcore export run copper.dp      DeePMD-kit 3's backend-neutral format
+  ekfcore export run copper.pth     for DeePMD-kit's PyTorch backend and LAMMPS; needs DeePMD-kit here
+
+`dp convert-backend copper.dp copper.pth` makes the second of the first where DeePMD-kit is installed.
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = add_command(commands, "export", summary="write a model for DeePMD-kit and LAMMPS", epilog=_EPILOG)
+    parser.add_argument("model", metavar="MODEL", help="folder of a run, or a model.npz")
+    parser.add_argument("out", metavar="OUT", help="file to write, ending in .dp or .pth")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the model."""
+    from ekfcore.deepmd import export_model
+    from ekfcore.training import load_model
+
+    loaded = load_model(arguments.model)
+    export_model(loaded, arguments.out)
+    architecture = loaded.model.architecture
+    print(
+        f"{arguments.out}: {' '.join(architecture.elements)}, {loaded.model.n_params} weights, "
+        f"cutoff {architecture.cutoff:g} Å"
+    )
+    return 0

@@ -1,0 +1,91 @@
+"""DeePMD-kit itself, for the files that only it can write and read."""
+
+import importlib
+import os
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ekfcore.errors import CheckpointError, InputError
+
+__all__ = ["read_torch", "write_torch"]
+
+
+def write_torch(path: Path, data: dict[str, Any]) -> None:
+    """Write a ``.pth``, the file of DeePMD-kit's PyTorch backend, in one stroke.
+
+    Parameters
+    ----------
+    path : Path
+        File to write or to replace.
+    data : dict
+        What a ``.dp`` holds.
+
+    Raises
+    ------
+    InputError
+        If DeePMD-kit is not installed, or the file cannot be written.
+    """
+    converter = _load_converter(path)
+    try:
+        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder, _quiet():
+            made = Path(folder) / "model.pth"
+            converter.deserialize_to_file(str(made), data)
+            os.replace(made, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error}); choose another place") from None
+
+
+def read_torch(path: Path) -> dict[str, Any]:
+    """Return what a ``.dp`` would hold of a frozen model ``.pth`` or a checkpoint ``.pt``.
+
+    Raises
+    ------
+    InputError
+        If there is no such file or DeePMD-kit is not installed.
+    CheckpointError
+        If DeePMD-kit cannot read it.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is no file; give a model of DeePMD-kit that ends in .dp, .pth or .pt")
+    converter = _load_converter(path)
+    try:
+        with _quiet():
+            data: dict[str, Any] = converter.serialize_from_file(str(path))
+    except Exception as error:  # torch says in many ways that a file is broken
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{path} is damaged or no model of DeePMD-kit's PyTorch backend ({reason}); copy or freeze it again"
+        ) from None
+    return data
+
+
+def _load_converter(path: Path) -> Any:
+    try:
+        with _quiet():
+            _without_foreign_library()
+            return importlib.import_module("deepmd.pt.utils.serialization")
+    except ImportError as error:
+        package = "DeePMD-kit" if (error.name or "").startswith("deepmd") else error.name or "DeePMD-kit"
+        raise InputError(
+            f'{path} needs {package}, which is not installed; run: pip install "ekfcore[deepmd]", or use a .dp'
+        ) from None
+
+
+def _without_foreign_library() -> None:
+    """Keep DeePMD-kit from loading a C++ library that was built for another torch than the one here.
+
+    It refuses to start with one, while a model with se_e2_a needs none of it: where the library is not found,
+    DeePMD-kit does without.
+    """
+    env: Any = importlib.import_module("deepmd.env")
+    torch = importlib.import_module("torch")
+    if torch.__version__.partition("+")[0] != env.GLOBAL_CONFIG.get("pt_version"):
+        env.SHARED_LIB_DIR = Path(os.devnull)
+        env.GLOBAL_CONFIG["cibuildwheel"] = "0"
+
+
+def _quiet() -> Any:
+    """Leave out what torch and its users deprecate among themselves."""
+    return warnings.catch_warnings(action="ignore")

@@ -1,0 +1,85 @@
+"""DeePMD-kit's backend-neutral file: HDF5, with a description in JSON in which arrays are called by name."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ekfcore.atoms._extra import load_extra
+from ekfcore.errors import CheckpointError, InputError
+from ekfcore.files import replace_file
+
+__all__ = ["read_dp", "write_dp"]
+
+_VARIABLES = "@variables"
+"""In what stands below this key, every string names an array."""
+
+
+def write_dp(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a file in one stroke.
+
+    Parameters
+    ----------
+    path : Path
+        File to write or to replace.
+    data : mapping
+        Nested mappings and lists, with NumPy arrays below keys ``@variables``.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    h5py, numbers = load_extra("h5py"), count()
+    with replace_file(path) as handle, h5py.File(handle, "w") as file:
+
+        def store(array: Any) -> Any:
+            return file.create_dataset(f"variable_{next(numbers):04d}", data=array).name
+
+        # A string of variable length may be longer than the 64 KiB that other attributes can take.
+        file.attrs["json"] = json.dumps(_mapped(data, store), separators=(",", ":"))
+
+
+def read_dp(path: Path) -> dict[str, Any]:
+    """Read a file that this module or DeePMD-kit wrote.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    CheckpointError
+        If it is truncated or no such file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is no file; give a model of DeePMD-kit that ends in .dp")
+    h5py = load_extra("h5py")
+    with _readable(path), h5py.File(path, "r") as file:
+        data = _mapped(json.loads(file.attrs["json"]), lambda name: np.asarray(file[name]))
+        if not isinstance(data, dict):
+            raise ValueError("its description is no table")
+        return data
+
+
+def _mapped(node: Any, call: Callable[[Any], Any], *, inside: bool = False) -> Any:
+    """Return a copy of a tree in which `call` has been applied to each variable."""
+    if isinstance(node, Mapping):
+        return {key: _mapped(value, call, inside=inside or key == _VARIABLES) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_mapped(value, call, inside=inside) for value in node]
+    return call(node) if inside and node is not None else node
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what HDF5 and JSON say of a broken file into one line."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path} is damaged or no model of DeePMD-kit ({reason}); copy or freeze it again"
+        ) from None

@@ -1,0 +1,93 @@
+"""Models to and from DeePMD-kit."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ekfcore.errors import CheckpointError, InputError
+from ekfcore.training import LoadedModel
+from ekfcore.training.model_file import MODEL_FILE, Position, save_model
+
+from ._kit import read_torch, write_torch
+from .description import describe, settings_of
+from .dp_file import read_dp, write_dp
+from .rebuild import rebuild
+
+__all__ = ["export_model", "import_model"]
+
+
+def export_model(loaded: LoadedModel, path: str | Path) -> None:
+    """Write a model for DeePMD-kit and whatever runs its models.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        The model, see `load_model`.
+    path : path
+        Ends in ``.dp``, DeePMD-kit 3's backend-neutral format, or in ``.pth``, that of its PyTorch backend, which needs
+        DeePMD-kit to be installed.
+
+    Raises
+    ------
+    InputError
+        If the name ends in something else, the file cannot be written, or DeePMD-kit is needed and missing.
+    """
+    path = Path(path)
+    if path.suffix not in (".dp", ".pth"):
+        raise InputError(f"{path} must end in .dp or .pth, so that DeePMD-kit knows what it is")
+    model = loaded.model
+    data: dict[str, Any] = {
+        "software": "ekfcore",
+        "version": version("ekfcore"),
+        "backend": "DPModel",
+        "model": describe(model, np.asarray(loaded.weights, dtype=np.float64)),
+        "model_def_script": settings_of(model.architecture),
+        "@variables": {},
+    }
+    write = write_dp if path.suffix == ".dp" else write_torch
+    write(path, data)
+
+
+def import_model(path: str | Path, out: str | Path) -> LoadedModel:
+    """Make a model folder from a model of DeePMD-kit.
+
+    Parameters
+    ----------
+    path : path
+        A ``.dp``; or a ``.pth`` or a checkpoint ``.pt`` of the PyTorch backend, which need DeePMD-kit to be installed.
+    out : path
+        Folder to write, as a training leaves it; it must be empty or not exist.
+
+    Returns
+    -------
+    LoadedModel
+        What is in the folder. It has no filter: a training that starts from it begins with a fresh one.
+
+    Raises
+    ------
+    InputError
+        If the model is of a kind that ekfcore does not know, the message names it; or a file cannot be read or written.
+    CheckpointError
+        If the file is damaged.
+    """
+    path, out = Path(path), Path(out)
+    readers = {".dp": read_dp, ".pth": read_torch, ".pt": read_torch}
+    if path.suffix not in readers:
+        raise InputError(f"{path} must end in .dp, .pth or .pt; convert it with: dp convert-backend {path} model.dp")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists already; choose another folder with --out")
+    data = readers[path.suffix](path)
+    if not isinstance(data.get("model"), dict):
+        raise CheckpointError(f"{path} describes no model; copy or freeze it again")
+    model, weights = rebuild(data["model"], str(path))
+    position, optimizer = Position(), {"type": "DeePMD-kit"}
+    arrays: dict[str, NDArray[Any]] = {"weights": weights}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}); choose another folder with --out") from None
+    save_model(out / MODEL_FILE, model, settings={}, position=position, optimizer=optimizer, arrays=arrays.items())
+    return LoadedModel(model=model, weights=weights, settings={}, position=position, optimizer=optimizer, arrays=arrays)

@@ -1,0 +1,287 @@
+"""Models to DeePMD-kit and back."""
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+from ekfcore.models.deep_potential import DeepPotential
+from numpy.typing import NDArray
+
+from ekfcore.atoms import Frame
+from ekfcore.errors import CheckpointError, InputError
+
+Vector: TypeAlias = NDArray[np.float64]
+Case: TypeAlias = tuple[DeepPotential, Frame, Vector]
+MakeCase: TypeAlias = Callable[..., Case]
+Neighbours: TypeAlias = Callable[[Frame, int, float], Any]
+
+NARROW = np.array([[2.6, 0.0, 0.0], [0.65, 2.45, 0.0], [-0.45, 0.35, 2.55]])  # [Å], narrower than the cutoff
+MOLECULE = (False, False, False)
+PARITY = 1e-10  # relative to the largest number of an array
+CASES: dict[str, dict[str, Any]] = {
+    "one element": {"symbols": "Cu Cu Cu Cu"},
+    "one element, one side": {"symbols": "Cu Cu Cu Cu", "type_one_side": True},
+    "two elements": {"symbols": "Cu O O Cu"},
+    "two elements, one side": {"symbols": "Cu O O Cu", "type_one_side": True},
+    "three elements": {"symbols": "H O Cu O"},
+    "three elements, one side": {"symbols": "H O Cu O", "type_one_side": True},
+    "time step": {"symbols": "Cu O O Cu", "resnet_dt": True, "fitting": (5, 10, 10)},
+    "molecule": {"symbols": "O H H", "pbc": MOLECULE},
+    "narrow cell": {"symbols": "Cu O", "cell": NARROW},
+    "linear": {"symbols": "Cu O O", "activation": "linear"},
+    "absent element without slots": {"symbols": "Cu Cu Cu", "elements": ("O", "Cu"), "capacity": (0, 9)},
+}
+
+
+@pytest.fixture(autouse=True)
+def needed() -> None:
+    """Skip without what reads data and writes HDF5."""
+    for package in ("h5py", "pydantic", "psutil"):
+        pytest.importorskip(package, reason=f'{package} is not installed: pip install "ekfcore[atoms]"')
+
+
+def _loaded(model: DeepPotential, weights: Vector) -> Any:
+    from ekfcore.training import LoadedModel
+    from ekfcore.training.model_file import Position
+
+    arrays = {"weights": weights}
+    return LoadedModel(
+        model=model, weights=weights, settings={}, position=Position(), optimizer={"type": "adam"}, arrays=arrays
+    )
+
+
+def _assert_parity(actual: Any, expected: Any) -> None:
+    scale = max(np.max(np.abs(expected)), 1e-3)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=PARITY * scale)
+
+
+# ---- without DeePMD-kit
+
+
+def test_round_trip(case: Case, tmp_path: Path) -> None:
+    """What was exported comes back to the last bit."""
+    from ekfcore.deepmd import export_model, import_model
+    from ekfcore.training import load_model
+
+    model, _, weights = case
+    export_model(_loaded(model, weights), tmp_path / "model.dp")
+    import_model(tmp_path / "model.dp", tmp_path / "out")
+    back = load_model(tmp_path / "out")
+    assert back.model.architecture == model.architecture
+    np.testing.assert_array_equal(back.weights, weights)
+    for name in ("mean", "std", "energy_bias"):
+        np.testing.assert_array_equal(getattr(back.model.statistics, name), getattr(model.statistics, name))
+
+
+def test_equal_models_make_equal_files(make_case: MakeCase, tmp_path: Path) -> None:
+    """No date, no chance."""
+    from ekfcore.deepmd import export_model
+
+    model, _, weights = make_case("Cu O O Cu")
+    for name in ("a.dp", "b.dp"):
+        export_model(_loaded(model, weights), tmp_path / name)
+    assert (tmp_path / "a.dp").read_bytes() == (tmp_path / "b.dp").read_bytes()
+
+
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES.keys())
+def test_description(settings: dict[str, Any], make_case: MakeCase, neighbours: Neighbours) -> None:
+    """The energy, computed from the description alone by the rules of DeePMD-kit."""
+    from ekfcore.deepmd.description import describe
+
+    model, frame, weights = make_case(**settings)
+    energy = float(model.predict(weights, model.environment(frame, like=weights))["energy"])
+    assert _energy(describe(model, weights), frame, neighbours) == pytest.approx(energy, rel=PARITY)
+
+
+def _energy(data: dict[str, Any], frame: Frame, neighbours: Neighbours) -> float:
+    """Evaluate a described model one neighbour at a time."""
+    descriptor, types = data["descriptor"], [data["type_map"].index(symbol) for symbol in frame.symbols]
+    sel, n_types = descriptor["sel"], len(data["type_map"])
+    first = [sum(sel[:kind]) for kind in range(n_types)]
+    energy = 0.0
+    for atom, centre in enumerate(types):
+        rows, outputs = np.zeros((sum(sel), 4)), []
+        used = list(first)
+        for other, vector in neighbours(frame, atom, descriptor["rcut"]):
+            r = np.linalg.norm(vector)
+            u = np.clip((r - descriptor["rcut_smth"]) / (descriptor["rcut"] - descriptor["rcut_smth"]), 0, 1)
+            weight = (1 - 10 * u**3 + 15 * u**4 - 6 * u**5) / r
+            rows[used[types[other]]] = weight * np.array([1.0, *(vector / r)])
+            used[types[other]] += 1
+        rows = (rows - descriptor["@variables"]["davg"][centre]) / descriptor["@variables"]["dstd"][centre]
+        for kind, row in zip(np.repeat(range(n_types), sel), rows, strict=True):
+            nets = descriptor["embeddings"]
+            net = nets["networks"][kind if nets["ndim"] == 1 else centre + n_types * kind]
+            outputs.append(_network(net, row[:1]))
+        mixed = np.array(outputs).T @ rows / sum(sel)
+        features = (mixed @ mixed[: descriptor["axis_neuron"]].T).ravel()
+        energy += _network(data["fitting"]["nets"]["networks"][centre], features)[0]
+        energy += data["@variables"]["out_bias"][0, centre, 0]
+    return float(energy)
+
+
+def _network(net: dict[str, Any], x: Vector) -> Vector:
+    for layer in net["layers"]:
+        arrays = layer["@variables"]
+        y = x @ arrays["w"] + arrays["b"]
+        if layer["activation_function"] == "tanh":
+            y = np.tanh(y)
+        if layer["use_timestep"]:
+            y = y * arrays["idt"]
+        copies = len(y) / len(x) if layer["resnet"] else 0
+        x = y + np.tile(x, int(copies)) if copies in (1, 2) else y
+    return x
+
+
+def test_many_elements(make_case: MakeCase, tmp_path: Path) -> None:
+    """The description grows beyond the 64 KiB that a plain attribute of HDF5 may have."""
+    from ekfcore.deepmd.description import describe
+    from ekfcore.deepmd.dp_file import read_dp, write_dp
+
+    elements = ("Cu", *(f"X{k}" for k in range(15)))
+    model, _, weights = make_case("Cu Cu", elements=elements, capacity=(4,) * 16)
+    write_dp(tmp_path / "model.dp", {"model": describe(model, weights)})
+    assert len(json.dumps(read_dp(tmp_path / "model.dp"), default=lambda array: "")) > 2**16
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 0.5, 0.99])
+def test_truncated(make_case: MakeCase, tmp_path: Path, length: float) -> None:
+    """One line, and no folder."""
+    from ekfcore.deepmd import export_model, import_model
+
+    model, _, weights = make_case("Cu O O Cu")
+    path = tmp_path / "model.dp"
+    export_model(_loaded(model, weights), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: length if isinstance(length, int) else int(length * len(whole))])
+    with pytest.raises(CheckpointError, match=r"^.*model\.dp is damaged or no model of DeePMD-kit \(.*$") as caught:
+        import_model(path, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("type", "spin_ener", "a model with type = 'spin_ener' is not supported, only 'standard'"),
+        ("descriptor.type", "dpa1", "a model with descriptor.type = 'dpa1' is not supported, only 'se_e2_a'"),
+        ("fitting.type", "dipole", "a model with fitting.type = 'dipole' is not supported"),
+        ("descriptor.exclude_types", [[0, 1]], "descriptor.exclude_types = [[0, 1]] is not supported"),
+        ("descriptor.resnet_dt", True, "descriptor.resnet_dt = True is not supported"),
+        ("fitting.numb_fparam", 2, "fitting.numb_fparam = 2 is not supported"),
+        ("fitting.mixed_types", True, "fitting.mixed_types = True is not supported"),
+        ("fitting.atom_ener", [None, -3.0], "fitting.atom_ener = [None, -3.0] is not supported"),
+        ("fitting.activation_function", "relu", "two activations, relu, tanh, is not supported"),
+        ("descriptor.activation_function", "sine", "`activation` must be one of tanh"),
+        ("@variables.out_std", np.full((1, 2, 1), 2.0), "out_std = [2.0, 2.0] is not supported"),
+        ("@variables.out_bias", np.full((1, 2, 1), np.nan), "weights that are no finite numbers"),
+        ("@variables.out_bias", np.zeros(2), "out_bias must have the shape (1, 2, 1), got (2,)"),
+        ("fitting.nets.networks", [], "fitting nets: 2 are needed, got 0"),
+        ("descriptor.sel", None, "lacks what a model must say"),
+    ],
+)
+def test_other_models(make_case: MakeCase, tmp_path: Path, path: str, value: Any, told: str) -> None:
+    """Refused by name."""
+    from ekfcore.deepmd import import_model
+    from ekfcore.deepmd.description import describe
+    from ekfcore.deepmd.dp_file import write_dp
+
+    model, _, weights = make_case("Cu O O Cu")
+    data = describe(model, weights)
+    if path == "descriptor.activation_function":
+        data["fitting"]["activation_function"] = value
+    *above, last = path.split(".")
+    node = data
+    for part in above:
+        node = node[part]
+    node[last] = value
+    write_dp(tmp_path / "model.dp", {"model": data})
+    with pytest.raises((InputError, CheckpointError)) as caught:
+        import_model(tmp_path / "model.dp", tmp_path / "out")
+    assert told in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_shifts_add_up(make_case: MakeCase) -> None:
+    """DeePMD-kit may keep the energy of an atom in either of two places."""
+    from ekfcore.deepmd.description import describe
+    from ekfcore.deepmd.rebuild import rebuild
+
+    model, _, weights = make_case("Cu O O Cu")
+    data = describe(model, weights)
+    data["fitting"]["@variables"]["bias_atom_e"] = np.array([[1.0], [2.0]])
+    bias = rebuild(data, "model")[0].statistics.energy_bias
+    np.testing.assert_array_equal(bias, model.statistics.energy_bias + np.array([1.0, 2.0]))
+
+
+# ---- with DeePMD-kit
+
+
+@pytest.mark.deepmd
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES.keys())
+def test_parity(settings: dict[str, Any], make_case: MakeCase, deepmd: ModuleType, tmp_path: Path) -> None:
+    """Energy, forces and virial of the exported model in DeePMD-kit's own evaluation."""
+    from deepmd.infer import DeepPot
+
+    from ekfcore.deepmd import export_model
+
+    model, frame, weights = make_case(**settings)
+    ours = model.predict(weights, model.environment(frame, like=weights))
+    types = [model.architecture.elements.index(symbol) for symbol in frame.symbols]
+    cell = frame.cell.reshape(1, 9) if frame.pbc.all() else None
+    for name in ("model.dp", "model.pth"):
+        export_model(_loaded(model, weights), tmp_path / name)
+        energy, forces, virial = DeepPot(str(tmp_path / name)).eval(frame.positions.reshape(1, -1), cell, types)
+        _assert_parity(energy[0, 0], ours["energy"])
+        if name == "model.pth":  # the other has no gradients
+            _assert_parity(forces[0], ours["forces"])
+            _assert_parity(virial[0].reshape(3, 3), ours["virial"])
+
+
+@pytest.mark.deepmd
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES.keys())
+def test_description_is_theirs(settings: dict[str, Any], make_case: MakeCase, deepmd: ModuleType) -> None:
+    """DeePMD-kit says the same of the model when it is asked: no key is missing, none is made up."""
+    from ekfcore.deepmd.description import describe
+
+    model, _, weights = make_case(**settings)
+    data = describe(model, weights)
+    theirs = deepmd.EnergyModel.deserialize(describe(model, weights)).serialize()
+    assert dict(_leaves(theirs)).keys() == dict(_leaves(data)).keys()
+    for (name, expected), (_, value) in zip(sorted(_leaves(theirs)), sorted(_leaves(data)), strict=True):
+        np.testing.assert_array_equal(value, expected, err_msg=name)
+
+
+def _leaves(node: Any, name: str = "") -> Any:
+    """Yield path and value of every leaf of a tree."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(value, f"{name}.{key}")
+    elif isinstance(node, list) and any(isinstance(value, dict) for value in node):
+        for index, value in zip(itertools.count(), node, strict=False):
+            yield from _leaves(value, f"{name}.{index}")
+    else:
+        yield name, np.asarray(node) if not isinstance(node, str | None) else str(node)
+
+
+@pytest.mark.deepmd
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torch_models_come_back(make_case: MakeCase, deepmd: ModuleType, tmp_path: Path) -> None:
+    """A frozen model of the PyTorch backend."""
+    from ekfcore.deepmd import export_model, import_model
+
+    model, _, weights = make_case("Cu O O Cu", resnet_dt=True)
+    export_model(_loaded(model, weights), tmp_path / "model.pth")
+    back = import_model(tmp_path / "model.pth", tmp_path / "out")
+    assert back.model.architecture == model.architecture
+    np.testing.assert_array_equal(back.weights, weights)
+    (tmp_path / "model.pth").write_bytes((tmp_path / "model.pth").read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="is damaged or no model of DeePMD-kit's PyTorch backend"):
+        import_model(tmp_path / "model.pth", tmp_path / "other")
