@@ -26,16 +26,25 @@ def _pairs(seed: int, scale: float, count: int) -> list[tuple[Any, Any]]:
 def test_the_scale_and_the_shares_of_gaussian_errors() -> None:
     """Within five standard errors of 12 000 components."""
     found = calibration.calibrate(_pairs(0, 0.3, 400), _pairs(1, 0.3, 400))
-    assert found.scale == pytest.approx(0.3, rel=5 * (2 * 12000) ** -0.5)
+    density = 2 * math.exp(-0.5) / math.sqrt(2 * math.pi)  # of the size of a standard Gaussian, at one
+    assert found.scale == pytest.approx(0.3, rel=5 * math.sqrt(0.6827 * 0.3173 / 12000) / density)
     assert found.components == 12000
     for share, expected in ((found.within_one, 0.6827), (found.within_two, 0.9545)):
-        assert share == pytest.approx(expected, abs=5 * math.sqrt(expected * (1 - expected) / 12000) + 0.005)
+        assert share == pytest.approx(expected, abs=5 * math.sqrt(2 * expected * (1 - expected) / 12000))
 
 
 def test_errors_that_grew_are_not_covered() -> None:
     """Twice the errors that the scale was fitted to: half of an error bar, 38 % of Gaussian errors."""
     found = calibration.calibrate(_pairs(0, 0.3, 400), _pairs(1, 0.6, 400))
     assert found.within_one == pytest.approx(0.383, abs=0.03)
+
+
+def test_forces_that_vanish_by_symmetry() -> None:
+    """Without uncertainty, yet with errors: a few of them leave the scale of the others alone."""
+    pairs = _pairs(0, 0.3, 400)
+    for found, _ in pairs[:10]:
+        found.forces[:] = 0.0
+    assert calibration.calibrate(pairs, pairs).scale == pytest.approx(0.3, rel=0.1)
 
 
 def test_nothing_to_calibrate_on() -> None:
