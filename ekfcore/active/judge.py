@@ -12,6 +12,7 @@ from ekfcore.training.settings import OptimizerSettings
 from .committee import committee_deviations
 from .greedy import choose_greedily
 from .kpu import FrameUncertainty, KalmanUncertainty
+from .refresh import ENERGY_NOISE, FORCE_NOISE
 from .select import Selection, SelectSettings, select
 
 __all__ = ["choose"]
@@ -67,7 +68,10 @@ def choose(
         if settings.method == "committee":
             values = np.asarray([deviation.max() for deviation in committee_deviations(models, frames)])
         return select(values, settings, base=1.0, maximum=maximum, rng=rng)
-    uncertainty = KalmanUncertainty.load(models[0], backend=backend, device=device, fraction=settings.fraction)
+    fresh = settings.covariance == "fresh"
+    uncertainty = KalmanUncertainty.load(
+        models[0], backend=backend, device=device, fraction=settings.fraction, refresh=known if fresh else ()
+    )
     some = [known[k] for k in rng.permutation(len(known))[: settings.base_frames]]
     base = _Base(some, uncertainty.many(some), settings.quantity)
     values = base.values(frames, uncertainty.many(frames))
@@ -77,7 +81,7 @@ def choose(
         if not pool:
             return []
         gram = _gram(uncertainty, [frames[k] for k in pool], rng)
-        noise = _noise(optimizer, epochs, [frames[k] for k in pool])
+        noise = _fresh_noise() if fresh else _noise(optimizer, epochs, [frames[k] for k in pool])
         return [pool[k] for k in choose_greedily(gram, values[pool], noise=noise, maximum=count, low=low)]
 
     return select(values, settings, base=base.value, maximum=maximum, rng=rng, greedy=greedy)
@@ -115,6 +119,11 @@ def _gram(uncertainty: KalmanUncertainty, frames: Sequence[Frame], rng: np.rando
     n, q, size = Y.shape
     flat = Y.reshape(n * q, size)
     return (flat @ flat.T).astype(np.float64).reshape(n, q, n, q)
+
+
+def _fresh_noise() -> NDArray[np.float64]:
+    """Return R of each probe where P was computed from each force component once: three times that of a component."""
+    return np.asarray([3 * FORCE_NOISE**2] * _PROBES + [ENERGY_NOISE**2])
 
 
 def _noise(optimizer: OptimizerSettings, epochs: int, frames: Sequence[Frame]) -> NDArray[np.float64]:

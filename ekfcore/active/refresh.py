@@ -23,7 +23,10 @@ from ekfcore.partition import BlockLayout, partition
 
 from .gradients import energy_per_atom, frame_gradients
 
-__all__ = ["refreshed"]
+__all__ = ["ENERGY_NOISE", "FORCE_NOISE", "refreshed"]
+
+FORCE_NOISE, ENERGY_NOISE = 1.0, 0.03
+"""Standard deviations that the recommended preset gives a force [eV/Å] and an energy per atom [eV]."""
 
 _TOGETHER = 256  # rows added to the information at once: sums of few rows would be bound by memory
 
@@ -35,8 +38,8 @@ def refreshed(
     *,
     layout: BlockLayout | None = None,
     probes: int = 20,
-    force_noise: float = 1.0,
-    energy_noise: float = 0.03,
+    force_noise: float = FORCE_NOISE,
+    energy_noise: float = ENERGY_NOISE,
     p0: float = 1e5,
     seed: int = 0,
     backend: str | None = None,

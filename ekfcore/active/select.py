@@ -35,6 +35,9 @@ class SelectSettings(Table):
     ----------
     method : {"kpu", "committee", "random"}
         By the uncertainty of one model; by the largest deviation of the forces of several [eV/Å]; or whatever comes.
+    covariance : {"filter", "fresh"}
+        P as the filter left it, as in the paper, or computed afresh from the training frames at the final weights, see
+        `refreshed`, which takes longer, foretells errors better, and allows models trained with Adam.
     quantity : {"force_mean", "force_max", "element_max", "energy"}
         KPU of a frame: of its forces on average, of its most uncertain atom, of its most uncertain element, each
         element being compared with itself, or of its energy per atom.
@@ -57,6 +60,7 @@ class SelectSettings(Table):
     """
 
     method: Literal["kpu", "committee", "random"] = "kpu"
+    covariance: Literal["filter", "fresh"] = "filter"
     quantity: Literal["force_mean", "force_max", "element_max", "energy"] = "force_mean"
     fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
     thresholds: Literal["base", "quantile", "absolute"] | None = None

@@ -144,12 +144,13 @@ class LearnSettings(Table):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        if self.select.method == "kpu" and self.optimizer.preset == "adam":
+        select = self.select
+        if select.method == "kpu" and select.covariance == "filter" and self.optimizer.preset == "adam":
             raise InputError(
-                '`select` by method "kpu" needs the covariance of a filter, got optimizer.preset = "adam"; choose a '
-                'filter, or select.method = "committee"'
+                '`select` by the covariance of the filter needs one, got optimizer.preset = "adam"; choose a filter, '
+                'select.covariance = "fresh", or select.method = "committee"'
             )
-        if self.select.method == "committee" and self.update.start == "warm":
+        if select.method == "committee" and self.update.start == "warm":
             raise InputError(
                 '`select` by method "committee" trains its models anew, got update.start = "warm"; set it to "scratch"'
             )

@@ -331,6 +331,17 @@ def test_the_rivals_run_on_the_same_loop(learn: Learn, home: Path, method: str) 
     assert models == (["model", "model-1"] if method == "committee" else ["model"])
 
 
+def test_fresh_covariance_needs_no_filter(learn: Learn, home: Path) -> None:
+    """A model trained with Adam asks for labels, too."""
+    change = [
+        ("[select]", '[select]\ncovariance = "fresh"'),
+        ("[training]", '[optimizer]\npreset = "adam"\n[training]'),
+    ]
+    code, out, err = learn(replace=change)
+    assert (code, err) == (0, "")
+    assert out.count("4 selected") == 2
+
+
 def test_warm_start_goes_on_with_the_filter(learn: Learn, home: Path) -> None:
     """The second round begins with the state of the first and reopens the filter."""
     from ekfcore.training import load_model
