@@ -3,8 +3,12 @@
 import argparse
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ._options import Commands, add_command, add_run_options, limited_threads, run_overrides
+
+if TYPE_CHECKING:
+    from ekfcore.training import Settings
 
 __all__ = ["add_parser", "run"]
 
@@ -14,6 +18,7 @@ examples:
   ekfcore train config.toml --out run-2 --set optimizer.block_size=2048 --set optimizer.preset=rlekf
   ekfcore train config.toml --resume --set training.epochs=20
   ekfcore train more.toml --start run --out run-3
+  ekfcore train input.json
 
 The smallest CONFIG; paths start from its folder:
   [data]
@@ -26,7 +31,9 @@ Ctrl-C stops after the step under way and writes the model; --resume goes on as 
 def add_parser(commands: Commands) -> None:
     """Add the command to the command line."""
     parser = add_command(commands, "train", summary="train a force field", epilog=_EPILOG)
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="TOML file with the settings")
+    parser.add_argument(
+        "config", metavar="CONFIG", type=Path, help="TOML file with the settings, or an input.json of DeePMD-kit"
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("run"), help="folder to write (default: run)")
     origin = parser.add_mutually_exclusive_group()
     origin.add_argument("--resume", action="store_true", help="go on from the model in DIR")
@@ -38,11 +45,11 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train."""
-    from ekfcore.training import load_model, load_settings, prepare
+    from ekfcore.training import load_model, prepare
 
     from ._training import run_training, write_plots
 
-    settings = load_settings(arguments.config, [*arguments.set, *run_overrides(arguments)])
+    settings = _settings(arguments)
     start = load_model(arguments.start).without_optimizer() if arguments.start else None
     out: Path = arguments.out
     with limited_threads(settings.run.threads, backend=settings.run.backend):
@@ -54,6 +61,20 @@ def run(arguments: argparse.Namespace) -> int:
         write_plots(trainer, out)
     print(f"Model, metrics and plots are in {out}. Test it on other data: ekfcore test {out} DATA")
     return 0
+
+
+def _settings(arguments: argparse.Namespace) -> "Settings":
+    """Read CONFIG; tell what an input of DeePMD-kit asks for and does not get."""
+    from ekfcore.deepmd import load_input
+    from ekfcore.training import load_settings
+
+    overrides = [*arguments.set, *run_overrides(arguments)]
+    if arguments.config.suffix != ".json":
+        return load_settings(arguments.config, overrides)
+    settings, notes = load_input(arguments.config, overrides)
+    for note in notes:
+        print(f"{arguments.config}: {note}")
+    return settings
 
 
 def _resume_command(arguments: argparse.Namespace) -> str:

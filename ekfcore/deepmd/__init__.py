@@ -1,5 +1,6 @@
 """Models and inputs of DeePMD-kit."""
 
 from .exchange import export_model, import_model
+from .input_file import load_input
 
-__all__ = ["export_model", "import_model"]
+__all__ = ["export_model", "import_model", "load_input"]

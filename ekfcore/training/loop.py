@@ -17,6 +17,7 @@ from ekfcore.models.deep_potential import DeepPotential, NodalPotential
 from ekfcore.protocols import JacobianProvider
 
 from .evaluator import Evaluator
+from .lcurve import write_lcurve
 from .model_file import MODEL_FILE, Position, save_model
 from .records import EpochRecord, write_metrics
 from .sample import Sample, prepare_samples
@@ -114,6 +115,8 @@ class Trainer:
         Folder for model and metrics.
     position : Position
         Where to go on from.
+    lcurve : str
+        Name of a second table of the errors, see `write_lcurve`; none if empty.
     """
 
     def __init__(
@@ -129,10 +132,11 @@ class Trainer:
         settings: Mapping[str, Any],
         out: Path,
         position: Position,
+        lcurve: str = "",
     ) -> None:
         self.evaluator, self.optimizer, self.train, self.test = evaluator, optimizer, train, test
         self.epochs, self.batch, self.seed = epochs, batch, seed
-        self.settings, self.out, self.position = settings, out, position
+        self.settings, self.out, self.position, self.lcurve = settings, out, position, lcurve
 
     @property
     def model(self) -> DeepPotential:
@@ -208,6 +212,8 @@ class Trainer:
             arrays=self.optimizer.arrays(),
         )
         write_metrics(self.out / METRICS_FILE, self.records)
+        if self.lcurve:
+            write_lcurve(self.out / Path(self.lcurve).name, self.records)
 
     def refine(self) -> None:
         """Prepare the data anew if the nodes of the embedding have become too coarse."""

@@ -5,12 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from ekfcore._typing import Array
 from ekfcore.atoms import Frame, read_frames, split_frames
 from ekfcore.checkpoint import restore_state
-from ekfcore.devices import place
+from ekfcore.devices import free_memory, place
 from ekfcore.errors import InputError
 from ekfcore.filter import init
 from ekfcore.models.deep_potential import (
@@ -82,6 +81,7 @@ def prepare(settings: Settings, out: Path, *, resume: bool = False, start: Loade
         settings=settings.as_json(),
         out=out,
         position=replace(position, spacing=evaluator.spacing),
+        lcurve=settings.training.lcurve,
     )
 
 
@@ -150,7 +150,7 @@ def _layout(settings: Settings, architecture: Architecture) -> BlockLayout | Non
         return None
     recipe = settings.optimizer.recipe(1)
     layout = partition(architecture.layer_sizes, block_size=recipe.block_size, strategy=recipe.strategy)
-    needed, available = _bytes(settings, layout), psutil.virtual_memory().available
+    needed, available = _bytes(settings, layout), free_memory(_one(settings))
     if needed > available:
         raise InputError(
             f"P of {layout.n_params} weights with optimizer.block_size = {recipe.block_size} and "
@@ -163,10 +163,14 @@ def _layout(settings: Settings, architecture: Architecture) -> BlockLayout | Non
 
 def _bytes(settings: Settings, layout: BlockLayout) -> int:
     """Return how much memory P takes."""
-    backend = settings.run.backend
-    like = place(np.zeros(1), backend=backend, device=settings.run.device)
+    like = _one(settings)
     itemsize = 4 if settings.optimizer.recipe(1).config.dtype == "float32" else 8
-    return itemsize * get_backend(backend, like=like).store_size(layout, like=like)
+    return itemsize * get_backend(settings.run.backend, like=like).store_size(layout, like=like)
+
+
+def _one(settings: Settings) -> Array:
+    """Return an array of one number where the run takes place."""
+    return place(np.zeros(1), backend=settings.run.backend, device=settings.run.device)
 
 
 def _fitting_block_size(settings: Settings, architecture: Architecture, recipe: Recipe, available: int) -> str:

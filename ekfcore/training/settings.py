@@ -213,6 +213,7 @@ class TrainingSettings(Table):
     epochs: _Count = 10
     batch: _Count = 1
     seed: Annotated[int, Field(ge=0)] = 0
+    lcurve: str = ""  # name of a second table of the errors, in the layout of DeePMD-kit's lcurve.out
 
 
 class RunSettings(Table):

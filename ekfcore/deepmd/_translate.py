@@ -1,0 +1,127 @@
+"""Each section of an input of DeePMD-kit in our words; what it leaves out has DeePMD-kit's default."""
+
+from typing import Any
+
+from ._section import Section
+
+__all__ = ["data_table", "model_table", "optimizer_table"]
+
+_Table = dict[str, Any]
+
+
+def data_table(training: Section, data: Section) -> _Table:
+    """Return ``[data]``; `data` is ``training_data``."""
+    table = {"train": data.need("systems")}
+    if "validation_data" in training:
+        table["test"] = training.section("validation_data").need("systems")
+    return table
+
+
+def model_table(model: Section) -> _Table:
+    """Return ``[model]``.
+
+    Raises
+    ------
+    InputError
+        If the model is of a kind that ekfcore does not know.
+    """
+    for key in ("model_dict", "spin", "type_embedding", "use_srtab", "modifier", "preset_out_bias"):
+        model.only(key, None)
+    model.only("type", "standard")
+    descriptor, fitting = model.section("descriptor"), model.section("fitting_net")
+    descriptor.only("type", "se_e2_a", "se_a")
+    fitting.only("type", "ener")
+    for section, keys in (
+        (model, ("pair_exclude_types", "atom_exclude_types")),
+        (descriptor, ("exclude_types",)),
+        (fitting, ("atom_ener",)),
+    ):
+        for key in keys:
+            section.only(key, [])
+    for key in ("numb_fparam", "numb_aparam", "dim_case_embd"):
+        fitting.only(key, 0)
+    for section in (descriptor, fitting):
+        section.only("trainable", True)
+    descriptor.only("resnet_dt", False)
+    descriptor.only("env_protection", 0.0)
+    fitting.only("layer_name", None)
+    fitting.only("use_aparam_as_mask", False)
+    sel = descriptor.take("sel", default="auto")
+    activations = [str(section.take("activation_function", default="tanh")) for section in (descriptor, fitting)]
+    if activations[0] != activations[1]:
+        raise model.wrong(
+            f"two activations, {activations[0]} and {activations[1]}, are not supported; "
+            "ekfcore has one for descriptor and fitting net"
+        )
+    return {
+        "elements": model.take("type_map"),
+        "capacity": None if isinstance(sel, str) and sel.startswith("auto") else sel,
+        "cutoff": descriptor.take("rcut", default=6.0),
+        "cutoff_smooth": descriptor.take("rcut_smth", default=0.5),
+        "embedding": descriptor.take("neuron", default=[10, 20, 40]),
+        "axis": descriptor.take("axis_neuron", "n_axis_neuron", default=4),
+        "type_one_side": descriptor.take("type_one_side", default=False),
+        "fitting": fitting.take("neuron", "n_neuron", default=[120, 120, 120]),
+        "resnet_dt": fitting.take("resnet_dt", default=True),
+        "activation": activations[0].lower(),
+    }
+
+
+def optimizer_table(root: Section, training: Section) -> _Table:
+    """Return ``[optimizer]``.
+
+    Raises
+    ------
+    InputError
+        If the optimizer or the loss is of a kind that ekfcore does not know.
+    """
+    # Before DeePMD-kit 3.2 the keys of the optimizer stood among those of the training.
+    section, kind = (root.section("optimizer"), "type") if "optimizer" in root else (training, "opt_type")
+    loss = root.section("loss")
+    loss.only("type", "ener")
+    name = section.take(kind, default="Adam")
+    if name == "LKF":
+        return {
+            "preset": "deepmd-lkf",
+            "block_size": section.take("kf_blocksize", default=5120),
+            "energy_prefactor": section.take("kf_start_pref_e", default=1.0),
+            "force_prefactor": section.take("kf_start_pref_f", default=1.0),
+        }
+    if name != "Adam":
+        raise root.wrong(f"optimizer {name!r} is not supported, only LKF and Adam")
+    section.only("adam_beta1", 0.9)
+    section.only("adam_beta2", 0.999)
+    section.only("weight_decay", 0.0)
+    return {"preset": "adam", **_loss(loss), **_learning_rate(root.section("learning_rate"))}
+
+
+def _loss(loss: Section) -> _Table:
+    for part in ("ae", "pf", "gf", "h"):
+        loss.only(f"start_pref_{part}", 0.0)
+        loss.only(f"limit_pref_{part}", 0.0)
+    loss.only("loss_func", "mse")
+    loss.only("relative_f", None)
+    for key in ("use_huber", "f_use_norm", "enable_atom_ener_coeff", "intensive_ener_virial"):
+        loss.only(key, False)
+    defaults = {"energy": ("e", 0.02, 1.0), "force": ("f", 1000.0, 1.0), "virial": ("v", 0.0, 0.0)}
+    return {
+        f"{quantity}_prefactors": [
+            loss.take(f"start_pref_{letter}", default=start),
+            loss.take(f"limit_pref_{letter}", default=limit),
+        ]
+        for quantity, (letter, start, limit) in defaults.items()
+    }
+
+
+def _learning_rate(rate: Section) -> _Table:
+    rate.only("type", "exp")
+    rate.only("decay_rate", None)
+    rate.only("smooth", False)
+    rate.only("warmup_steps", 0)
+    rate.only("warmup_ratio", None)
+    rate.only("stop_lr_ratio", None)
+    return {
+        "learning_rate": rate.take("start_lr", default=1e-3),
+        "final_learning_rate": rate.take("stop_lr", default=1e-8),
+        "decay_steps": rate.take("decay_steps", default=5000),
+    }

@@ -1,0 +1,138 @@
+"""An input of DeePMD-kit as settings of ours."""
+
+import json
+import math
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from ekfcore.atoms import read_frames
+from ekfcore.errors import InputError
+from ekfcore.training import Settings
+from ekfcore.training._toml import set_key
+from ekfcore.training.table import checked
+
+from ._section import Section
+from ._translate import data_table, model_table, optimizer_table
+
+__all__ = ["load_input"]
+
+_AUTO = 32
+"""Atoms that a batch holds at least where its size is "auto"."""
+
+
+def load_input(path: str | PathLike[str], overrides: Sequence[str] = ()) -> tuple[Settings, list[str]]:
+    """Read the input of a training with DeePMD-kit.
+
+    Parameters
+    ----------
+    path : path
+        A JSON file: descriptor se_e2_a, energy loss, optimizer LKF or Adam. Relative paths start from its folder.
+    overrides : sequence of str
+        ``KEY=VALUE`` with the keys of `Settings`, stronger than the file, see `load_settings`.
+
+    Returns
+    -------
+    settings : Settings
+        Complete and checked; what the input leaves out has the default of DeePMD-kit.
+    notes : list of str
+        What is done otherwise than the input says, to be told.
+
+    Raises
+    ------
+    InputError
+        One line: the file is no JSON, a key breaks its rule, or the model or the training is of a kind that ekfcore
+        does not know, which it names.
+    """
+    path = Path(path)
+    root = Section(_read(path), str(path))
+    training, model = root.section("training"), root.section("model")
+    data = training.section("training_data")
+    tables: dict[str, Any] = {
+        "model": model_table(model),
+        "optimizer": optimizer_table(root, training),
+        "data": data_table(training, data),
+        "training": {
+            "seed": training.take("seed", default=0),
+            "lcurve": training.take("disp_file", default="lcurve.out"),
+        },
+    }
+    length = _length(training)
+    batch = data.take("batch_size", default="auto")
+    if isinstance(batch, int):
+        tables["training"]["batch"] = batch
+    elif batch != "auto":
+        raise data.wrong(f'training.training_data.batch_size must be a number or "auto", got {batch!r}')
+    for assignment in overrides:
+        set_key(tables, assignment)
+    settings = checked(Settings, tables, str(path))
+    settings = settings.model_copy(update={"data": settings.data.starting_from(path.parent.resolve())})
+    settings, notes = _fitted(settings, tables["training"], length)
+    ignored = ", ".join(root.left())
+    return settings, [*notes, f"ignored: {ignored}"] if ignored else notes
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give an input of DeePMD-kit") from None
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON: {error}") from None
+
+
+def _length(training: Section) -> tuple[float, Literal["steps", "epochs"]]:
+    """Return how long to train."""
+    epochs = training.take("numb_epoch", "num_epochs", "num_epoch", "numb_epochs")
+    if epochs is not None:
+        return _positive(training, epochs, "numb_epoch"), "epochs"
+    steps = training.need("numb_steps", "stop_batch", "num_steps", "num_step", "numb_step")
+    return _positive(training, steps, "numb_steps"), "steps"
+
+
+def _positive(training: Section, value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise training.wrong(f"training.{name} must be a positive number, got {value!r}")
+    return value
+
+
+def _fitted(
+    settings: Settings, given: dict[str, Any], length: tuple[float, Literal["steps", "epochs"]]
+) -> tuple[Settings, list[str]]:
+    """Fill in what depends on the data: batch, epochs and what follows from them.
+
+    Parameters
+    ----------
+    settings : Settings
+        As far as the input says.
+    given : dict
+        The keys of ``[training]`` that are not to be changed.
+    length : (float, str)
+        How long to train, and in what.
+    """
+    frames, notes = read_frames(settings.data.train), []
+    n_train = len(frames)
+    if settings.data.test_fraction is not None:
+        n_train -= round(settings.data.test_fraction * n_train)
+        notes.append(
+            f"no validation_data: {len(frames) - n_train} of the {len(frames)} frames are set aside to test on"
+        )
+    training, optimizer = settings.training, settings.optimizer
+    if "batch" not in given:
+        training = training.model_copy(update={"batch": math.ceil(_AUTO / max(frame.n_atoms for frame in frames))})
+    batches = math.ceil(n_train / training.batch)
+    if "epochs" not in given:
+        wanted, unit = length
+        epochs = math.ceil(wanted if unit == "epochs" else wanted / batches)
+        training = training.model_copy(update={"epochs": epochs})
+        if unit == "steps":
+            notes.append(f"{wanted:.0f} steps are {epochs} epochs of {batches} steps")
+    if optimizer.preset == "deepmd-lkf" and training.batch > 1 and optimizer.mode is None:
+        optimizer = optimizer.model_copy(update={"mode": "batch"})
+    steps = training.epochs * batches
+    if optimizer.decay_steps is not None and optimizer.decay_steps >= steps:
+        # DeePMD-kit's rule for a training that is shorter than the first stair of its learning rate.
+        stairs = 100 if steps // 10 > 100 else steps // 100 + 1
+        optimizer = optimizer.model_copy(update={"decay_steps": stairs})
+    return settings.model_copy(update={"training": training, "optimizer": optimizer}), notes

@@ -1,0 +1,249 @@
+"""``ekfcore train input.json``: an input of DeePMD-kit."""
+
+# ASE is only partly typed.
+# mypy: disable-error-code="no-untyped-call"
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.usefixtures("no_plots")
+
+Cli = Callable[..., tuple[int, str, str]]
+Refuse = Callable[..., str]
+
+_INPUT: dict[str, Any] = {
+    "_comment": "that's all",
+    "model": {
+        "type_map": ["Cu"],
+        "descriptor": {"type": "se_e2_a", "sel": [24], "rcut": 4, "rcut_smth": 1.0, "neuron": [4], "axis_neuron": 2},
+        "fitting_net": {"neuron": [6], "resnet_dt": False, "seed": 1},
+        "data_stat_nbatch": 20,
+    },
+    "learning_rate": {"type": "exp", "decay_steps": 2, "start_lr": 0.01, "stop_lr": 1e-4},
+    "loss": {"type": "ener", "start_pref_e": 0.02, "limit_pref_e": 1, "start_pref_f": 100, "limit_pref_f": 1},
+    "optimizer": {"type": "LKF", "kf_blocksize": 40, "kf_start_pref_f": 2},
+    "training": {
+        "training_data": {"systems": ["copper"], "batch_size": 1, "_comment": "one"},
+        "validation_data": {"systems": "test", "numb_btch": 3},
+        "numb_steps": 17,
+        "seed": 10,
+        "disp_file": "lcurve.out",
+        "disp_freq": 100,
+    },
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, copper_text: str) -> Path:
+    """Write the data in the layout of DeePMD-kit: 8 frames to train on and 4 to test on."""
+    from io import StringIO
+
+    from ase.io import iread
+
+    frames = list(iread(StringIO(copper_text), format="extxyz"))
+    for name, part in (("copper", frames[:8]), ("test", frames[8:])):
+        home = tmp_path / name / "set.000"
+        home.mkdir(parents=True)
+        (tmp_path / name / "type.raw").write_text("0\n" * 8)
+        (tmp_path / name / "type_map.raw").write_text("Cu\n")
+        np.save(home / "coord.npy", [atoms.positions.ravel() for atoms in part])
+        np.save(home / "box.npy", [atoms.cell.array.ravel() for atoms in part])
+        np.save(home / "energy.npy", [atoms.get_potential_energy() for atoms in part])
+        np.save(home / "force.npy", [atoms.get_forces().ravel() for atoms in part])
+    return tmp_path
+
+
+def _write(folder: Path, **changes: Any) -> Path:
+    """Write the input with changes; a name with __ leads through the sections, None leaves a key out."""
+    data = copy.deepcopy(_INPUT)
+    for name, value in changes.items():
+        *above, last = name.split("__")
+        node = data
+        for part in above:
+            node = node[part]
+        node[last] = value
+        if value is None:
+            del node[last]
+    (folder / "input.json").write_text(json.dumps(data), encoding="utf-8")
+    return folder / "input.json"
+
+
+def test_trains_unchanged(folder: Path, cli: Cli) -> None:
+    """Says what it ignores, and leaves both tables of errors."""
+    from ekfcore.training import load_model, read_metrics
+
+    code, out, err = cli("train", _write(folder), "--out", folder / "run")
+    assert code == 0, err
+    told = [line for line in out.splitlines() if "input.json" in line]
+    assert told == [
+        f"{folder / 'input.json'}: 17 steps are 3 epochs of 8 steps",
+        f"{folder / 'input.json'}: ignored: learning_rate, training.disp_freq, training.validation_data.numb_btch, "
+        "model.data_stat_nbatch, model.fitting_net.seed, "
+        "loss.start_pref_e, loss.limit_pref_e, loss.start_pref_f, loss.limit_pref_f",
+    ]
+    architecture = load_model(folder / "run").model.architecture
+    assert (architecture.elements, architecture.capacity, architecture.cutoff) == (("Cu",), (24,), 4.0)
+    # DeePMD-kit's layout, read as everybody reads it.
+    lcurve = folder / "run/lcurve.out"
+    table = np.genfromtxt(lcurve, names=True)
+    records = read_metrics(folder / "run/metrics.csv")
+    assert table.dtype.names == (
+        *("step", "rmse_val", "rmse_trn", "rmse_e_val", "rmse_e_trn", "rmse_f_val", "rmse_f_trn", "lr"),
+    )
+    assert table["step"].tolist() == [8, 16, 24]
+    np.testing.assert_allclose(table["rmse_f_val"], [r.force_rmse_test / 1000 for r in records], rtol=5e-3)
+    np.testing.assert_allclose(table["rmse_e_trn"], [r.energy_rmse_train / 1000 for r in records], rtol=5e-3)
+    assert lcurve.read_text().splitlines()[:2] == [
+        "# step       rmse_val    rmse_trn    rmse_e_val  rmse_e_trn    rmse_f_val  rmse_f_trn   lr      ",
+        "# If there is no available reference data, rmse_*_{val,trn} will print nan",
+    ]
+    # And on, with our own words.
+    assert (
+        cli("train", folder / "input.json", "--out", folder / "run", "--resume", "--set", "training.epochs=4")[0] == 0
+    )
+    assert len(np.genfromtxt(lcurve)) == 4
+
+
+def test_lkf(folder: Path) -> None:
+    """The filter of the same name."""
+    from ekfcore.deepmd import load_input
+    from ekfcore.presets import preset
+
+    settings, _ = load_input(_write(folder))
+    recipe, base = settings.optimizer.recipe(1), preset("deepmd-lkf")
+    assert (recipe.block_size, recipe.energy_prefactor, recipe.force_prefactor) == (40, 1.0, 2.0)
+    assert (recipe.config, recipe.strategy, recipe.mode) == (base.config, base.strategy, "sequential")
+    settings, _ = load_input(_write(folder, training__training_data__batch_size=2))
+    assert settings.optimizer.recipe(1).mode == "batch"
+    assert settings.training.epochs == 5  # 17 steps of 2 frames of 8
+    # As it was written before DeePMD-kit 3.2.
+    settings, _ = load_input(_write(folder, optimizer=None, training__opt_type="LKF", training__kf_blocksize=50))
+    assert settings.optimizer.recipe(1).block_size == 50
+    assert settings.optimizer.preset == "deepmd-lkf"
+
+
+def test_adam(folder: Path, cli: Cli) -> None:
+    """Learning rate and loss are used."""
+    from ekfcore.deepmd import load_input
+
+    path = _write(folder, optimizer={"type": "Adam"})
+    settings, notes = load_input(path)
+    adam = settings.optimizer.adam()
+    assert (adam.learning_rate, adam.final_learning_rate, adam.decay_steps) == (0.01, 1e-4, 2)
+    assert (adam.energy_prefactors, adam.force_prefactors) == ((0.02, 1), (100, 1))
+    assert not any("learning_rate" in note or "loss" in note for note in notes)
+    assert load_input(_write(folder, optimizer=None))[0].optimizer.preset == "adam"
+    # A stair that is longer than the training, by DeePMD-kit's own rule.
+    assert load_input(_write(folder, optimizer=None, learning_rate={"start_lr": 1e-3}))[0].optimizer.decay_steps == 1
+    assert cli("train", path, "--out", folder / "run")[0] == 0
+
+
+def test_defaults_are_those_of_deepmd_kit(folder: Path) -> None:
+    """What the input leaves out."""
+    from ekfcore.deepmd import load_input
+
+    data = {
+        "model": {"type_map": ["Cu"], "descriptor": {"type": "se_a"}, "fitting_net": {}},
+        "training": {"training_data": {"systems": ["copper"]}, "num_epoch": 3},
+    }
+    (folder / "input.json").write_text(json.dumps(data))
+    settings, notes = load_input(folder / "input.json")
+    model = settings.model
+    assert (model.cutoff, model.cutoff_smooth, model.capacity) == (6.0, 0.5, None)
+    assert (model.embedding, model.axis, model.fitting) == ([10, 20, 40], 4, [120, 120, 120])
+    assert (model.resnet_dt, model.type_one_side, model.activation) == (True, False, "tanh")
+    assert settings.training.batch == 4  # 32 atoms at least, and 8 in each frame
+    assert settings.training.epochs == 3
+    assert settings.data.test_fraction == 0.2
+    assert notes == ["no validation_data: 2 of the 8 frames are set aside to test on"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model__descriptor__type": "se_e3"}, "model.descriptor.type = 'se_e3' is not supported, only 'se_e2_a'"),
+        ({"model__descriptor__type": "dpa2"}, "model.descriptor.type = 'dpa2' is not supported"),
+        ({"model__type": "linear_ener"}, "model.type = 'linear_ener' is not supported, only 'standard'"),
+        ({"model__model_dict": {}}, "model.model_dict = {} is not supported"),
+        ({"model__fitting_net__type": "polar"}, "model.fitting_net.type = 'polar' is not supported, only 'ener'"),
+        ({"model__fitting_net__numb_fparam": 1}, "model.fitting_net.numb_fparam = 1 is not supported"),
+        ({"model__descriptor__resnet_dt": True}, "model.descriptor.resnet_dt = True is not supported"),
+        ({"model__fitting_net__activation_function": "gelu"}, "two activations, tanh and gelu, are not supported"),
+        ({"loss__type": "dos"}, "loss.type = 'dos' is not supported, only 'ener'"),
+        ({"optimizer": {}, "loss__use_huber": True}, "loss.use_huber = True is not supported"),
+        ({"optimizer": {"type": "AdaMuon"}}, "optimizer 'AdaMuon' is not supported, only LKF and Adam"),
+        ({"optimizer": {}, "learning_rate__type": "cosine"}, "learning_rate.type = 'cosine' is not supported"),
+        ({"training__training_data__batch_size": "mixed:4"}, "batch_size must be a number or \"auto\", got 'mixed:4'"),
+        ({"training__training_data__systems": None}, "training.training_data.systems is missing"),
+        ({"training__training_data__systems": ["none"]}, "none: no such file or folder"),
+        ({"training__numb_steps": None}, "training.numb_steps is missing"),
+        ({"training__numb_steps": -1}, "training.numb_steps must be a positive number, got -1"),
+        ({"training__training_data": 3}, "training.training_data must be a table, got 3"),
+        ({"model__descriptor__rcut": "six"}, "model.cutoff must be"),
+        ({"model__descriptor__sel": [4, 4]}, "`capacity` must hold one number of neighbours for each of ['Cu']"),
+        ({"model__descriptor__axis_neuron": 9}, "model.axis must lie between 1 and the last embedding width 4, got 9"),
+    ],
+)
+def test_what_cannot_be_trained(folder: Path, refuse: Refuse, changes: dict[str, Any], told: str) -> None:
+    """Refused by name, before anything is written."""
+    line = refuse("train", _write(folder, **changes), "--out", folder / "run")
+    assert told in line
+    assert "input.json" in line or "no such file" in line or "capacity" in line
+    assert not (folder / "run").exists()
+
+
+def test_no_json(folder: Path, refuse: Refuse) -> None:
+    """A broken file."""
+    (folder / "input.json").write_text("{")
+    assert "input.json: is not JSON: Expecting property name" in refuse("train", folder / "input.json")
+    (folder / "input.json").write_text("[]")
+    assert "input.json: the input must be a table, got []" in refuse("train", folder / "input.json")
+    assert "none.json: cannot be read (No such file or directory)" in refuse("train", folder / "none.json")
+
+
+def test_water_example(shared_data: Path, tmp_path: Path) -> None:
+    """DeePMD-kit's own example, as far as the settings."""
+    from ekfcore.deepmd import load_input
+
+    (tmp_path / "data").symlink_to(shared_data / "water_deepmd")
+    (tmp_path / "se_e2_a").mkdir()
+    descriptor = {"type": "se_e2_a", "sel": [46, 92], "neuron": [25, 50, 100], "axis_neuron": 16, "type_one_side": True}
+    path = _write(
+        tmp_path / "se_e2_a",
+        model={"type_map": ["O", "H"], "descriptor": descriptor, "fitting_net": {"neuron": [240, 240, 240]}},
+        training__training_data={"systems": [f"../data/data_{k}" for k in range(3)], "batch_size": "auto"},
+        training__validation_data={"systems": ["../data/data_3"]},
+        training__numb_steps=1000,
+    )
+    settings, notes = load_input(path)
+    assert (settings.training.batch, settings.training.epochs) == (1, 4)
+    assert settings.model.capacity == [46, 92]
+    assert notes[0] == "1000 steps are 4 epochs of 320 steps"
+
+
+@pytest.mark.deepmd
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", ["LKF", "Adam"])
+def test_deepmd_kit_fills_in_the_same(folder: Path, kind: str) -> None:
+    """An input to which DeePMD-kit has added all its defaults means the same to us."""
+    from deepmd.utils.argcheck import normalize
+
+    from ekfcore.deepmd import load_input
+
+    data = {
+        "model": {"type_map": ["Cu"], "descriptor": {"type": "se_e2_a"}, "fitting_net": {}},
+        "learning_rate": {"start_lr": 1e-3, "stop_lr": 1e-8},
+        "optimizer": {"type": kind},
+        "training": {"training_data": {"systems": ["copper"]}, "numb_steps": 10},
+    }
+    (folder / "input.json").write_text(json.dumps(data))
+    ours, _ = load_input(folder / "input.json")
+    (folder / "input.json").write_text(json.dumps(normalize(data)))
+    theirs, _ = load_input(folder / "input.json")
+    assert theirs == ours
