@@ -8,7 +8,7 @@ from ekfcore._typing import Array, Namespace
 from ekfcore.errors import InputError
 from ekfcore.registry import BACKENDS, get_namespace
 
-__all__ = ["find_devices", "place", "resolve"]
+__all__ = ["find_devices", "free_memory", "place", "resolve"]
 
 _ON_CUDA = ("cupy", "torch")
 """Backends for a GPU, the first choice first."""
@@ -78,6 +78,16 @@ def find_devices(backend: str) -> list[str]:
     get_namespace(backend)
     library = BACKENDS[backend].library
     return _FIND[library](import_module(library))
+
+
+def free_memory(like: Array) -> int:
+    """Return how many bytes are free where an array lives."""
+    library = type(like).__module__.partition(".")[0]
+    if library == "cupy":
+        return int(like.device.mem_info[0])
+    if library == "torch" and like.device.type == "cuda":
+        return int(import_module("torch").cuda.mem_get_info(like.device)[0])
+    return int(import_module("psutil").virtual_memory().available)
 
 
 def _find_with_torch(torch: Any) -> list[str]:

@@ -27,11 +27,14 @@ class BackendEntry:
         Array API namespace in which a run with this backend makes its arrays.
     install : str
         Command that installs what it needs.
+    kernels : str
+        Package that its kernels come from, where that is not the library of its arrays.
     """
 
     module: str
     namespace: str
     install: str
+    kernels: str = ""
 
     @property
     def library(self) -> str:
@@ -40,8 +43,8 @@ class BackendEntry:
 
 
 BACKENDS = {
-    "numpy": BackendEntry("ekfcore.backends._numpy", "array_api_compat.numpy", 'pip install "ekfcore[atoms]"'),
-    "numba": BackendEntry("ekfcore.backends._numba", "array_api_compat.numpy", 'pip install "ekfcore[numba]"'),
+    "numpy": BackendEntry("ekfcore.backends._numpy", "array_api_compat.numpy", 'pip install "ekfcore[atoms]"', "scipy"),
+    "numba": BackendEntry("ekfcore.backends._numba", "array_api_compat.numpy", 'pip install "ekfcore[numba]"', "numba"),
     "torch": BackendEntry("ekfcore.backends._torch", "array_api_compat.torch", 'pip install "ekfcore[torch]"'),
     "cupy": BackendEntry("ekfcore.backends._cupy", "array_api_compat.cupy", 'pip install "ekfcore[cupy]"'),
     "jax": BackendEntry("ekfcore.backends._jax", "jax.numpy", 'pip install "ekfcore[jax]"'),

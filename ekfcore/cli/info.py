@@ -81,12 +81,13 @@ def _gpus() -> list[str]:
 
 
 def _backends() -> list[tuple[str, str]]:
-    """Return for each backend whether it works here, the version of its library, and its devices or what is wrong."""
+    """Return for each backend whether it works here, the version of what computes, and its devices or what is wrong."""
     table = [("works", "version", "devices")]
     for name, entry in BACKENDS.items():
         try:
             devices = ", ".join(find_devices(name))
-            table.append(("yes", f"{entry.library} {importlib.import_module(entry.library).__version__}", devices))
+            package = entry.kernels or entry.library
+            table.append(("yes", f"{package} {importlib.import_module(package).__version__}", devices))
         except InputError as error:
             table.append(("no", "", str(error).removeprefix(f"backend {name!r} ")))
     width = max(len(version) for _, version, _ in table)
