@@ -4,7 +4,7 @@
     python docs/experiments/kpu_on_dft.py DATA OUT
 
 DATA is the folder with the sets Cu_pwmat, H2O and Ni (extended XYZ); models are trained into OUT where they are not
-there yet. Prints Markdown tables. One core needs about 20 minutes, nearly all of it for the training.
+there yet. Prints Markdown tables. One core needs about 20 minutes for the training and 40 for the comparison.
 """
 
 import argparse
