@@ -118,11 +118,9 @@ def _statistics(data: Mapping[str, Any], arch: Architecture, source: str) -> Sta
     n_types = len(arch.elements)
     variables = data["descriptor"]["@variables"]
     mean, std = (_shaped(variables[name], (n_types, arch.n_slots, 4), f"{source}: {name}") for name in ("davg", "dstd"))
-    scale = _shaped(data["@variables"]["out_std"], (1, n_types, 1), f"{source}: out_std")
     if np.ptp(mean, axis=1).any() or np.ptp(std, axis=1).any():
         raise InputError(f"{source}: a model whose davg or dstd differ between neighbours is not supported")
-    if np.any(scale != 1):
-        raise InputError(f"{source}: a model with out_std = {scale.ravel().tolist()} is not supported, only 1")
+    # out_std, which a training fills in, is for other quantities: an energy is only shifted.
     shift = _shaped(data["@variables"]["out_bias"], (1, n_types, 1), f"{source}: out_bias")
     bias = _shaped(data["fitting"]["@variables"]["bias_atom_e"], (n_types, 1), f"{source}: bias_atom_e")
     return Statistics(mean=mean[:, 0, :], std=std[:, 0, :], energy_bias=shift[0, :, 0] + bias[:, 0])

@@ -178,7 +178,6 @@ def test_truncated(make_case: MakeCase, tmp_path: Path, length: float) -> None:
         ("fitting.atom_ener", [None, -3.0], "fitting.atom_ener = [None, -3.0] is not supported"),
         ("fitting.activation_function", "relu", "two activations, relu, tanh, is not supported"),
         ("descriptor.activation_function", "sine", "`activation` must be one of tanh"),
-        ("@variables.out_std", np.full((1, 2, 1), 2.0), "out_std = [2.0, 2.0] is not supported"),
         ("@variables.out_bias", np.full((1, 2, 1), np.nan), "weights that are no finite numbers"),
         ("@variables.out_bias", np.zeros(2), "out_bias must have the shape (1, 2, 1), got (2,)"),
         ("fitting.nets.networks", [], "fitting nets: 2 are needed, got 0"),
@@ -215,6 +214,7 @@ def test_shifts_add_up(make_case: MakeCase) -> None:
     model, _, weights = make_case("Cu O O Cu")
     data = describe(model, weights)
     data["fitting"]["@variables"]["bias_atom_e"] = np.array([[1.0], [2.0]])
+    data["@variables"]["out_std"] = np.full((1, 2, 1), 0.5)  # which no energy model uses
     bias = rebuild(data, "model")[0].statistics.energy_bias
     np.testing.assert_array_equal(bias, model.statistics.energy_bias + np.array([1.0, 2.0]))
 
@@ -285,3 +285,26 @@ def test_torch_models_come_back(make_case: MakeCase, deepmd: ModuleType, tmp_pat
     (tmp_path / "model.pth").write_bytes((tmp_path / "model.pth").read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="is damaged or no model of DeePMD-kit's PyTorch backend"):
         import_model(tmp_path / "model.pth", tmp_path / "other")
+
+
+@pytest.mark.deepmd
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_a_training_fills_in(make_case: MakeCase, deepmd: ModuleType) -> None:
+    """Shifts in both places, and a scale of the output that no energy model uses."""
+    import torch
+
+    from ekfcore.deepmd.description import describe
+    from ekfcore.deepmd.rebuild import rebuild
+
+    model, frame, weights = make_case("Cu O O Cu")
+    data = describe(model, weights)
+    data["fitting"]["@variables"]["bias_atom_e"] = np.array([[1.0], [2.0]])
+    data["@variables"]["out_std"] = np.full((1, 2, 1), 0.5)
+    back, weights = rebuild(data, "model")
+    theirs = deepmd.EnergyModel.deserialize(data)(
+        torch.tensor(frame.positions)[None],
+        torch.tensor([[back.architecture.elements.index(symbol) for symbol in frame.symbols]]),
+        box=torch.tensor(frame.cell).reshape(1, 9),
+    )
+    ours = back.predict(weights, back.environment(frame, like=weights))
+    _assert_parity(theirs["energy"][0, 0].detach().numpy(), ours["energy"])
