@@ -16,7 +16,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx-mathjax-offline",  # formulas show without a network, too
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "experiments"]
 templates_path = ["_templates"]
 
 myst_enable_extensions = ["amsmath", "dollarmath"]

@@ -70,7 +70,12 @@ def choose(
         return select(values, settings, base=1.0, maximum=maximum, rng=rng)
     fresh = settings.covariance == "fresh"
     uncertainty = KalmanUncertainty.load(
-        models[0], backend=backend, device=device, fraction=settings.fraction, refresh=known if fresh else ()
+        models[0],
+        backend=backend,
+        device=device,
+        fraction=settings.fraction,
+        dtype="float32",  # four digits are enough to choose by, and take less time
+        refresh=known if fresh else (),
     )
     some = [known[k] for k in rng.permutation(len(known))[: settings.base_frames]]
     base = _Base(some, uncertainty.many(some), settings.quantity)

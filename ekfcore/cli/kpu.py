@@ -48,6 +48,12 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--refresh", metavar="TRAIN", nargs="+", help="frames of the training, for a fresh covariance")
     parser.add_argument("--fraction", metavar="X", type=float, default=0.5, help="share of the atoms (default: 0.5)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of their choice (default: 0)")
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "float64"],
+        default="float32",
+        help="of the products with P (default: float32, true to four digits and better)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_run_options(parser)
     parser.set_defaults(run=run)
@@ -67,7 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
     _make_folder(arguments.out)
     with limited_threads(arguments.threads, backend=backend):
         uncertainty = KalmanUncertainty.load(
-            arguments.model, fraction=arguments.fraction, seed=arguments.seed, refresh=refresh, **where
+            arguments.model,
+            fraction=arguments.fraction,
+            seed=arguments.seed,
+            dtype=arguments.precision,
+            refresh=refresh,
+            **where,
         )
         rows, fitted = _rows(uncertainty, frames), _rows(uncertainty, held_out)
     calibration = _calibration(rows, fitted)

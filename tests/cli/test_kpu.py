@@ -26,13 +26,15 @@ def _table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
-def test_labelled_frames(tmp_path: Path, run: Path, cli: Cli) -> None:
+@pytest.mark.parametrize(("precision", "tolerance"), [("float64", 1e-8), ("float32", 1e-4)])
+def test_labelled_frames(tmp_path: Path, run: Path, cli: Cli, precision: str, tolerance: float) -> None:
     """The table has the numbers of the library, and errors are those of `ekfcore test`."""
     from ekfcore.active.kpu import KalmanUncertainty
     from ekfcore.atoms import read_frames
 
     data, out = tmp_path / "copper.xyz", tmp_path / "kpu"
-    code, text, err = cli("kpu", run, data, "--out", out, "--fraction", "0.75", "--seed", "3", "--threads", "1")
+    words = ["--fraction", "0.75", "--seed", "3", "--threads", "1", "--precision", precision]
+    code, text, err = cli("kpu", run, data, "--out", out, *words)
     assert (code, err) == (0, "")
     assert text.startswith("12 frames, forces on 72 atoms\n")
     assert sorted(path.name for path in out.iterdir()) == ["kpu.csv", "kpu.png", "model_devi.out"]
@@ -42,7 +44,7 @@ def test_labelled_frames(tmp_path: Path, run: Path, cli: Cli) -> None:
     found = [uncertainty(frame) for frame in read_frames(data)]
     for name in ("energy", "force_mean", "force_max"):
         values = [float(row[f"kpu_{name}"]) for row in rows]
-        assert values == pytest.approx([getattr(one, name) for one in found], rel=1e-8)
+        assert values == pytest.approx([getattr(one, name) for one in found], rel=tolerance)
     report = json.loads(cli("test", run, data, "--json")[1])
     rms = {name: 1e3 * np.sqrt(np.mean([float(row[name]) ** 2 for row in rows])) for name in _COLUMNS[5:]}
     assert rms["force_rmse"] == pytest.approx(report["force_rmse_meV_per_A"], rel=1e-6)
