@@ -44,7 +44,7 @@ def test_tblite_by_its_import_path() -> None:
 def test_a_table_stands_for_an_object() -> None:
     """Calculators of programs want an object for the command and the folder of pseudopotentials."""
     profile = {"object": "ase.calculators.espresso:EspressoProfile", "command": "pw.x", "pseudo_dir": "pseudo"}
-    calculator = make_calculator(
+    calculator: Any = make_calculator(
         "espresso", {"profile": profile, "pseudopotentials": {"Cu": "Cu.upf"}, "kpts": [2, 2, 2]}
     )
     assert calculator.profile.command == "pw.x"
