@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-METHODS = ("kpu", "committee", "random")
-NAMES = {"kpu": "ALKPU", "committee": "committee of four", "random": "random"}
+METHODS = ("kpu", "committee", "random", "sparse")
+NAMES = {"kpu": "ALKPU", "committee": "committee of four", "random": "random", "sparse": "random, one a round"}
 VALIDATION = (1200, 1400)
 MAXIMUM, START = 4, 10  # labels a round, and before the first
 STAGES = [{"temperatures": [float(t)], "rounds": 3} for t in (500, 800, 1200, 1400)]
@@ -27,6 +27,7 @@ SELECT: dict[str, dict[str, Any]] = {
     "kpu": {"method": "kpu"},
     "committee": {"method": "committee"},
     "random": {"method": "random"},
+    "sparse": {"method": "random", "maximum": 1},  # about as many labels as ALKPU asks for, at the same temperatures
 }
 
 
@@ -183,7 +184,7 @@ def _table_of_costs(runs: Runs) -> None:
 def _draw(runs: Runs, path: Path) -> None:
     from matplotlib.figure import Figure
 
-    colours = {"kpu": "#0072b2", "committee": "#d55e00", "random": "#666666"}
+    colours = {"kpu": "#0072b2", "committee": "#d55e00", "random": "#666666", "sparse": "#cc79a7"}
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     for axes, temperature in zip(figure.subplots(1, 2, sharey=True), VALIDATION, strict=True):
         for method, several in runs.items():
