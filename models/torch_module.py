@@ -126,7 +126,7 @@ class TorchModule:
         return named
 
     def _split(self, w: Tensor) -> dict[str, Tensor]:
-        parts = torch.split(w, self.layer_sizes)
+        parts = torch.split(w, list(self.layer_sizes))
         return {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
 
 

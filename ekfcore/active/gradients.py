@@ -37,7 +37,8 @@ def frame_gradients(
         {name: xp.asarray(values, dtype=w.dtype, device=w.device) for name, values in functional.items()}
         for functional in functionals
     ]
-    _, pull = model.linearize(w, model.environment(frame, like=w))
+    sample: Any = model.environment(frame, like=w)
+    _, pull = model.linearize(w, sample)
     rows = max(_TOGETHER // frame.n_atoms, 8)
     parts = [pull(cotangents[k : k + rows])[1] for k in range(0, len(cotangents), rows)]
     return parts[0] if len(parts) == 1 else xp.concat(parts)

@@ -59,7 +59,8 @@ def choose_greedily(
 def remaining_variance(gram: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the share of the variance of each frame that is left, shape (N,)."""
     now = np.trace(gram.diagonal(axis1=0, axis2=2))
-    return np.clip(now / np.where(before > 0, before, 1.0), 0.0, 1.0)
+    share: NDArray[np.float64] = np.clip(now / np.where(before > 0, before, 1.0), 0.0, 1.0)
+    return share
 
 
 def _condition(gram: NDArray[np.float64], pick: int, noise: NDArray[np.float64]) -> None:

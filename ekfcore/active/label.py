@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ekfcore.atoms import Frame, validate_frame
-from ekfcore.errors import InputError
+from ekfcore.errors import EKFError, InputError
 from ekfcore.training.table import Table
 
 from ._calculation import Outcome, Task
@@ -17,6 +17,9 @@ from .executors import ExecutorSettings
 from .ledger import Ledger, frame_key
 
 __all__ = ["LabelReport", "LabelSettings", "label"]
+
+
+_HOPELESS = 3  # as many frames, with their retries, fail before anything is labelled: it is not the frames
 
 
 class LabelSettings(Table):
@@ -96,7 +99,8 @@ def label(
     InputError
         If the calculator or the executor cannot be used, or the ledger holds labels of another calculator.
     EKFError
-        If the executor breaks down again and again.
+        If the executor breaks down again and again, or the calculator has never labelled anything and fails as
+        often as three frames may; no frame is quarantined then.
     """
     wanted: dict[str, Frame] = {}
     for frame in frames:
@@ -113,6 +117,7 @@ def label(
         tasks = {key: _task(frame, settings, ledger.receipt(key)) for key, frame in todo.items()}
         judge = _Judge(settings.retries, ledger, Path(log_dir), notify)
         Dispatch(tasks, settings.executor, judge.settle, should_stop or (lambda: False)).run()
+        judge.sentence()
     labelled = [key for key in wanted if key in ledger]
     rest = {key: frame for key, frame in wanted.items() if key not in ledger}
     return LabelReport(
@@ -136,7 +141,10 @@ def _task(frame: Frame, settings: LabelSettings, receipt: Path) -> Task:
 
 
 class _Judge:
-    """Decides what an outcome means: a label, another attempt, or quarantine."""
+    """Decides what an outcome means: a label, another attempt, or quarantine.
+
+    As long as the calculator has not labelled anything, what fails may be its settings: frames wait for the verdict.
+    """
 
     def __init__(self, retries: int, ledger: Ledger, log_dir: Path, notify: Callable[[Frame, str], None]) -> None:
         self._retries = retries
@@ -144,6 +152,7 @@ class _Judge:
         self._log_dir = log_dir
         self._notify = notify
         self._logs: dict[str, list[str]] = {}
+        self._accused: list[tuple[Frame, str, str]] = []
 
     def settle(self, task: Task, outcome: Outcome) -> bool:
         """Keep a label or a failure, and say whether to try again."""
@@ -156,10 +165,25 @@ class _Judge:
         key = frame_key(task.frame)
         logs = self._logs.setdefault(key, [])
         logs.append(f"=== attempt {len(logs) + 1}, {outcome.seconds:.1f} s: {outcome.reason}\n{outcome.log}\n")
+        path = self._log_dir / f"{key}.log"
         self._log_dir.mkdir(parents=True, exist_ok=True)
-        (self._log_dir / f"{key}.log").write_text("\n".join(logs), encoding="utf-8")
+        path.write_text("\n".join(logs), encoding="utf-8")
+        failures = sum(map(len, self._logs.values()))
+        if not len(self._ledger) and failures == _HOPELESS * (self._retries + 1):
+            raise EKFError(
+                f"label: the first {failures} calculations brought no label ({outcome.reason}); see {path}, correct "
+                "the calculator, and run again"
+            )
         if len(logs) <= self._retries:
             return True
-        self._ledger.quarantine(task.frame, outcome.reason, "\n".join(logs))
-        self._notify(task.frame, "quarantined")
+        self._accused.append((task.frame, outcome.reason, "\n".join(logs)))
+        if len(self._ledger):
+            self.sentence()
         return False
+
+    def sentence(self) -> None:
+        """Put into quarantine the frames that failed."""
+        for frame, reason, log in self._accused:
+            self._ledger.quarantine(frame, reason, log)
+            self._notify(frame, "quarantined")
+        self._accused = []

@@ -191,14 +191,18 @@ class Ledger:
         """
         wanted = {"calculator": calculator, "parameters": json.loads(json.dumps(dict(parameters), default=str))}
         present = _use(self.path, lambda db: dict(db.metadata)) if self.path.exists() else {}
-        for name in wanted:
-            if present and present.get(name) != wanted[name]:
+        if present == wanted:
+            return
+        for name in wanted if present and len(self) else ():
+            if present.get(name) != wanted[name]:
                 raise InputError(
                     f"{self.path}: was made with {name} {present.get(name)}, got {wanted[name]}; put the old settings "
                     "back, or name another file"
                 )
-        if not present:
-            _use(self.path, lambda db: setattr(db, "metadata", wanted))
+        if present:  # settings that labelled nothing: what failed with them may work now
+            self._quarantine.unlink(missing_ok=True)
+            self._refused = {}
+        _use(self.path, lambda db: setattr(db, "metadata", wanted))
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -172,8 +172,8 @@ def select(
     fates = [Fate.RELIABLE if value < low else Fate.DISCARDED for value in values]
     for k in candidates:
         fates[k] = Fate.SPARED
-    for k in chosen:
-        fates[k] = Fate.SELECTED
+    for pick in chosen:
+        fates[pick] = Fate.SELECTED
     return Selection(values=values, low=low, high=high, fates=fates, chosen=chosen)
 
 

@@ -111,7 +111,8 @@ def _rows(uncertainty: "KalmanUncertainty", frames: "Sequence[Frame]") -> "list[
 
     rows, model, w = [], uncertainty.model, uncertainty.weights
     for frame, found in zip(frames, uncertainty.many(frames), strict=True):
-        prediction = {k: to_numpy(v) for k, v in model.predict(w, model.environment(frame, like=w)).items()}
+        sample: Any = model.environment(frame, like=w)
+        prediction = {k: to_numpy(v) for k, v in model.predict(w, sample).items()}
         away = None if frame.energy is None else (float(prediction["energy"]) - frame.energy) / frame.n_atoms
         rmse = errors = None
         if frame.forces is not None:

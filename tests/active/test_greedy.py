@@ -28,7 +28,7 @@ def test_greedy_is_what_updates_of_the_filter_give(maximum: int) -> None:
     for _ in range(maximum):
         left = [np.asarray(ek.kpu(state, rows)).sum() if k not in expected else -1.0 for k, rows in enumerate(H)]
         expected.append(int(np.argmax(left)))
-        state, _ = ek.update(state, H[expected[-1]], np.zeros(ROWS), config=config, noise=noise)
+        state, _ = ek.update(state, H[expected[-1]], np.zeros(ROWS), config=config, noise=noise.tolist())
     P = _state().covariance.dense(0)
     gram = np.einsum("aqn,nm,brm->aqbr", H, P, H)
     values = np.trace(gram.diagonal(axis1=0, axis2=2))

@@ -207,6 +207,16 @@ def test_a_calculator_that_cannot_be_made(tmp_path: Path, rattled: "MakeFrames")
     assert ledger.quarantined == {}
 
 
+def test_a_calculator_that_fails_for_all(run: "Run", rattled: "MakeFrames", faulty: "Faulty", tmp_path: Path) -> None:
+    """A program that is not there fails for each frame: it says so early, and nothing is held against the frames."""
+    frames = rattled(["Ag"] * 12)
+    with pytest.raises(EKFError, match=r"the first 6 calculations brought no label \(failed: .*stopped\); see .*\.log"):
+        run(frames, {"Ag": "raise"})
+    assert len(faulty.lines("start")) < 12
+    assert Ledger(tmp_path / "labels.db").quarantined == {}
+    assert len(run(frames, {}).labelled) == 12  # with other parameters, into the same file
+
+
 def test_settings_that_changed(run: "Run", rattled: "MakeFrames") -> None:
     """Labels of two kinds are not mixed."""
     run(rattled(["Cu"]))

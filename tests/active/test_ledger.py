@@ -135,15 +135,30 @@ def test_results_left_in_the_inbox_are_taken_in(tmp_path: Path, rattled: "MakeFr
     assert list((tmp_path / "labels.inbox").iterdir()) == [ledger.receipt(frame_key(other))]
 
 
-def test_labels_of_two_calculators_are_not_mixed(tmp_path: Path) -> None:
+def test_labels_of_two_calculators_are_not_mixed(tmp_path: Path, rattled: "MakeFrames") -> None:
     """The message tells what the file was made with."""
-    Ledger(tmp_path / "labels.db").claim("emt", {"asap_cutoff": False})
+    frame, other = rattled(["Cu", "Cu"])
+    ledger = Ledger(tmp_path / "labels.db")
+    ledger.claim("emt", {"asap_cutoff": False})
+    ledger.add(_labelled(frame), seconds=1.0)
+    ledger.quarantine(other, "failed")
     ledger = Ledger(tmp_path / "labels.db")
     ledger.claim("emt", {"asap_cutoff": False})
     with pytest.raises(InputError, match=r"labels.db: was made with parameters .*False.*, got .*True"):
         ledger.claim("emt", {"asap_cutoff": True})
     with pytest.raises(InputError, match="was made with calculator emt, got lj"):
         ledger.claim("lj", {"asap_cutoff": False})
+    assert len(Ledger(tmp_path / "labels.db").quarantined) == 1
+
+
+def test_settings_that_labelled_nothing_may_change(tmp_path: Path, rattled: "MakeFrames") -> None:
+    """A mistake in the parameters is corrected without removing files; what failed with it gets another chance."""
+    (frame,) = rattled(["Cu"])
+    ledger = Ledger(tmp_path / "labels.db")
+    ledger.claim("emt", {"typo": 1})
+    ledger.quarantine(frame, "failed")
+    ledger.claim("emt", {})
+    assert ledger.quarantined == Ledger(tmp_path / "labels.db").quarantined == {}
 
 
 def test_files_that_are_no_ledger(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from ekfcore.models.perceptron import Perceptron
 from torch import Tensor, nn
 
 import ekfcore as ek
+from ekfcore.measurement import signed_mean
 
 
 class PairPotential(nn.Module):
@@ -21,7 +22,8 @@ class PairPotential(nn.Module):
 
     def forward(self, positions: Tensor) -> Tensor:
         i, j = torch.triu_indices(len(positions), len(positions), 1)
-        return self.net((positions[i] - positions[j]).norm(dim=1, keepdim=True)).sum()
+        energies: Tensor = self.net((positions[i] - positions[j]).norm(dim=1, keepdim=True))
+        return energies.sum()
 
 
 def _pairs() -> tuple[TorchModule, dict[str, Tensor]]:
@@ -111,7 +113,7 @@ def test_the_filter_trains_it() -> None:
     for _ in range(10):
         for frame, label in zip(frames, labels, strict=True):
             prediction = model.predict(state.weights, frame)
-            sign, e = ek.measurement.signed_mean(prediction["forces"], label["forces"])
+            sign, e = signed_mean(prediction["forces"], label["forces"])
             value, H = model.jacobian(state.weights, frame, [ones, {"forces": sign}])
             errors.append(float(e))
             innovation = torch.stack([label["energy"] - value[0], e])
