@@ -19,7 +19,7 @@ from ekfcore.atoms import Frame, validate_frame
 from ekfcore.errors import EKFError, InputError
 
 from ._receipt import read_receipt, write_receipt
-from ._worker import Worker, WorkerError, finishing
+from ._worker import Worker, WorkerError, finishing, scratch
 from .calculators import make_calculator
 
 __all__ = ["Outcome", "Task", "run_alone", "run_in"]
@@ -62,22 +62,23 @@ def run_in(worker: Worker, task: Task) -> Outcome:
     with suppress(OSError):  # done before by a worker that was lost with its answer
         frame, seconds = read_receipt(task.receipt, task.frame)
         return Outcome(status="done", frame=frame, seconds=seconds)
-    with tempfile.TemporaryDirectory(prefix="ekfcore-label-", ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(prefix="ekfcore-label-", ignore_cleanup_errors=True) as folder:
         try:
-            outcome: Outcome = worker.call(_calculate, task, scratch, timeout=task.timeout)
+            outcome: Outcome = worker.call(_calculate, task, folder, timeout=task.timeout)
         except TimeoutError:
             outcome = Outcome(status="timed out", reason=f"timed out after {task.timeout:g} s")
         except WorkerError as error:
             outcome = Outcome(status="failed", reason=f"failed: {error}")
         log = worker.output()
         if outcome.status != "done":
-            log += _tails(Path(scratch))
+            log += _tails(Path(folder))
     # The calculation alone, where it came to its end: a label costs the same however its process was started.
     return replace(outcome, log=log, seconds=outcome.seconds or time.monotonic() - start)
 
 
-def _calculate(task: Task, scratch: str) -> Outcome:
-    """Compute in this process, with `scratch` as the working directory of the calculator."""
+def _calculate(task: Task, folder: str) -> Outcome:
+    """Compute in this process, with `folder` as the working directory of the calculator."""
+    scratch[:] = [folder]
     try:
         calculator = make_calculator(task.calculator, task.parameters)
     except InputError as error:
@@ -89,7 +90,7 @@ def _calculate(task: Task, scratch: str) -> Outcome:
         wanted.append("stress")
     start = time.monotonic()
     try:
-        with chdir(scratch):
+        with chdir(folder):
             # All at once: asking for one after the other makes some programs run several times.
             calculator.calculate(atoms, wanted, list(all_changes))
         with finishing:

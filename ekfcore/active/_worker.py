@@ -6,6 +6,7 @@ It ends by itself, in the middle of a calculation, as soon as the process that m
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,13 +20,15 @@ from typing import Any, Self
 
 from ekfcore.errors import EKFError
 
-__all__ = ["Worker", "WorkerError", "finishing", "serve"]
+__all__ = ["Worker", "WorkerError", "finishing", "scratch", "serve"]
 
 _LOG_LIMIT = 200_000  # [bytes] of what a calculation printed: the end tells why it failed
 _START = 60.0  # [s] to start Python on a busy file system
 
 # Held while a finished result is put into safety; the end of the parent waits for it.
 finishing = threading.Lock()
+# Folders of the present call, which nobody else removes when the parent is gone.
+scratch: list[str] = []
 
 
 class WorkerError(EKFError):
@@ -164,7 +167,8 @@ def serve(connection: int, lifeline: int) -> None:
     """
     for descriptor in (connection, lifeline):  # a program that outlives its worker must not keep them open
         os.set_inheritable(descriptor, False)
-    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+    end = threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True)
+    end.start()
     pipe = Connection(connection)
     pipe.send(None)  # ready
     while True:
@@ -172,19 +176,29 @@ def serve(connection: int, lifeline: int) -> None:
             function, args = pipe.recv()
             answer: tuple[bool, Any] = (True, function(*args))
         except EOFError:
-            return
+            break
         except BaseException as error:  # one that is not caught here would end the process without a word
             traceback.print_exc()
             answer = (False, _portable(error))
         sys.stdout.flush()
         try:
-            pipe.send(answer)
-        except (OSError, pickle.PicklingError, TypeError, AttributeError) as error:
-            pipe.send((False, EKFError(f"the result cannot be pickled: {error}")))
+            _send(pipe, answer)
+        except OSError:
+            break
+    end.join()
+
+
+def _send(pipe: "Connection[Any, Any]", answer: tuple[bool, Any]) -> None:
+    try:
+        pipe.send(answer)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        pipe.send((False, EKFError(f"the result cannot be pickled: {error}")))
 
 
 def _end_with_parent(lifeline: int) -> None:
     os.read(lifeline, 1)  # nobody writes: it returns when the parent is gone
+    for folder in scratch:
+        shutil.rmtree(folder, ignore_errors=True)
     with finishing:
         os.killpg(0, signal.SIGKILL)
 

@@ -38,10 +38,7 @@ def make_calculator(name: str, parameters: Mapping[str, Any] | None = None) -> "
 
     Examples
     --------
-    >>> make_calculator("emt").name
-    'emt'
-    >>> make_calculator("ase.calculators.lj:LennardJones", {"sigma": 2.5}).parameters["sigma"]
-    2.5
+    ``make_calculator("emt")``, or ``make_calculator("ase.calculators.lj:LennardJones", {"sigma": 2.5})``.
     """
     keywords = {key: _build(value) for key, value in (parameters or {}).items()}
     calculator = _call(name, _find(name), keywords)

@@ -279,7 +279,9 @@ label(frames, settings, Ledger(sys.argv[2]), log_dir=sys.argv[3])
 """
 
 
-def test_kill_the_parent_again_and_again(tmp_path: Path, rattled: "MakeFrames", faulty: "Faulty") -> None:
+def test_kill_the_parent_again_and_again(
+    tmp_path: Path, rattled: "MakeFrames", faulty: "Faulty", monkeypatch: pytest.MonkeyPatch
+) -> None:
     """kill -9 at any moment of a round: each calculation that came to its end is a label, and has no second end."""
     import pickle
 
@@ -289,6 +291,8 @@ def test_kill_the_parent_again_and_again(tmp_path: Path, rattled: "MakeFrames", 
         calculator="faulty:Faulty", parameters=parameters, executor=ExecutorSettings(workers=2), retries=0
     )
     (tmp_path / "job").write_bytes(pickle.dumps((frames, settings)))
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
     command = [sys.executable, "-c", _PARENT, *(str(tmp_path / name) for name in ("job", "labels.db", "log"))]
     draw = random.Random(0)
     for _ in range(3):
@@ -300,6 +304,7 @@ def test_kill_the_parent_again_and_again(tmp_path: Path, rattled: "MakeFrames", 
             parent.kill()
     killed = len(faulty.lines("end"))
     assert 3 <= killed < 60
+    assert list((tmp_path / "scratch").iterdir()) == []
     report = label(frames, settings, Ledger(tmp_path / "labels.db"), log_dir=tmp_path / "log")
     assert len(report.labelled) == 60
     assert report.reused >= killed
