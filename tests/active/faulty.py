@@ -37,6 +37,7 @@ class Faulty(EMT):
         name = f"{atoms.symbols[0]} {os.getpid()} {atoms.positions[0, 0]:.6f}"
         earlier = self.calls.exists() and f"start {name[:2]}" in self.calls.read_text()
         self._note(f"start {name}")
+        Path("program.out").write_text("the last words of the program\n")
         self._misbehave(self.does.get(atoms.symbols[0], ""), earlier)
         time.sleep(self.seconds)
         super().calculate(atoms, properties, system_changes)
@@ -46,7 +47,6 @@ class Faulty(EMT):
 
     def _misbehave(self, kind: str, earlier: bool) -> None:
         if kind in ("raise", "once") and not (earlier and kind == "once"):
-            Path("program.out").write_text("the last words of the program\n")
             raise RuntimeError("the program stopped")
         if kind == "scf":
             raise SCFError("100 iterations were not enough")

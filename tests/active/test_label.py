@@ -304,7 +304,9 @@ def test_kill_the_parent_again_and_again(
             parent.kill()
     killed = len(faulty.lines("end"))
     assert 3 <= killed < 60
-    assert list((tmp_path / "scratch").iterdir()) == []
+    deadline = time.monotonic() + 10
+    while files := list((tmp_path / "scratch").glob("*/*")):  # what programs write is large
+        assert time.monotonic() < deadline, files
     report = label(frames, settings, Ledger(tmp_path / "labels.db"), log_dir=tmp_path / "log")
     assert len(report.labelled) == 60
     assert report.reused >= killed
