@@ -93,8 +93,8 @@ def _calculate(task: Task, folder: str) -> Outcome:
         with chdir(folder):
             # All at once: asking for one after the other makes some programs run several times.
             calculator.calculate(atoms, wanted, list(all_changes))
-        with finishing:
-            return _finish(task, calculator, time.monotonic() - start)
+            with finishing:
+                return _finish(task, calculator, time.monotonic() - start)
     except Exception as error:  # a calculator may raise anything
         traceback.print_exc()
         text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
