@@ -282,7 +282,9 @@ def test_keyboard_interrupt(run: "Run", rattled: "MakeFrames", faulty: "Faulty")
         run(frames, seconds=0.2, on_done=interrupt)
     assert not any(Path(f"/proc/{words[2]}").exists() for words in faulty.lines("start"))
     assert len(run(frames, seconds=0.2).labelled) == 8
-    assert set(faulty.count("end").values()) == {1}
+    # Of two calculations that end in the same instant, one may be killed before its result is written.
+    assert sorted(faulty.count("end").values())[:-1] == [1] * 7
+    assert max(faulty.count("end").values()) <= 2
 
 
 _PARENT = """
