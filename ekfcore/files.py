@@ -1,15 +1,17 @@
 """Replace a file in one step, so that a failure leaves the old one as it was."""
 
 import contextlib
+import csv
+import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from ekfcore.errors import InputError
 
-__all__ = ["replace_file"]
+__all__ = ["replace_file", "write_csv", "write_text"]
 
 
 @contextlib.contextmanager
@@ -42,6 +44,21 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write text in UTF-8 as the whole of a file, see `replace_file`."""
+    with replace_file(path) as file:
+        file.write(text.encode())
+
+
+def write_csv(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table with a line of names as the whole of a file, see `replace_file`."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def _umask() -> int:

@@ -1,7 +1,5 @@
 """What ``ekfcore kpu`` leaves: a table, the layout of DP-GEN, a picture."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from ekfcore.files import replace_file
+from ekfcore.files import write_csv, write_text
+from ekfcore.training.plots import save_figure
 
 from .calibration import rank_correlation
 from .kpu import FrameUncertainty
@@ -25,7 +24,6 @@ TABLE, DEVIATIONS, PICTURE = "kpu.csv", "model_devi.out", "kpu.png"
 _Vector = NDArray[np.float64]
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#666666"  # Okabe and Ito's, which colour-blind readers can tell apart
-_DPI = 160
 _BINS = 12  # of atoms of similar uncertainty
 _FEW = 5  # atoms in a bin below which their RMS error says nothing
 
@@ -57,14 +55,12 @@ class Row:
 
 def write_table(rows: Sequence[Row], path: Path) -> None:
     """Write one line a frame: kpu_energy [(eV/atom)^2], kpu_force_mean and kpu_force_max [(eV/Å)^2], errors."""
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(["frame", "natoms", "kpu_energy", "kpu_force_mean", "kpu_force_max", "energy_error", "force_rmse"])
+    columns = ["frame", "natoms", "kpu_energy", "kpu_force_mean", "kpu_force_max", "energy_error", "force_rmse"]
+    lines = []
     for number, row in enumerate(rows):
         values = row.found.energy, row.found.force_mean, row.found.force_max, row.energy_error, row.force_rmse
-        table.writerow([number, row.n_atoms, *("" if value is None else f"{value:.9g}" for value in values)])
-    with replace_file(path) as file:
-        file.write(text.getvalue().encode())
+        lines.append([number, row.n_atoms, *("" if value is None else f"{value:.9g}" for value in values)])
+    write_csv(path, columns, lines)
 
 
 def write_deviations(rows: Sequence[Row], path: Path, *, scale: float) -> None:
@@ -79,8 +75,7 @@ def write_deviations(rows: Sequence[Row], path: Path, *, scale: float) -> None:
         sigma = scale * np.sqrt(row.found.forces)
         values = [0.0, 0.0, 0.0, np.max(sigma), np.min(sigma), np.mean(sigma)]
         lines.append(f"{number:>12}" + "".join(f"{value:>19.6e}" for value in values))
-    with replace_file(path) as file:
-        file.write(("\n".join(lines) + "\n").encode())
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def write_picture(rows: Sequence[Row], path: Path, *, scale: float | None) -> None:
@@ -106,8 +101,7 @@ def write_picture(rows: Sequence[Row], path: Path, *, scale: float | None) -> No
         axes.plot([row.found.force_mean**0.5 for row in rows], ".", color=_BLUE, markersize=4)
         axes.set(xlabel="Frame", ylabel="Root of the KPU of the forces [eV/Å]", yscale="log")
         _tidy(axes, "Uncertainty, not calibrated")
-    with replace_file(path) as file:
-        figure.savefig(file, format=path.suffix[1:], dpi=_DPI)
+    save_figure(figure, path)
 
 
 def _frames(axes: Axes, rows: Sequence[Row], scale: float) -> None:

@@ -1,7 +1,5 @@
 """Phonons as tables and as a picture."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ekfcore.files import replace_file
+from ekfcore.files import write_csv
 from ekfcore.training.plots import save_figure
 
 from .phonons import Phonons
@@ -102,12 +100,8 @@ def _points(found: Phonons) -> dict[float, str]:
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(columns)
-    table.writerows([f"{value:.6f}" if isinstance(value, float) else value for value in row] for row in rows)
-    with replace_file(path) as file:
-        file.write(text.getvalue().encode())
+    shown = ([f"{value:.6f}" if isinstance(value, float) else value for value in row] for row in rows)
+    write_csv(path, columns, shown)
 
 
 def _tidy(axes: Axes) -> None:

@@ -1,7 +1,5 @@
 """What a round of active learning brought: numbers, a table and a picture."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ekfcore.errors import InputError
-from ekfcore.files import replace_file
+from ekfcore.files import write_csv, write_text
 
 __all__ = ["COLUMNS", "RoundReport", "read_report", "write_report", "write_table"]
 
@@ -89,8 +87,7 @@ class RoundReport:
 
 def write_report(path: Path, report: RoundReport) -> None:
     """Write a report as JSON, all of it or nothing."""
-    with replace_file(path) as handle:
-        handle.write((json.dumps(asdict(report), indent=1) + "\n").encode())
+    write_text(path, json.dumps(asdict(report), indent=1) + "\n")
 
 
 def read_report(path: Path) -> RoundReport:
@@ -109,11 +106,6 @@ def read_report(path: Path) -> RoundReport:
 
 def write_table(path: Path, reports: Sequence[RoundReport]) -> None:
     """Write all rounds as CSV."""
-    text = io.StringIO()
     rows = [report.row() for report in reports]
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-    table.writeheader()
-    table.writerows(rows)
-    with replace_file(path) as handle:
-        handle.write(text.getvalue().encode())
+    write_csv(path, columns, ([row.get(column, "") for column in columns] for row in rows))

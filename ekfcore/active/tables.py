@@ -1,12 +1,11 @@
 """The files of a round that people look at."""
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from ekfcore.atoms import Frame
-from ekfcore.files import replace_file
+from ekfcore.files import write_csv, write_text
 
 from .explore import Trajectory
 from .select import Selection
@@ -20,18 +19,13 @@ def write_frames(path: Path, frames: Sequence[Frame]) -> None:
 
     text = io.StringIO()
     write(text, [frame.to_ase() for frame in frames], format="extxyz")
-    with replace_file(path) as handle:
-        handle.write(text.getvalue().encode())
+    write_text(path, text.getvalue())
 
 
 def write_selection(path: Path, runs: Sequence[Trajectory], selection: Selection) -> None:
     """Write the fate and the value of each explored frame as CSV."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["temperature", "frame", "value", "fate", "taken"])
     taken = {k: position for position, k in enumerate(selection.chosen, start=1)}
     frames = [(run, frame) for run in runs for frame in run.frames]
-    for k, ((run, frame), value, fate) in enumerate(zip(frames, selection.values, selection.fates, strict=True)):
-        table.writerow([run.temperature, frame.source, value, fate.value, taken.get(k, "")])
-    with replace_file(path) as handle:
-        handle.write(text.getvalue().encode())
+    judged = enumerate(zip(frames, selection.values, selection.fates, strict=True))
+    rows = ([run.temperature, f.source, value, fate.value, taken.get(k, "")] for k, ((run, f), value, fate) in judged)
+    write_csv(path, ["temperature", "frame", "value", "fate", "taken"], rows)

@@ -80,7 +80,7 @@ def _open(out: Path, settings: "LearnSettings", *, resume: bool) -> None:
     """Make the folder of the run, or see that it holds the run that is to go on."""
     import json
 
-    from ekfcore.files import replace_file
+    from ekfcore.files import write_text
 
     path, now = out / _SETTINGS, settings.model_dump(mode="json")
     if not resume:
@@ -99,8 +99,7 @@ def _open(out: Path, settings: "LearnSettings", *, resume: bool) -> None:
                     f"{table}.{key} = {now[table][key]} differs from {before[table].get(key)} of the run in {out}; "
                     "set it back, or start anew in another folder"
                 )
-    with replace_file(path) as handle:
-        handle.write((json.dumps(now, indent=1) + "\n").encode())
+    write_text(path, json.dumps(now, indent=1) + "\n")
 
 
 def _resume_command(arguments: argparse.Namespace) -> str:

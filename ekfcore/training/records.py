@@ -1,14 +1,13 @@
 """The errors of each epoch, and the table they are kept in."""
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ekfcore.errors import InputError
-from ekfcore.files import replace_file
+from ekfcore.files import write_csv
 
 __all__ = ["EpochRecord", "read_metrics", "write_metrics"]
 
@@ -52,13 +51,7 @@ def write_metrics(path: Path, records: Sequence[EpochRecord]) -> None:
     InputError
         If the file cannot be written.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(_COLUMNS)
-    for record in records:
-        table.writerow([getattr(record, field.name) for field in fields(EpochRecord)])
-    with replace_file(path) as handle:
-        handle.write(text.getvalue().encode())
+    write_csv(path, _COLUMNS, ([getattr(record, field.name) for field in fields(EpochRecord)] for record in records))
 
 
 def read_metrics(path: Path) -> list[EpochRecord]:
