@@ -52,16 +52,17 @@ class TorchModule:
 
     def __init__(self, module: nn.Module, *, forces: str | None = None) -> None:
         self.module, self.forces = module, forces
-        named = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        if not named:
+        self._places = _places(module)
+        named = dict(module.named_parameters())
+        if not self._places:
             raise InputError("`module` must have parameters that require a gradient, got none")
-        kinds = {(p.dtype, p.device) for p in named.values()}
+        kinds = {(named[name].dtype, named[name].device) for name in self._places}
         if len(kinds) > 1 or not next(iter(kinds))[0].is_floating_point:
             raise InputError(
                 "the parameters of `module` must be of one floating-point type on one device, got "
                 f"{', '.join(sorted(f'{dtype} on {device}' for dtype, device in kinds))}; use module.to(...)"
             )
-        self._shapes = {name: p.shape for name, p in named.items()}
+        self._shapes = {name: named[name].shape for name in self._places}
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -115,7 +116,8 @@ class TorchModule:
                 )
             positions = kwargs[self.forces].detach().clone().requires_grad_()
             kwargs = {**kwargs, self.forces: positions}
-        output = functional_call(self.module, self._split(w), args, kwargs)
+        tensors = {place: part for name, part in self._split(w).items() for place in self._places[name]}
+        output = functional_call(self.module, tensors, args, kwargs, tie_weights=False)
         if isinstance(output, Tensor):
             output = {"output" if positions is None else "energy": output if positions is None else output.sum()}
         if not isinstance(output, Mapping):
@@ -128,6 +130,20 @@ class TorchModule:
     def _split(self, w: Tensor) -> dict[str, Tensor]:
         parts = torch.split(w, list(self.layer_sizes))
         return {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
+
+
+def _places(module: nn.Module) -> dict[str, list[str]]:
+    """Return the names of all places where a parameter that requires a gradient stands, by the first of them.
+
+    A module that goes by several names has its parameters in one place. PyTorch's own search takes that for several,
+    and puts the wrong tensors back after a functional call.
+    """
+    places: dict[nn.Parameter, list[str]] = {}
+    for path, part in module.named_modules():
+        for name, parameter in part._parameters.items():
+            if parameter is not None and parameter.requires_grad:
+                places.setdefault(parameter, []).append(f"{path}.{name}" if path else name)
+    return {names[0]: names for names in places.values()}
 
 
 def _arguments(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

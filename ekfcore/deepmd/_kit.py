@@ -9,7 +9,7 @@ from typing import Any
 
 from ekfcore.errors import CheckpointError, InputError
 
-__all__ = ["read_torch", "write_torch"]
+__all__ = ["load_kit", "quiet", "read_torch", "write_torch"]
 
 
 def write_torch(path: Path, data: dict[str, Any]) -> None:
@@ -29,7 +29,7 @@ def write_torch(path: Path, data: dict[str, Any]) -> None:
     """
     converter = _load_converter(path)
     try:
-        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder, _quiet():
+        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder, quiet():
             made = Path(folder) / "model.pth"
             converter.deserialize_to_file(str(made), data)
             os.replace(made, path)
@@ -51,7 +51,7 @@ def read_torch(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no file; give a model of DeePMD-kit that ends in .dp, .pth or .pt")
     converter = _load_converter(path)
     try:
-        with _quiet():
+        with quiet():
             data: dict[str, Any] = converter.serialize_from_file(str(path))
     except Exception as error:  # torch says in many ways that a file is broken
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -61,31 +61,51 @@ def read_torch(path: Path) -> dict[str, Any]:
     return data
 
 
-def _load_converter(path: Path) -> Any:
+def load_kit(module: str, needed_by: object, *, otherwise: str = "") -> Any:
+    """Return a module of DeePMD-kit.
+
+    Parameters
+    ----------
+    module : str
+        Its name.
+    needed_by : object
+        What to call that which needs it.
+    otherwise : str
+        What else to advise where DeePMD-kit is missing.
+
+    Raises
+    ------
+    InputError
+        If it is not installed.
+    """
     try:
-        with _quiet():
+        with quiet():
             _without_foreign_library()
-            return importlib.import_module("deepmd.pt.utils.serialization")
+            return importlib.import_module(module)
     except ImportError as error:
         package = "DeePMD-kit" if (error.name or "").startswith("deepmd") else error.name or "DeePMD-kit"
         raise InputError(
-            f'{path} needs {package}, which is not installed; run: pip install "ekfcore[deepmd]", or use a .dp'
+            f'{needed_by} needs {package}, which is not installed; run: pip install "ekfcore[deepmd]"{otherwise}'
         ) from None
+
+
+def quiet() -> Any:
+    """Leave out what torch and its users deprecate among themselves."""
+    return warnings.catch_warnings(action="ignore")
+
+
+def _load_converter(path: Path) -> Any:
+    return load_kit("deepmd.pt.utils.serialization", path, otherwise=", or use a .dp")
 
 
 def _without_foreign_library() -> None:
     """Keep DeePMD-kit from loading a C++ library that was built for another torch than the one here.
 
-    It refuses to start with one, while a model with se_e2_a needs none of it: where the library is not found,
-    DeePMD-kit does without.
+    It refuses to start with one, while training and evaluation in Python need none of it: where the library is not
+    found, DeePMD-kit does without.
     """
     env: Any = importlib.import_module("deepmd.env")
     torch = importlib.import_module("torch")
     if torch.__version__.partition("+")[0] != env.GLOBAL_CONFIG.get("pt_version"):
         env.SHARED_LIB_DIR = Path(os.devnull)
         env.GLOBAL_CONFIG["cibuildwheel"] = "0"
-
-
-def _quiet() -> Any:
-    """Leave out what torch and its users deprecate among themselves."""
-    return warnings.catch_warnings(action="ignore")

@@ -99,6 +99,24 @@ def test_frozen_parameters_are_no_weights() -> None:
     assert TorchModule(net).layer_sizes == (3, 3, 1)
 
 
+def test_modules_and_parameters_that_go_by_several_names() -> None:
+    """A layer under two names, and a matrix in two layers: each is one weight, and stays what it was."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2)).double()
+    net.alias = net[0]
+    net[2].weight = net[0].weight
+    model, x = TorchModule(net), torch.ones(1, 2, dtype=torch.float64)
+    assert model.layer_sizes == (4, 2, 2)
+    before, matrix, output = model.weights, net[0].weight, net(x)
+    moved = model.predict(before + 0.1, x)["output"]
+    assert torch.equal(model.weights, before)
+    assert net[0].weight is matrix
+    assert net.alias.weight is net[2].weight is matrix
+    assert torch.equal(net(x), output)
+    model.store(before + 0.1)
+    assert torch.equal(net(x), moved)
+
+
 def test_the_filter_trains_it() -> None:
     """A pair potential from energies and forces of another one."""
     torch.manual_seed(1)
