@@ -93,7 +93,7 @@ def make_evaluation(embedding: str) -> Case:
 def make_step(data: Path, optimizer: dict[str, Any], folder: Path) -> Case:
     """Return a step of the training on one frame, with its share of the fold-ins."""
     trainer, rng = make_trainer(data, optimizer, folder), np.random.default_rng(0)
-    samples, kalman = trainer.train.samples[:1], trainer.optimizer
+    samples, kalman = trainer.train[:1], trainer.optimizer
     return _Ours(lambda: kalman.step(samples, rng), calls=steps_in_cycles(kalman.recipe))
 
 

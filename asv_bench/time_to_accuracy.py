@@ -92,13 +92,13 @@ def _train(args: argparse.Namespace, name: str, seed: int) -> Iterator[Row]:
 
 def _steps(trainer: Trainer, epochs: int, seed: int, *, every: int) -> Iterator[Row]:
     """Train as `ekfcore train` does, but for evaluations within an epoch."""
-    count, seconds, n = 0, 0.0, len(trainer.train.samples)
+    count, seconds, n = 0, 0.0, len(trainer.train)
     for epoch in range(epochs):
         trainer.refine()
         for index, k in enumerate(np.random.default_rng([seed, epoch]).permutation(n)):
             rng = np.random.default_rng([seed, epoch, index])
             start = time.perf_counter()
-            trainer.optimizer.step([trainer.train.samples[k]], rng)
+            trainer.optimizer.step([trainer.train[k]], rng)
             seconds += time.perf_counter() - start
             count += 1
             if count % (every * n // EVALUATIONS) == 0:

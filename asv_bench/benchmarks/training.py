@@ -10,7 +10,7 @@ from ekfcore import partition
 from ekfcore.presets import Mode, Recipe, preset
 from ekfcore.training import KalmanOptimizer, Settings, Trainer, prepare
 from ekfcore.training.kalman import plan
-from ekfcore.training.sample import prepare_samples
+from ekfcore.training.sample import prepare_sample
 
 from .arrays import BACKENDS, WITH_KERNELS, name_and_device, on_backend, skip_unusable, wait
 from .copper import copper_frames, copper_model, initial_copper_weights
@@ -41,7 +41,7 @@ class Step:
         model = copper_model("nodal", like=w)
         layout = partition(model.layer_sizes, block_size=block_size, strategy=self.recipe.strategy)
         self.optimizer = KalmanOptimizer(model, self.recipe, settle(w, layout, self.recipe.config, backend))
-        self.samples = list(prepare_samples(model, copper_frames(1), like=w))
+        self.samples = [prepare_sample(model, frame, like=w) for frame in copper_frames(1)]
         self.rng = np.random.default_rng(0)
 
     def track_step(self, backend: str, block_size: int, mode: Mode) -> float:

@@ -42,6 +42,9 @@ class Frame:
         Minus the gradient of the energy [eV/Å].
     virial : array, shape (3, 3), optional
         Minus the derivative of the energy with respect to strain, W = -dE/dε: minus the volume times ASE's stress [eV].
+    weight : float
+        How much the frame counts in a training: as much as that many frames like it, so that the noise of its labels
+        is 1/sqrt(weight) times that of the others.
     source : str
         Where the frame comes from, e.g. ``"Cu/train.xyz.xz, frame 12"``, counted from 0; it opens every message.
     """
@@ -53,6 +56,7 @@ class Frame:
     energy: float | None = None
     forces: NDArray[np.float64] | None = None
     virial: NDArray[np.float64] | None = None
+    weight: float = 1.0
     source: str
 
     @property

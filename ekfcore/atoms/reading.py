@@ -16,11 +16,15 @@ import numpy as np
 from ekfcore.errors import InputError
 
 from ._deepmd import find_deepmd, read_deepmd
+from ._dpdata import read_dpdata
 from ._extra import load_extra
 from ._movement import is_movement, read_movement
 from .frame import Frame, validate_frame
 
 __all__ = ["read_frames", "split_frames"]
+
+# dpdata takes atoms of interleaved species and the virial of PWmat for others than they are.
+_OURS = ("deepmd/npy", "pwmat/movement", "pwmat/mlmd")
 
 _OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
@@ -29,6 +33,7 @@ def read_frames(
     paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     require: Collection[str] = ("energy", "forces"),
+    format: str | None = None,
 ) -> list[Frame]:
     """Read frames from one or several places and check each of them.
 
@@ -36,7 +41,10 @@ def read_frames(
     ----------
     paths : path or sequence of paths
         Each a file that ASE reads (extended XYZ, also compressed; ASE database; OUTCAR; ...), a PWmat ``MOVEMENT``, a
-        deepmd/npy folder, or a folder of such folders.
+        deepmd/npy folder, a folder of such folders, or ``file.hdf5#group`` of DeePMD-kit.
+    format : str, optional
+        What dpdata calls the format, as in ``"cp2k/output"``, or what ASE calls it, as in ``"vasp-out"``; names with a
+        slash are dpdata's. Without it, the format is recognised from the file.
     require : collection of str
         Labels that every frame must have: any of ``"energy"``, ``"forces"`` and ``"virial"``.
 
@@ -52,7 +60,7 @@ def read_frames(
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
-    frames = [frame for path in paths for frame in _read(Path(path))]
+    frames = [frame for path in paths for frame in _read(Path(path), format)]
     if not frames:
         raise InputError("no data files given; name at least one")
     for frame in frames:
@@ -96,12 +104,17 @@ def split_frames(frames: Sequence[Frame], test_fraction: float, seed: int) -> tu
     return train, test
 
 
-def _read(path: Path) -> list[Frame]:
+def _read(path: Path, format: str | None) -> list[Frame]:
     """Read one path, which may stand for several folders."""
-    if not os.path.exists(path):  # Path.exists raises on a name that is too long
+    file, group, _ = str(path).partition(".hdf5#")
+    if group and format is None:
+        format = "deepmd/hdf5"
+    if not os.path.exists(file + ".hdf5" if group else path):  # Path.exists raises on a name that is too long
         raise InputError(f"{path}: no such file or folder; check the spelling and the working directory")
+    if format is not None and "/" in format and format not in _OURS:
+        return _parse(lambda place: read_dpdata(str(place), format), path)
     if not path.is_dir():
-        return _parse(_read_file, path)
+        return _parse(lambda place: _read_file(place, format), path)
     folders = find_deepmd(path)
     if not folders:
         raise InputError(f"{path}: is a folder without deepmd/npy data (no type.raw in it or below); name a file in it")
@@ -122,14 +135,14 @@ def _parse(read: Callable[[Path], list[Frame]], path: Path) -> list[Frame]:
     return frames
 
 
-def _read_file(path: Path) -> list[Frame]:
+def _read_file(path: Path, format: str | None) -> list[Frame]:
     with _unpacked(path) as plain:
         if plain.stat().st_size == 0:
             raise InputError(f"{path}: is empty")
         if is_movement(plain):
             return read_movement(plain, name=str(path))
         # Without do_not_split_by_at_sign ASE takes what follows an @ in a file name for frame numbers.
-        images = load_extra("ase.io").read(str(plain), index=":", do_not_split_by_at_sign=True)
+        images = load_extra("ase.io").read(str(plain), index=":", format=format, do_not_split_by_at_sign=True)
     return [Frame.from_ase(atoms, f"{path}, frame {index}") for index, atoms in enumerate(images)]
 
 

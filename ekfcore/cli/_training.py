@@ -28,6 +28,8 @@ def run_training(trainer: Trainer, *, resume_with: str) -> int:
     print(
         f"{len(trainer.train.frames)} frames to train on and {len(trainer.test.frames)} to test on, {elements}; "
         f"{trainer.model.n_params} weights\n{trainer.evaluator}",
+        *trainer.notes,
+        sep="\n",
         flush=True,
     )
     with Display(known=len(trainer.records)) as display, stop_on_signal() as stop:

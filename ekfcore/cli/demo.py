@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _remove_previous(out: Path) -> None:
     """Remove the files of an earlier demonstration, and only those."""
-    from ekfcore.training.loop import METRICS_FILE
     from ekfcore.training.model_file import MODEL_FILE
+    from ekfcore.training.records import METRICS_FILE
 
     from ._training import PLOTS
 

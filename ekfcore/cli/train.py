@@ -5,6 +5,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ekfcore.errors import InputError
+
 from ._options import Commands, add_command, add_run_options, limited_threads, run_overrides
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ def add_parser(commands: Commands) -> None:
     origin = parser.add_mutually_exclusive_group()
     origin.add_argument("--resume", action="store_true", help="go on from the model in DIR")
     origin.add_argument("--start", metavar="MODEL", help="begin with the weights of this model and a fresh filter")
+    parser.add_argument(
+        "--shift-energies", action="store_true", help="fit the energies of MODEL to the data first, whatever their zero"
+    )
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of CONFIG")
     add_run_options(parser)
     parser.set_defaults(run=run)
@@ -49,11 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ._training import run_training, write_plots
 
+    if arguments.shift_energies and not arguments.start:
+        raise InputError("--shift-energies belongs to --start MODEL; add it, or leave this out")
     settings = _settings(arguments)
     start = load_model(arguments.start).without_optimizer() if arguments.start else None
     out: Path = arguments.out
     with limited_threads(settings.run.threads, backend=settings.run.backend):
-        trainer = prepare(settings, out, resume=arguments.resume, start=start)
+        trainer = prepare(settings, out, resume=arguments.resume, start=start, shift_energies=arguments.shift_energies)
         if trainer.position.epoch >= trainer.epochs:
             print(f"All {trainer.epochs} epochs are done; set training.epochs to more to go on.")
         elif code := run_training(trainer, resume_with=_resume_command(arguments)):

@@ -7,10 +7,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from ekfcore.atoms import read_frames
 from ekfcore.errors import InputError
 from ekfcore.training import Settings
 from ekfcore.training._toml import set_key
+from ekfcore.training.sources import read_sources
 from ekfcore.training.table import checked
 
 from ._section import Section
@@ -111,7 +111,7 @@ def _fitted(
     length : (float, str)
         How long to train, and in what.
     """
-    frames, notes = read_frames(settings.data.train), []
+    frames, notes = read_sources(settings.data.train, require=["energy", "forces"]), []
     n_train = len(frames)
     if settings.data.test_fraction is not None:
         n_train -= round(settings.data.test_fraction * n_train)

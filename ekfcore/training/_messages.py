@@ -27,8 +27,10 @@ def explain(error: ValidationError, data: dict[str, Any], settings: type[BaseMod
     """
     found = error.errors(include_url=False)
     path = _path(data, found[0])
+    # A key that may be text or a table gives an error for each; a table's own keys say more.
+    first = max((e for e in found if _path(data, e)[: len(path)] == path), key=lambda e: len(_path(data, e)))
+    path, kind = _path(data, first), first["type"]
     key = _name(path)
-    kind = found[0]["type"]
     if kind == "missing":
         return f"{source}: {_missing(path)}"
     if kind == "extra_forbidden":
@@ -37,7 +39,7 @@ def explain(error: ValidationError, data: dict[str, Any], settings: type[BaseMod
         return f"{source}: {key} must be a table [{key}], got {_show(_lookup(data, path))}"
     if isinstance(_lookup(data, path), dict):
         # The rule of a whole table opens with a key of it, in backquotes, and tells the value.
-        return f"{source}: " + re.sub(r"`(\w+)`", rf"{key}.\1", str(found[0]["ctx"]["error"]))
+        return f"{source}: " + re.sub(r"`(\w+)`", rf"{key}.\1", str(first["ctx"]["error"]))
     # A key that may be of several types gives an error for each of them.
     rules = dict.fromkeys(_rule(e) for e in found if _path(data, e) == path)
     rule = " or ".join(rules).replace(" or be ", " or ")
@@ -48,7 +50,7 @@ def _path(data: Any, error: Any) -> tuple[str | int, ...]:
     """Return the keys and indices that lead to an error, without the types that pydantic adds to them."""
     path: list[str | int] = []
     for part in error["loc"]:
-        if isinstance(data, dict) and (part in data or error["type"] == "missing"):
+        if isinstance(data, dict) and (part in data or (error["type"] == "missing" and part == error["loc"][-1])):
             data = data.get(part)
         elif isinstance(data, list) and isinstance(part, int):
             data = data[part]
@@ -75,7 +77,7 @@ def _rule(error: Any) -> str:
     """Return what follows "must"."""
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    text = re.sub(r"^\w+ should | after validation, not \d+|valid ", "", error["msg"])
+    text = re.sub(r"^\w+ should | after validation, not \d+|valid | or instance of \w+", "", error["msg"])
     for long, short in _SHORTER.items():
         text = text.replace(long, short)
     return text
@@ -112,9 +114,16 @@ def _tables(table: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, lis
     """Yield each table with its keys, by the prefix that its keys have."""
     yield prefix, list(table.model_fields)
     for name, field in table.model_fields.items():
-        for kind in (field.annotation, *get_args(field.annotation)):
+        for kind in _kinds(field.annotation):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 yield from _tables(kind, f"{prefix}{name}.")
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Yield a type and those that it consists of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
 
 
 def _lookup(data: Any, path: tuple[str | int, ...]) -> Any:

@@ -106,12 +106,13 @@ class AdamOptimizer:
     def _cotangent(self, sample: Sample, prediction: Prediction) -> Cotangent:
         """Return the derivative of the loss with respect to the prediction.
 
-        The loss is p_e (dE)^2 / N + p_f mean(dF^2) + p_v mean(dW^2) / N, as in DeePMD-kit's energy loss.
+        The loss is p_e (dE)^2 / N + p_f mean(dF^2) + p_v mean(dW^2) / N, as in DeePMD-kit's energy loss, times the
+        weight of the frame.
         """
         s, n = self.settings, sample.n_atoms
         done = self.pace / s.learning_rate
         p_e, p_f, p_v = (
-            last + (first - last) * done
+            sample.weight * (last + (first - last) * done)
             for first, last in (s.energy_prefactors, s.force_prefactors, s.virial_prefactors)
         )
         cotangent = {

@@ -149,12 +149,12 @@ def plan(mode: str, n_groups: int, per_update: int = 1, *, virial: bool) -> list
 def _measure_total(
     sample: Sample, prediction: Prediction, kind: str, recipe: Recipe
 ) -> tuple[Cotangent, Array, float | None]:
-    """Measure the energy or the virial, both per atom."""
+    """Measure the energy or the virial, both per atom; with sqrt(weight), which is as good as noise / weight."""
     label = sample.energy if kind == "energy" else sample.virial
     factor = recipe.energy_prefactor if kind == "energy" else recipe.virial_prefactor
     sigma = recipe.energy_noise if kind == "energy" else recipe.virial_noise
     cotangent, e = signed_mean(prediction[kind], label)
-    factor = factor / sample.n_atoms
+    factor = factor * sample.weight**0.5 / sample.n_atoms
     return {kind: cotangent * factor}, e * factor, sigma
 
 
@@ -166,6 +166,6 @@ def _measure_forces(
     share = np.zeros((sample.n_atoms, 1))
     share[group] = 1 / (3 * len(group))
     weight = xp.asarray(share, dtype=forces.dtype, device=forces.device) * xp.ones_like(forces)
-    factor = recipe.force_prefactor / (sample.n_atoms if recipe.force_per_atom else 1)
+    factor = recipe.force_prefactor * sample.weight**0.5 / (sample.n_atoms if recipe.force_per_atom else 1)
     cotangent, e = signed_mean(forces, sample.forces, weight)
     return {"forces": cotangent * factor}, e * factor, recipe.force_noise

@@ -3,34 +3,41 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ekfcore.files import replace_file
+from ekfcore.files import write_text
 
 from .records import EpochRecord
 
 __all__ = ["write_lcurve"]
 
-_COLUMNS = ("rmse_val", "rmse_trn", "rmse_e_val", "rmse_e_trn", "rmse_f_val", "rmse_f_trn")
+_QUANTITIES = ("energy", "force", "virial")
 
 
 def write_lcurve(path: Path, records: Sequence[EpochRecord]) -> None:
     """Write the table, replacing the old one only once the new one is complete.
 
-    Energies are in eV/atom and forces in eV/Å, over all frames. The root of the loss, with which DeePMD-kit begins, is
-    nan: a filter has none. The last column, there the learning rate, is the memory factor of a filter.
+    Energies and virials are in eV/atom and forces in eV/Å, over all frames; the columns of the virial are there if a
+    frame has one. The root of the loss, with which DeePMD-kit begins, is nan: a filter has none. The last column, there
+    the learning rate, is the memory factor of a filter.
 
     Raises
     ------
     InputError
         If the file cannot be written.
     """
-    lines = [f"# step {_pairs([f'{name:>11}' for name in _COLUMNS])}   lr      "]
+    quantities = [name for name in _QUANTITIES if any(_errors(record, name) != (None, None) for record in records)]
+    names = [f"rmse{part}_{end}" for part in ("", *(f"_{name[0]}" for name in quantities)) for end in ("val", "trn")]
+    lines = [f"# step {_pairs([f'{name:>11}' for name in names])}   lr      "]
     lines.append("# If there is no available reference data, rmse_*_{val,trn} will print nan")
     for record in records:
-        errors = [record.energy_rmse_test, record.energy_rmse_train, record.force_rmse_test, record.force_rmse_train]
-        cells = [float("nan"), float("nan"), *(error / 1000 for error in errors)]
+        errors = [error for name in quantities for error in _errors(record, name)]
+        cells = [float("nan")] * 2 + [float("nan") if error is None else error / 1000 for error in errors]
         lines.append(f"{record.step:7d}{_pairs([f'{cell:11.2e}' for cell in cells])}   {record.lam:8.1e}")
-    with replace_file(path) as handle:
-        handle.write(("\n".join(lines) + "\n").encode())
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _errors(record: EpochRecord, quantity: str) -> tuple[float | None, float | None]:
+    """Return the errors on test and training frames, in thousandths of the units."""
+    return getattr(record, f"{quantity}_rmse_test"), getattr(record, f"{quantity}_rmse_train")
 
 
 def _pairs(cells: Sequence[str]) -> str:

@@ -4,27 +4,23 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ekfcore._typing import Array
-from ekfcore.arrays import to_numpy
-from ekfcore.atoms import Errors, Frame, errors
 from ekfcore.errors import FilterError
-from ekfcore.models.deep_potential import DeepPotential, NodalPotential
+from ekfcore.models.deep_potential import DeepPotential
 from ekfcore.protocols import JacobianProvider
 
+from .dataset import Dataset
 from .evaluator import Evaluator
-from .lcurve import write_lcurve
 from .model_file import MODEL_FILE, Position, save_model
-from .records import EpochRecord, write_metrics
-from .sample import Sample, prepare_samples
+from .records import EpochRecord
+from .sample import Sample
 
-__all__ = ["METRICS_FILE", "Dataset", "Optimizer", "Progress", "Trainer"]
-
-METRICS_FILE = "metrics.csv"
+__all__ = ["Optimizer", "Progress", "Trainer"]
 
 
 class Optimizer(Protocol):
@@ -48,31 +44,6 @@ class Optimizer(Protocol):
 
     def arrays(self) -> Iterable[tuple[str, NDArray[Any]]]:
         """Return the arrays of a checkpoint, one of them called weights."""
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Dataset:
-    """Frames and the same frames prepared for a model."""
-
-    model: JacobianProvider[Any]
-    frames: Sequence[Frame]
-    samples: Sequence[Sample]
-
-    @classmethod
-    def prepare(cls, model: DeepPotential | NodalPotential, frames: Sequence[Frame], *, like: Array) -> Self:
-        """Prepare frames for a model; `like` gives library, dtype and device.
-
-        Raises
-        ------
-        InputError
-            If a frame does not fit the model.
-        """
-        return cls(model=model, frames=frames, samples=tuple(prepare_samples(model, frames, like=like)))
-
-    def errors(self, weights: Array) -> Errors:
-        """Return the errors of the model with these weights."""
-        predictions = (self.model.predict(weights, sample.environment) for sample in self.samples)
-        return errors(({key: to_numpy(a) for key, a in p.items()} for p in predictions), self.frames)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +83,13 @@ class Trainer:
     settings : mapping
         CONFIG as JSON, kept in the model file.
     out : Path
-        Folder for model and metrics.
+        Folder for the model.
     position : Position
         Where to go on from.
-    lcurve : str
-        Name of a second table of the errors, see `write_lcurve`; none if empty.
+    writers : sequence of callables
+        Called with all records whenever the model is saved.
+    notes : sequence of str
+        What is to be told before the training starts.
     """
 
     def __init__(
@@ -132,11 +105,13 @@ class Trainer:
         settings: Mapping[str, Any],
         out: Path,
         position: Position,
-        lcurve: str = "",
+        writers: Sequence[Callable[[Sequence[EpochRecord]], None]] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         self.evaluator, self.optimizer, self.train, self.test = evaluator, optimizer, train, test
         self.epochs, self.batch, self.seed = epochs, batch, seed
-        self.settings, self.out, self.position, self.lcurve = settings, out, position, lcurve
+        self.settings, self.out, self.position = settings, out, position
+        self.writers, self.notes = writers, notes
 
     @property
     def model(self) -> DeepPotential:
@@ -156,7 +131,7 @@ class Trainer:
     @property
     def batches(self) -> int:
         """Batches in an epoch."""
-        return -(-len(self.train.samples) // self.batch)
+        return -(-len(self.train) // self.batch)
 
     def run(
         self,
@@ -202,7 +177,7 @@ class Trainer:
         return True
 
     def save(self) -> None:
-        """Write the model file and the metrics."""
+        """Write the model file, and what the writers write."""
         save_model(
             self.out / MODEL_FILE,
             self.model,
@@ -211,9 +186,8 @@ class Trainer:
             optimizer=self.optimizer.header(),
             arrays=self.optimizer.arrays(),
         )
-        write_metrics(self.out / METRICS_FILE, self.records)
-        if self.lcurve:
-            write_lcurve(self.out / Path(self.lcurve).name, self.records)
+        for write in self.writers:
+            write(self.records)
 
     def refine(self) -> None:
         """Prepare the data anew if the nodes of the embedding have become too coarse."""
@@ -221,16 +195,19 @@ class Trainer:
             return
         model, like = self.evaluator.model, self.weights
         self.optimizer.model = model
-        self.train, self.test = (Dataset.prepare(model, data.frames, like=like) for data in (self.train, self.test))
+        # The old samples go before the new ones are made.
+        self.train, self.test = (
+            Dataset(model, data.frames, like=like, memory=data.memory) for data in (self.train, self.test)
+        )
         self.position = replace(self.position, spacing=self.evaluator.spacing)
 
     def _epoch(self, on_step: Callable[[Progress], None], should_stop: Callable[[], bool]) -> bool:
         """Train on what is left of an epoch; return whether it is complete."""
-        epoch, samples = self.position.epoch, self.train.samples
+        epoch = self.position.epoch
         # Order and atoms follow from the seed and the position alone, so a restart needs no state of a generator.
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(samples))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.train))
         for index in range(self.position.batch, self.batches):
-            chosen = [samples[k] for k in order[index * self.batch : (index + 1) * self.batch]]
+            chosen = [self.train[k] for k in order[index * self.batch : (index + 1) * self.batch]]
             start = time.perf_counter()
             self.optimizer.step(chosen, np.random.default_rng([self.seed, epoch, index]))
             wall_s = self.position.wall_s + time.perf_counter() - start
@@ -252,6 +229,8 @@ class Trainer:
             energy_rmse_test=test.energy_rmse,
             force_rmse_train=train.force_rmse,
             force_rmse_test=test.force_rmse,
+            virial_rmse_train=train.virial_rmse,
+            virial_rmse_test=test.virial_rmse,
         )
         self.position = replace(self.position, epoch=record.epoch, batch=0, records=(*self.records, record))
 

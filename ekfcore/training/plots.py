@@ -29,7 +29,7 @@ _DPI = 160
 
 
 def plot_learning_curve(records: Sequence[EpochRecord], path: str | PathLike[str]) -> None:
-    """Draw the energy and force errors against the epochs.
+    """Draw the errors of energy, forces and, where there are labels, virial against the epochs.
 
     Parameters
     ----------
@@ -45,11 +45,14 @@ def plot_learning_curve(records: Sequence[EpochRecord], path: str | PathLike[str
     """
     if not records:
         raise InputError("a learning curve needs at least one epoch, got none")
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _curve(left, records, "energy", "Energy RMSE [meV/atom]")
-    _curve(right, records, "force", "Force RMSE [meV/Å]")
-    left.legend(frameon=False)
+    titles = {"energy": "Energy RMSE [meV/atom]", "force": "Force RMSE [meV/Å]"}
+    if records[-1].virial_rmse_train is not None:
+        titles["virial"] = "Virial RMSE [meV/atom]"
+    figure = Figure(figsize=(4.5 * len(titles), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(titles))
+    for axes, (quantity, title) in zip(panels, titles.items(), strict=True):
+        _curve(axes, records, quantity, title)
+    panels[0].legend(frameon=False)
     save_figure(figure, path)
 
 
@@ -58,6 +61,8 @@ def _curve(axes: Axes, records: Sequence[EpochRecord], quantity: str, title: str
     drawn = []
     for part, colour, marker in (("train", _TRAIN, "s"), ("test", _TEST, "o")):
         values = [getattr(record, f"{quantity}_rmse_{part}") for record in records]
+        if None in values:  # no such labels
+            continue
         axes.plot(epochs, values, color=colour, marker=marker, markersize=4.5, linewidth=1.6, label=part)
         drawn += [value for value in values if 0 < value < np.inf]
     axes.set_yscale("log")

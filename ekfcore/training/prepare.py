@@ -1,15 +1,14 @@
 """From CONFIG to a training that is ready to run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from ekfcore._typing import Array
-from ekfcore.atoms import Frame, read_frames, split_frames
+from ekfcore.atoms import Frame, split_frames
 from ekfcore.checkpoint import restore_state
-from ekfcore.devices import free_memory, place
+from ekfcore.devices import place
 from ekfcore.errors import InputError
 from ekfcore.filter import init
 from ekfcore.models.deep_potential import (
@@ -20,21 +19,34 @@ from ekfcore.models.deep_potential import (
     initial_weights,
     neighbour_capacity,
 )
-from ekfcore.partition import BlockLayout, partition
-from ekfcore.presets import Recipe
-from ekfcore.registry import get_backend
+from ekfcore.partition import BlockLayout
 
+from ._layout import fitting_layout
 from .adam import AdamOptimizer
+from .bias import refit_bias
+from .dataset import Dataset
 from .evaluator import Evaluator
 from .kalman import KalmanOptimizer
-from .loop import Dataset, Optimizer, Trainer
+from .lcurve import write_lcurve
+from .loop import Optimizer, Trainer
 from .model_file import MODEL_FILE, LoadedModel, Position, load_model
+from .records import METRICS_FILE, EpochRecord, write_metrics
+from .sample import Potential
 from .settings import Settings
+from .sources import read_sources
+from .tensorboard import TensorBoard
 
 __all__ = ["prepare"]
 
 
-def prepare(settings: Settings, out: Path, *, resume: bool = False, start: LoadedModel | None = None) -> Trainer:
+def prepare(
+    settings: Settings,
+    out: Path,
+    *,
+    resume: bool = False,
+    start: LoadedModel | None = None,
+    shift_energies: bool = False,
+) -> Trainer:
     """Read the data, build or restore the model, and return the training.
 
     Parameters
@@ -48,6 +60,8 @@ def prepare(settings: Settings, out: Path, *, resume: bool = False, start: Loade
     start : LoadedModel, optional
         Begin with this model, its weights and its filter, where there is nothing to go on from; with a fresh filter if
         the model has none.
+    shift_energies : bool
+        Fit the energies of `start` to the training frames first, see `refit_bias`.
 
     Raises
     ------
@@ -59,29 +73,34 @@ def prepare(settings: Settings, out: Path, *, resume: bool = False, start: Loade
     saved = load_model(out / MODEL_FILE) if resume else None
     _check_folder(out, resume)
     train, test = _read(settings)
+    note = _virials(settings, train)
+    if start is not None and shift_energies:
+        start = refit_bias(start, train)
     origin = saved or start
     if origin is not None:
         settings = settings.model_copy(update={"model": settings.model.completed(origin.model.architecture)})
     architecture = _architecture(settings, [*train, *test], origin)
-    layout = _layout(settings, architecture)
+    layout = fitting_layout(settings, architecture)
     _make_folder(out)
     model = origin.model if origin else DeepPotential(architecture, fit_statistics(train, architecture))
     like = _weights(settings, model, origin)
     position = saved.position if saved else Position()
     tolerance = settings.model.interpolation
     evaluator = Evaluator(model, like, train, tolerance=tolerance, spacing=position.spacing)
+    datasets = _datasets(evaluator.model, train, test, like, memory=settings.run.sample_memory * 2**30)
     return Trainer(
         evaluator=evaluator,
         optimizer=_optimizer(settings, evaluator.model, like, layout, len(train), origin),
-        train=Dataset.prepare(evaluator.model, train, like=like),
-        test=Dataset.prepare(evaluator.model, test, like=like),
+        train=datasets[0],
+        test=datasets[1],
         epochs=settings.training.epochs,
         batch=settings.training.batch,
         seed=settings.training.seed,
         settings=settings.as_json(),
         out=out,
         position=replace(position, spacing=evaluator.spacing),
-        lcurve=settings.training.lcurve,
+        writers=_writers(settings, out, known=len(position.records)),
+        notes=[note] if note else [],
     )
 
 
@@ -103,11 +122,44 @@ def _make_folder(out: Path) -> None:
 def _read(settings: Settings) -> tuple[list[Frame], list[Frame]]:
     """Return the frames for training and for testing."""
     require = ["energy", "forces"]
-    train = read_frames(settings.data.train, require=require)
+    train = read_sources(settings.data.train, require=require)
     if settings.data.test:
-        return train, read_frames(settings.data.test, require=require)
+        return train, read_sources(settings.data.test, require=require)
     assert settings.data.test_fraction is not None  # the settings see to it
     return split_frames(train, settings.data.test_fraction, settings.training.seed)
+
+
+def _virials(settings: Settings, frames: Sequence[Frame]) -> str:
+    """Say whether virials are learned; refuse to learn them where there are none."""
+    optimizer = settings.optimizer
+    if optimizer.preset == "adam":
+        key, wanted = "virial_prefactors", max(optimizer.adam().virial_prefactors) > 0
+    else:
+        key, wanted = "virial_prefactor", optimizer.recipe(1).virial_prefactor > 0
+    known = sum(frame.virial is not None for frame in frames)
+    if wanted and not known:
+        raise InputError(
+            f"optimizer.{key} asks for virials, and none of the {len(frames)} frames to train on has one; set it to 0 "
+            'or add them (in extended XYZ: virial="..." or stress="..."; in deepmd/npy: virial.npy)'
+        )
+    if wanted and known < len(frames):
+        return f"{known} of the {len(frames)} frames to train on have a virial"
+    if known and not wanted:
+        return (
+            f"the virials of {known} frames are not learned, as optimizer.{key} is 0; molecular dynamics at constant "
+            "pressure needs them"
+        )
+    return ""
+
+
+def _writers(settings: Settings, out: Path, *, known: int) -> list[Callable[[Sequence[EpochRecord]], None]]:
+    """Return what keeps the errors of each epoch; `known` are those that are kept already."""
+    writers: list[Callable[[Sequence[EpochRecord]], None]] = [partial(write_metrics, out / METRICS_FILE)]
+    if settings.training.lcurve:
+        writers.append(partial(write_lcurve, out / Path(settings.training.lcurve).name))
+    if settings.training.tensorboard:
+        writers.append(TensorBoard(out / "tensorboard", known=known))
+    return writers
 
 
 def _architecture(settings: Settings, frames: Sequence[Frame], saved: LoadedModel | None) -> Architecture:
@@ -144,51 +196,21 @@ def _architecture(settings: Settings, frames: Sequence[Frame], saved: LoadedMode
     return architecture
 
 
-def _layout(settings: Settings, architecture: Architecture) -> BlockLayout | None:
-    """Return the blocks of P, or None for Adam; refuse a P that the memory cannot hold."""
-    if settings.optimizer.preset == "adam":
-        return None
-    recipe = settings.optimizer.recipe(1)
-    layout = partition(architecture.layer_sizes, block_size=recipe.block_size, strategy=recipe.strategy)
-    needed, available = _bytes(settings, layout), free_memory(_one(settings))
-    if needed > available:
-        raise InputError(
-            f"P of {layout.n_params} weights with optimizer.block_size = {recipe.block_size} and "
-            f"optimizer.strategy = {recipe.strategy!r} needs "
-            f"{needed / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are free; "
-            f"{_fitting_block_size(settings, architecture, recipe, available)}"
-        )
-    return layout
-
-
-def _bytes(settings: Settings, layout: BlockLayout) -> int:
-    """Return how much memory P takes."""
-    like = _one(settings)
-    itemsize = 4 if settings.optimizer.recipe(1).config.dtype == "float32" else 8
-    return itemsize * get_backend(settings.run.backend, like=like).store_size(layout, like=like)
-
-
-def _one(settings: Settings) -> Array:
-    """Return an array of one number where the run takes place."""
-    return place(np.zeros(1), backend=settings.run.backend, device=settings.run.device)
-
-
-def _fitting_block_size(settings: Settings, architecture: Architecture, recipe: Recipe, available: int) -> str:
-    """Say which block size the memory could hold."""
-    ignores_size = recipe.strategy in ("global", "layer")
-    strategy = "rlekf" if ignores_size else recipe.strategy
-    for block_size in (2**k for k in range(14, 4, -1)):
-        layout = partition(architecture.layer_sizes, block_size=block_size, strategy=strategy)
-        if _bytes(settings, layout) < 0.8 * available:
-            change = f"optimizer.strategy = {strategy!r} with " if ignores_size else ""
-            return f"{change}optimizer.block_size = {block_size} would fit"
-    return "no block size would fit"
-
-
 def _weights(settings: Settings, model: DeepPotential, saved: LoadedModel | None) -> Array:
     """Return the weights to start from, in the library and on the device of the run."""
     host = saved.weights if saved else initial_weights(model.architecture, seed=settings.training.seed)
     return place(host, backend=settings.run.backend, device=settings.run.device)
+
+
+def _datasets(
+    model: Potential, train: Sequence[Frame], test: Sequence[Frame], like: Array, *, memory: float
+) -> tuple[Dataset, Dataset]:
+    """Check that all frames fit the model; what memory the training frames leave is for the others."""
+    learned = Dataset(model, train, like=like, memory=memory)
+    learned.check()
+    judged = Dataset(model, test, like=like, memory=memory - learned.nbytes)
+    judged.check()
+    return learned, judged
 
 
 def _optimizer(

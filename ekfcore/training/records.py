@@ -9,7 +9,10 @@ from typing import Any
 from ekfcore.errors import InputError
 from ekfcore.files import write_csv
 
-__all__ = ["EpochRecord", "read_metrics", "write_metrics"]
+__all__ = ["METRICS_FILE", "EpochRecord", "read_metrics", "write_metrics"]
+
+METRICS_FILE = "metrics.csv"
+"""Name of the table in the folder of a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,8 @@ class EpochRecord:
         [meV/atom]
     force_rmse_train, force_rmse_test : float
         [meV/Å]
+    virial_rmse_train, virial_rmse_test : float, optional
+        Over the frames that have a virial, if there are any [meV/atom].
     """
 
     epoch: int
@@ -38,6 +43,8 @@ class EpochRecord:
     energy_rmse_test: float
     force_rmse_train: float
     force_rmse_test: float
+    virial_rmse_train: float | None = None
+    virial_rmse_test: float | None = None
 
 
 _COLUMNS = tuple("lambda" if field.name == "lam" else field.name for field in fields(EpochRecord))
@@ -73,4 +80,5 @@ def read_metrics(path: Path) -> list[EpochRecord]:
 
 def _numbers(row: Sequence[str]) -> dict[str, Any]:
     kinds = [int if field.type in (int, "int") else float for field in fields(EpochRecord)]
-    return {field.name: kind(cell) for field, kind, cell in zip(fields(EpochRecord), kinds, row, strict=True)}
+    cells = zip(fields(EpochRecord), kinds, row, strict=True)
+    return {field.name: kind(cell) if cell else None for field, kind, cell in cells}

@@ -1,15 +1,25 @@
 """A labelled frame, prepared for a model."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Protocol
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_array_api_obj, size
 
 from ekfcore._typing import Array
 from ekfcore.atoms import Frame
-from ekfcore.models.deep_potential import DeepPotential, Environment, NodalEnvironment, NodalPotential
+from ekfcore.protocols import JacobianProvider
 
-__all__ = ["Sample", "prepare_samples"]
+__all__ = ["Potential", "Sample", "prepare_sample"]
+
+_ITEM = 8  # bytes of the largest numbers there are
+
+
+class Potential(JacobianProvider[Any], Protocol):
+    """A model of energy, forces and virial that says itself what it needs to know of a frame."""
+
+    def environment(self, frame: Frame, *, like: Array) -> Any:
+        """Prepare a frame; `like` gives library, dtype and device."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -18,7 +28,7 @@ class Sample:
 
     Parameters
     ----------
-    environment : Environment or NodalEnvironment
+    environment : Environment, NodalEnvironment or what another model makes of a frame
         What the model sees.
     energy : array, 0-d
         [eV]
@@ -28,30 +38,48 @@ class Sample:
         [eV]
     n_atoms : int
         N.
+    weight : float
+        How much the frame counts, see `Frame`.
     """
 
-    environment: Environment | NodalEnvironment
+    environment: Any
     energy: Array
     forces: Array
     virial: Array | None
     n_atoms: int
+    weight: float = 1.0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the arrays take, numbers of less than eight bytes counted as if they had eight."""
+        return _nbytes(self)
 
 
-def prepare_samples(model: DeepPotential | NodalPotential, frames: Sequence[Frame], *, like: Array) -> Iterator[Sample]:
-    """Prepare labelled frames; `like` gives library, dtype and device.
+def prepare_sample(model: Potential, frame: Frame, *, like: Array) -> Sample:
+    """Prepare a labelled frame; `like` gives library, dtype and device.
 
     Raises
     ------
     InputError
-        If a frame does not fit the model.
+        If the frame does not fit the model.
     """
     xp = array_namespace(like)
     kind = {"dtype": like.dtype, "device": like.device}
-    for frame in frames:
-        yield Sample(
-            environment=model.environment(frame, like=like),
-            energy=xp.asarray(frame.energy, **kind),
-            forces=xp.asarray(frame.forces, **kind),
-            virial=None if frame.virial is None else xp.asarray(frame.virial, **kind),
-            n_atoms=frame.n_atoms,
-        )
+    return Sample(
+        environment=model.environment(frame, like=like),
+        energy=xp.asarray(frame.energy, **kind),
+        forces=xp.asarray(frame.forces, **kind),
+        virial=None if frame.virial is None else xp.asarray(frame.virial, **kind),
+        n_atoms=frame.n_atoms,
+        weight=frame.weight,
+    )
+
+
+def _nbytes(value: Any) -> int:
+    if is_array_api_obj(value):
+        return _ITEM * (size(value) or 0)
+    if is_dataclass(value):
+        return sum(_nbytes(getattr(value, field.name)) for field in fields(value))
+    if isinstance(value, Mapping):
+        return sum(map(_nbytes, value.values()))
+    return sum(map(_nbytes, value)) if isinstance(value, list | tuple) else 0

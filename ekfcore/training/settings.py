@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ekfcore.errors import InputError
 from ekfcore.models.deep_potential import Architecture
@@ -14,6 +14,7 @@ from ekfcore.partition import Strategy
 from ekfcore.presets import PRESETS, Mode, Recipe, preset
 
 from .adam import AdamSettings
+from .sources import Source, Sources
 from .table import Table, checked, read_table
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
 
 _TEST_FRACTION = 0.2
 
-_Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 _Count = Annotated[int, Field(ge=1)]
 _Positive = Annotated[float, Field(gt=0)]
 _NotNegative = Annotated[float, Field(ge=0)]
@@ -36,10 +36,13 @@ _Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class DataSettings(Table):
-    """``[data]``: the labelled frames; with neither `test` nor `test_fraction`, a fifth of them is for testing."""
+    """``[data]``: the labelled frames; with neither `test` nor `test_fraction`, a fifth of them is for testing.
 
-    train: Annotated[_Paths, Field(min_length=1)]
-    test: _Paths = []
+    An entry of `train` and `test` is a path, or a table ``{ path = "...", format = "cp2k/output", weight = 2.0 }``.
+    """
+
+    train: Annotated[Sources, Field(min_length=1)]
+    test: Sources = []
     test_fraction: Annotated[float | None, Field(gt=0, lt=1)] = None
 
     @model_validator(mode="before")
@@ -54,8 +57,11 @@ class DataSettings(Table):
 
     def starting_from(self, folder: Path) -> Self:
         """Return the same files with absolute paths, where the relative ones start from `folder`."""
-        paths = {name: [str(folder / Path(p).expanduser()) for p in getattr(self, name)] for name in ("train", "test")}
-        return self.model_copy(update=paths)
+
+        def absolute(source: str | Source) -> str | Source:
+            return str(folder / Path(source).expanduser()) if isinstance(source, str) else source.starting_from(folder)
+
+        return self.model_copy(update={name: [absolute(s) for s in getattr(self, name)] for name in ("train", "test")})
 
 
 class ModelSettings(Table):
@@ -214,6 +220,7 @@ class TrainingSettings(Table):
     batch: _Count = 1
     seed: Annotated[int, Field(ge=0)] = 0
     lcurve: str = ""  # name of a second table of the errors, in the layout of DeePMD-kit's lcurve.out
+    tensorboard: bool = False  # write the errors for TensorBoard, too
 
 
 class RunSettings(Table):
@@ -222,6 +229,7 @@ class RunSettings(Table):
     backend: str = "auto"
     device: str = "cpu"
     threads: _Count | None = None
+    sample_memory: _NotNegative = 4.0  # [GiB] for frames that stay prepared; others are prepared whenever needed
 
 
 class Settings(Table):

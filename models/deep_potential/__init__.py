@@ -3,7 +3,7 @@
 from .architecture import Architecture
 from .embedding_kernels import EmbeddingKernels, find_embedding, whole_arrays
 from .environment import Environment, Statistics, build_environment
-from .initial import fit_statistics, initial_weights, neighbour_capacity
+from .initial import fit_bias, fit_statistics, initial_weights, neighbour_capacity
 from .interpolation import fit_nodes, interpolation_error
 from .model import DeepPotential
 from .nodal import NodalPotential
@@ -21,6 +21,7 @@ __all__ = [
     "build_environment",
     "find_embedding",
     "find_kernels",
+    "fit_bias",
     "fit_nodes",
     "fit_statistics",
     "initial_weights",

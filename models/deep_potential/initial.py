@@ -11,7 +11,7 @@ from ekfcore.errors import InputError
 from .architecture import Architecture
 from .environment import Statistics, atom_types, switch
 
-__all__ = ["fit_statistics", "initial_weights", "neighbour_capacity"]
+__all__ = ["fit_bias", "fit_statistics", "initial_weights", "neighbour_capacity"]
 
 
 def initial_weights(architecture: Architecture, *, seed: int) -> NDArray[np.float64]:
@@ -76,19 +76,39 @@ def fit_statistics(frames: Sequence[Frame], architecture: Architecture) -> Stati
     radial = np.sqrt(np.maximum(square / slots - mean[:, 0] ** 2, 0.0))
     std = np.stack([radial, *[np.sqrt(across / slots)] * 3], axis=1)
     # 0.01 is DeePMD-kit's floor; it keeps elements without neighbours finite.
-    return Statistics(mean=mean, std=np.maximum(std, 0.01), energy_bias=_energy_bias(frames, architecture))
+    return Statistics(mean=mean, std=np.maximum(std, 0.01), energy_bias=fit_bias(frames, architecture.elements))
 
 
-def _energy_bias(frames: Sequence[Frame], architecture: Architecture) -> NDArray[np.float64]:
-    """Fit the energy of an atom of each element, shape (n_types,) [eV], by least squares.
+def fit_bias(
+    frames: Sequence[Frame], elements: Sequence[str], predicted: Sequence[float] | None = None
+) -> NDArray[np.float64]:
+    """Fit the energy of an atom of each element by least squares to what a model leaves unexplained.
 
-    Where the compositions cannot tell the elements apart the solution of smallest norm is taken.
+    Parameters
+    ----------
+    frames : sequence of Frame
+        Frames with energies.
+    elements : sequence of str
+        Elements of the model.
+    predicted : sequence of float, optional
+        What the model says of each frame [eV]; 0 by default.
+
+    Returns
+    -------
+    array, shape (n_types,)
+        Energies [eV]. Where the compositions cannot tell the elements apart the solution of smallest norm is taken.
+
+    Raises
+    ------
+    InputError
+        If a frame has no energy.
     """
     counts, energies = [], []
     for frame in frames:
         if frame.energy is None:
             raise InputError(f"{frame.source} has no energy; the energy bias needs one for every training frame")
-        counts.append([frame.symbols.count(element) for element in architecture.elements])
+        counts.append([frame.symbols.count(element) for element in elements])
         energies.append(frame.energy)
-    bias: NDArray[np.float64] = np.linalg.lstsq(np.asarray(counts, float), np.asarray(energies), rcond=1e-10)[0]
+    left = np.asarray(energies) - (0.0 if predicted is None else np.asarray(predicted))
+    bias: NDArray[np.float64] = np.linalg.lstsq(np.asarray(counts, float), left, rcond=1e-10)[0]
     return bias

@@ -17,7 +17,7 @@ from ekfcore.registry import BACKENDS
 Cli = Callable[..., tuple[int, str, str]]
 
 _COLUMNS = ["epoch", "step", "wall_s", "lambda"]
-_COLUMNS += ["energy_rmse_train", "energy_rmse_test", "force_rmse_train", "force_rmse_test"]
+_COLUMNS += [f"{quantity}_rmse_{part}" for quantity in ("energy", "force", "virial") for part in ("train", "test")]
 
 
 def test_train_writes_model_metrics_and_plots(tmp_path: Path, config: Path, cli: Cli) -> None:

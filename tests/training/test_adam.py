@@ -1,6 +1,7 @@
 """Adam against torch's, fed the same gradients."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def test_against_torch(linear: "Linear", samples: Samples) -> None:
     """Twenty steps on DeePMD-kit's loss, which torch differentiates by itself, with the learning rate decaying."""
     torch = pytest.importorskip("torch", reason="torch is the oracle")
     settings = adam.AdamSettings(learning_rate=0.05, final_learning_rate=0.001, virial_prefactors=(0.02, 1.0))
-    steps, batch = 20, samples(True)
+    steps, batch = 20, [replace(sample, weight=1.0 + 2 * k) for k, sample in enumerate(samples(True))]
     w = np.linspace(-1, 1, 12)
     ours = adam.AdamOptimizer(linear, settings, w, total_steps=steps)
     theirs = torch.nn.Parameter(torch.tensor(w))
@@ -36,7 +37,7 @@ def test_against_torch(linear: "Linear", samples: Samples) -> None:
             df = maps["forces"][sample.environment] @ theirs - torch.tensor(sample.forces)
             dv = maps["virial"][sample.environment] @ theirs - torch.tensor(sample.virial)
             n = sample.n_atoms
-            loss = loss + p_e * de**2 / n + p_f * (df**2).mean() + p_v * (dv**2).mean() / n
+            loss = loss + sample.weight * (p_e * de**2 / n + p_f * (df**2).mean() + p_v * (dv**2).mean() / n)
         optimizer.zero_grad()
         (loss / len(batch)).backward()
         optimizer.step()

@@ -11,7 +11,7 @@ from ekfcore.linearize import linearize
 
 deep_potential = pytest.importorskip("ekfcore.models.deep_potential", reason="a Deep Potential needs ekfcore[atoms]")
 evaluator = pytest.importorskip("ekfcore.training.evaluator", reason="training needs ekfcore[atoms]")
-loop = pytest.importorskip("ekfcore.training.loop", reason="training needs ekfcore[atoms]")
+dataset = pytest.importorskip("ekfcore.training.dataset", reason="training needs ekfcore[atoms]")
 
 TOLERANCE = 1e-9
 
@@ -95,7 +95,7 @@ def test_a_data_set_belongs_to_its_model(frames: list[Frame]) -> None:
     """Errors on nodes are those of the exact nets."""
     model, w = _model(frames)
     chosen = evaluator.Evaluator(model, w, frames, tolerance=TOLERANCE)
-    near, exact = (loop.Dataset.prepare(m, frames, like=w).errors(w) for m in (chosen.model, model))
+    near, exact = (dataset.Dataset(m, frames, like=w).errors(w) for m in (chosen.model, model))
     assert near.force_rmse == pytest.approx(exact.force_rmse, rel=1e-8)
     assert near.energy_rmse == pytest.approx(exact.energy_rmse, rel=1e-8)
 

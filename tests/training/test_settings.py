@@ -160,7 +160,13 @@ def test_json_keeps_everything(tmp_path: Path) -> None:
         (f"{_DATA}[run]\nxyz = 3", "unknown key run.xyz; known are backend, device, threads"),
         # Types
         ("data = 3", "data must be a table [data], got 3"),
-        ("[data]\ntrain = [3]", "data.train[0] must be a string, got 3"),
+        ("[data]\ntrain = [3]", "data.train[0] must be a string or a table, got 3"),
+        ('[data]\ntrain = [{ path = "a", weight = 0 }]', "data.train[0].weight must be greater than 0, got 0"),
+        ("[data]\ntrain = { weight = 2.0 }", "data.train.path is missing; add path = ... to [data.train]"),
+        (
+            '[data]\ntrain = [{ path = "a", wieght = 2.0 }]',
+            "unknown key data.train[0].wieght; did you mean data.train.weight?",
+        ),
         (f'{_DATA}[training]\nepochs = "3"', 'training.epochs must be an integer, got "3"'),
         (f"{_DATA}[training]\nepochs = true", "training.epochs must be an integer, got true"),
         (f'{_DATA}[model]\nembedding = [1, "a"]', 'model.embedding[1] must be an integer, got "a"'),

@@ -1,0 +1,56 @@
+"""The blocks of P, if the memory can hold them."""
+
+import numpy as np
+
+from ekfcore._typing import Array
+from ekfcore.devices import free_memory, place
+from ekfcore.errors import InputError
+from ekfcore.models.deep_potential import Architecture
+from ekfcore.partition import BlockLayout, partition
+from ekfcore.presets import Recipe
+from ekfcore.registry import get_backend
+
+from .settings import Settings
+
+__all__ = ["fitting_layout"]
+
+
+def fitting_layout(settings: Settings, architecture: Architecture) -> BlockLayout | None:
+    """Return the blocks of P, or None for Adam; refuse a P that the memory cannot hold."""
+    if settings.optimizer.preset == "adam":
+        return None
+    recipe = settings.optimizer.recipe(1)
+    layout = partition(architecture.layer_sizes, block_size=recipe.block_size, strategy=recipe.strategy)
+    needed, available = _bytes(settings, layout), free_memory(_one(settings))
+    if needed > available:
+        raise InputError(
+            f"P of {layout.n_params} weights with optimizer.block_size = {recipe.block_size} and "
+            f"optimizer.strategy = {recipe.strategy!r} needs "
+            f"{needed / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are free; "
+            f"{_fitting_block_size(settings, architecture, recipe, available)}"
+        )
+    return layout
+
+
+def _bytes(settings: Settings, layout: BlockLayout) -> int:
+    """Return how much memory P takes."""
+    like = _one(settings)
+    itemsize = 4 if settings.optimizer.recipe(1).config.dtype == "float32" else 8
+    return itemsize * get_backend(settings.run.backend, like=like).store_size(layout, like=like)
+
+
+def _one(settings: Settings) -> Array:
+    """Return an array of one number where the run takes place."""
+    return place(np.zeros(1), backend=settings.run.backend, device=settings.run.device)
+
+
+def _fitting_block_size(settings: Settings, architecture: Architecture, recipe: Recipe, available: int) -> str:
+    """Say which block size the memory could hold."""
+    ignores_size = recipe.strategy in ("global", "layer")
+    strategy = "rlekf" if ignores_size else recipe.strategy
+    for block_size in (2**k for k in range(14, 4, -1)):
+        layout = partition(architecture.layer_sizes, block_size=block_size, strategy=strategy)
+        if _bytes(settings, layout) < 0.8 * available:
+            change = f"optimizer.strategy = {strategy!r} with " if ignores_size else ""
+            return f"{change}optimizer.block_size = {block_size} would fit"
+    return "no block size would fit"

@@ -1,0 +1,40 @@
+"""Energies of another zero: a model that goes on with data of another code or functional."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ekfcore.atoms import Frame
+from ekfcore.models.deep_potential import DeepPotential, fit_bias
+
+from .model_file import LoadedModel, evaluate
+
+__all__ = ["refit_bias"]
+
+
+def refit_bias(loaded: LoadedModel, frames: Sequence[Frame]) -> LoadedModel:
+    """Shift the energy of an atom of each element so that the model's energies fit those of the frames best.
+
+    Forces and virial stay as they are, and so do the elements that no frame holds.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        A trained model.
+    frames : sequence of Frame
+        Labelled frames.
+
+    Returns
+    -------
+    LoadedModel
+        The same weights with other constants.
+
+    Raises
+    ------
+    InputError
+        If a frame has no energy or does not fit the model.
+    """
+    model = loaded.model
+    predicted = [float(prediction["energy"]) for prediction in evaluate(model, loaded.weights, frames)]
+    shift = fit_bias(frames, model.architecture.elements, predicted)
+    statistics = replace(model.statistics, energy_bias=model.statistics.energy_bias + shift)
+    return replace(loaded, model=DeepPotential(model.architecture, statistics))

@@ -1,0 +1,79 @@
+"""Frames to learn from or to be judged by, prepared for a model when they are asked for."""
+
+import math
+from collections.abc import Sequence
+from typing import overload
+
+from ekfcore._typing import Array
+from ekfcore.arrays import to_numpy
+from ekfcore.atoms import Errors, Frame, errors
+
+from .sample import Potential, Sample, prepare_sample
+
+__all__ = ["Dataset"]
+
+
+class Dataset(Sequence[Sample]):
+    """A sequence of samples, of which as many stay prepared as fit into some memory.
+
+    Parameters
+    ----------
+    model : Potential
+        What the frames are prepared for.
+    frames : sequence of Frame
+        Labelled frames.
+    like : array
+        Gives library, dtype and device.
+    memory : float
+        How much the samples may take that stay [bytes]. An epoch asks for each of them once, so that the first to
+        come are as good as any to keep.
+    """
+
+    def __init__(self, model: Potential, frames: Sequence[Frame], *, like: Array, memory: float = math.inf) -> None:
+        self.model, self.frames, self.memory = model, frames, memory
+        self._like = like
+        self._kept: dict[int, Sample] = {}
+        self.nbytes = 0
+        """Memory of the samples that stay."""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """Return a sample.
+
+        Raises
+        ------
+        InputError
+            If the frame does not fit the model.
+        """
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        k = range(len(self))[index]
+        if k in self._kept:
+            return self._kept[k]
+        sample = prepare_sample(self.model, self.frames[k], like=self._like)
+        if self.nbytes + sample.nbytes <= self.memory:
+            self._kept[k] = sample
+            self.nbytes += sample.nbytes
+        return sample
+
+    def check(self) -> None:
+        """Prepare every frame once, so that one that does not fit the model is not found in the middle of a training.
+
+        Raises
+        ------
+        InputError
+            If there is one.
+        """
+        for _ in self:
+            pass
+
+    def errors(self, weights: Array) -> Errors:
+        """Return the errors of the model with these weights."""
+        predictions = (self.model.predict(weights, sample.environment) for sample in self)
+        return errors(({key: to_numpy(a) for key, a in p.items()} for p in predictions), self.frames)

@@ -1,0 +1,66 @@
+"""The errors of each epoch for TensorBoard."""
+
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ekfcore.errors import InputError
+
+from .records import EpochRecord
+
+__all__ = ["TensorBoard"]
+
+_UNITS = {"energy": "meV_per_atom", "force": "meV_per_A", "virial": "meV_per_atom"}
+
+
+class TensorBoard:
+    """Called with all records, writes the new ones as scalars; look at them with ``tensorboard --logdir FOLDER``.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the event files go.
+    known : int
+        Records that an earlier run has written.
+
+    Raises
+    ------
+    InputError
+        If TensorBoard is not installed, or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, *, known: int = 0) -> None:
+        try:
+            files: Any = import_module("tensorboard.summary.writer.event_file_writer")
+            self._events: Any = import_module("tensorboard.compat.proto.event_pb2")
+            self._summaries: Any = import_module("tensorboard.compat.proto.summary_pb2")
+        except ImportError:
+            raise InputError(
+                'training.tensorboard = true needs TensorBoard; run: pip install "ekfcore[tensorboard]"'
+            ) from None
+        try:
+            self._writer = files.EventFileWriter(str(folder))
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written ({error.strerror}); choose another --out") from None
+        self._known = known
+
+    def __call__(self, records: Sequence[EpochRecord]) -> None:
+        """Write what is new; the step of a scalar is its epoch."""
+        for record in records[self._known :]:
+            values = [self._summaries.Summary.Value(tag=k, simple_value=v) for k, v in _scalars(record).items()]
+            summary = self._summaries.Summary(value=values)
+            self._writer.add_event(self._events.Event(wall_time=time.time(), step=record.epoch, summary=summary))
+        self._known = len(records)
+        self._writer.flush()
+
+
+def _scalars(record: EpochRecord) -> dict[str, float]:
+    scalars = {"lambda": record.lam, "time_s": record.wall_s}
+    for quantity, unit in _UNITS.items():
+        for part in ("train", "test"):
+            value = getattr(record, f"{quantity}_rmse_{part}")
+            if value is not None:
+                scalars[f"{quantity}_rmse_{unit}/{part}"] = value
+    return scalars
