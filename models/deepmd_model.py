@@ -92,8 +92,10 @@ class DeepmdModel:
         with _refused():
             full, _ = kit.BaseModel.update_sel(systems, full["type_map"], full)
             model = kit.get_model(copy.deepcopy(full))
+        made = cls(model, full)
+        with _refused():
             model.atomic_model.compute_or_load_stat(lambda: list(systems.samples(_tensor)))
-        return cls(model, full)
+        return made
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
