@@ -15,7 +15,7 @@ BENCH ?= time.*(numba|numpy).*float64|track_step.*numba|time_epoch.*numba|timera
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-deepmd coverage lint format types docs bench bench-docs bench-check wheel wheel-test clean
+.PHONY: help demo test test-deepmd coverage lint format types docs tutorials bench bench-docs bench-check wheel wheel-test clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,10 @@ types: install-wheel ## check the types; only an installed wheel shows mypy the 
 docs: install-wheel ## build docs/_build/html; a warning is an error
 	rm -rf docs/_build docs/api
 	.venv-dev/bin/python -P -m sphinx --fail-on-warning --keep-going docs docs/_build/html
+
+tutorials: ## follow the tutorials in an environment that they make themselves; a few minutes
+	$(call new-enough)
+	$(PYTHON) docs/run_tutorials.py
 
 bench bench-docs: export OMP_NUM_THREADS ?= 1
 bench bench-docs: export OPENBLAS_NUM_THREADS ?= 1
@@ -81,10 +85,14 @@ clean: ## remove everything that the other targets made
 install-wheel: wheel
 	.venv-dev/bin/python -m pip install --quiet --no-deps --force-reinstall dist/*.whl
 
-define environment
+define new-enough
 @$(PYTHON) -c '$(NEW_ENOUGH)' 2>/dev/null || { \
     echo "This needs Python 3.11 or newer with its venv module (Debian, Ubuntu: apt install python3-venv)."; \
     echo "Found: $(PYTHON), $$($(PYTHON) --version 2>&1). Choose another: make PYTHON=/path/to/python3.12"; exit 1; }
+endef
+
+define environment
+$(call new-enough)
 $(PYTHON) -m venv $(1)
 endef
 
