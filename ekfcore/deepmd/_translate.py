@@ -55,7 +55,7 @@ def model_table(model: Section) -> _Table:
         )
     return {
         "elements": model.take("type_map"),
-        "capacity": None if isinstance(sel, str) and sel.startswith("auto") else sel,
+        "capacity": sel,  # as text, it is for whoever knows the data
         "cutoff": descriptor.take("rcut", default=6.0),
         "cutoff_smooth": descriptor.take("rcut_smth", default=0.5),
         "embedding": descriptor.take("neuron", default=[10, 20, 40]),

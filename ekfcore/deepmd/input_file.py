@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ekfcore.errors import InputError
+from ekfcore.models.deep_potential import neighbour_capacity
 from ekfcore.training import Settings
 from ekfcore.training._toml import set_key
+from ekfcore.training.settings import ModelSettings
 from ekfcore.training.sources import read_sources
 from ekfcore.training.table import checked
 
@@ -18,8 +20,9 @@ from ._translate import data_table, model_table, optimizer_table
 
 __all__ = ["load_input"]
 
-_AUTO = 32
-"""Atoms that a batch holds at least where its size is "auto"."""
+# What "auto" stands for in DeePMD-kit
+_ATOMS = 32  # that a batch holds at least
+_ROOM = 1.1  # times the largest number of neighbours in the data
 
 
 def load_input(path: str | PathLike[str], overrides: Sequence[str] = ()) -> tuple[Settings, list[str]]:
@@ -56,19 +59,21 @@ def load_input(path: str | PathLike[str], overrides: Sequence[str] = ()) -> tupl
         "training": {
             "seed": training.take("seed", default=0),
             "lcurve": training.take("disp_file", default="lcurve.out"),
+            "tensorboard": training.take("tensorboard", default=False),
         },
     }
-    length = _length(training)
-    batch = data.take("batch_size", default="auto")
-    if isinstance(batch, int):
-        tables["training"]["batch"] = batch
-    elif batch != "auto":
-        raise data.wrong(f'training.training_data.batch_size must be a number or "auto", got {batch!r}')
+    length, batch_atoms = _length(training), _batch(data, tables["training"])
+    sel = tables["model"]["capacity"]
+    room = _number_after_auto(model, "model.descriptor.sel", sel, _ROOM) if isinstance(sel, str) else None
+    if room is not None:
+        del tables["model"]["capacity"]
     for assignment in overrides:
         set_key(tables, assignment)
     settings = checked(Settings, tables, str(path))
     settings = settings.model_copy(update={"data": settings.data.starting_from(path.parent.resolve())})
-    settings, notes = _fitted(settings, tables["training"], length)
+    settings, notes = _fitted(settings, tables["training"], length, batch_atoms)
+    if room is not None and settings.model.capacity is None:
+        settings = settings.model_copy(update={"model": _with_room(settings, room)})
     ignored = ", ".join(root.left())
     return settings, [*notes, f"ignored: {ignored}"] if ignored else notes
 
@@ -97,8 +102,43 @@ def _positive(training: Section, value: Any, name: str) -> float:
     return value
 
 
+def _batch(data: Section, training: dict[str, Any]) -> float:
+    """Take the frames of a batch, or return the atoms that it holds at least."""
+    batch = data.take("batch_size", default="auto")
+    if isinstance(batch, list) and len(set(map(str, batch))) == 1:
+        batch = batch[0]  # said for each system
+    if isinstance(batch, str):
+        return _number_after_auto(data, "training.training_data.batch_size", batch, _ATOMS)
+    if isinstance(batch, bool) or not isinstance(batch, int):
+        raise data.wrong(f'training.training_data.batch_size must be one number or "auto", got {batch!r}')
+    training["batch"] = batch
+    return 0
+
+
+def _number_after_auto(section: Section, key: str, text: str, default: float) -> float:
+    """Return 1.2 of "auto:1.2"."""
+    word, _, number = text.partition(":")
+    try:
+        value = float(number or default)
+    except ValueError:
+        value = -1.0
+    if word != "auto" or not 0 < value < math.inf:
+        raise section.wrong(f'{key} must be a number, "auto" or "auto:{default}", got {text!r}')
+    return value
+
+
+def _with_room(settings: Settings, room: float) -> ModelSettings:
+    """Return the model with places for more neighbours than the data have, a multiple of four of them."""
+    frames = read_sources([*settings.data.train, *settings.data.test], require=())
+    elements = settings.model.elements or sorted({symbol for frame in frames for symbol in frame.symbols})
+    most = neighbour_capacity(frames, elements, settings.model.cutoff)
+    return settings.model.model_copy(
+        update={"elements": elements, "capacity": [4 * ((int(count * room) + 3) // 4) for count in most]}
+    )
+
+
 def _fitted(
-    settings: Settings, given: dict[str, Any], length: tuple[float, Literal["steps", "epochs"]]
+    settings: Settings, given: dict[str, Any], length: tuple[float, Literal["steps", "epochs"]], batch_atoms: float
 ) -> tuple[Settings, list[str]]:
     """Fill in what depends on the data: batch, epochs and what follows from them.
 
@@ -110,6 +150,8 @@ def _fitted(
         The keys of ``[training]`` that are not to be changed.
     length : (float, str)
         How long to train, and in what.
+    batch_atoms : float
+        Atoms that a batch holds at least, if its frames are not given.
     """
     frames, notes = read_sources(settings.data.train, require=["energy", "forces"]), []
     n_train = len(frames)
@@ -120,7 +162,9 @@ def _fitted(
         )
     training, optimizer = settings.training, settings.optimizer
     if "batch" not in given:
-        training = training.model_copy(update={"batch": math.ceil(_AUTO / max(frame.n_atoms for frame in frames))})
+        training = training.model_copy(
+            update={"batch": math.ceil(batch_atoms / max(frame.n_atoms for frame in frames))}
+        )
     batches = math.ceil(n_train / training.batch)
     if "epochs" not in given:
         wanted, unit = length

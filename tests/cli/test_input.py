@@ -144,6 +144,48 @@ def test_adam(folder: Path, cli: Cli) -> None:
     assert cli("train", path, "--out", folder / "run")[0] == 0
 
 
+def _room(folder: Path, ratio: float) -> int:
+    """Count the neighbours with ASE, as far as DeePMD-kit makes room for them."""
+    from ase.neighborlist import neighbor_list
+
+    from ekfcore.atoms import read_frames
+
+    frames = [frame.to_ase() for frame in read_frames([folder / "copper", folder / "test"])]
+    most = max(np.bincount(neighbor_list("i", atoms, 6.0)).max() for atoms in frames)
+    return int(np.ceil(int(most * ratio) / 4)) * 4
+
+
+@pytest.mark.parametrize(("sel", "ratio"), [("auto", 1.1), ("auto:1.5", 1.5)])
+def test_room_for_neighbours(folder: Path, sel: str, ratio: float) -> None:
+    """As many places as DeePMD-kit gives, also for atoms of the frames to test on."""
+    from ekfcore.deepmd import load_input
+
+    path = _write(folder, model__descriptor__sel=sel, model__descriptor__rcut=6.0)
+    assert load_input(path)[0].model.capacity == [_room(folder, ratio)]
+    assert load_input(path, ["model.capacity=[200]"])[0].model.capacity == [200]
+
+
+def test_batches_of_each_system(folder: Path) -> None:
+    """One size for each, if they are the same; or the atoms of a batch."""
+    from ekfcore.deepmd import load_input
+
+    for batch, frames in (([2, 2], 2), ("auto:20", 3), ("auto", 4)):
+        settings, _ = load_input(_write(folder, training__training_data__batch_size=batch))
+        assert settings.training.batch == frames
+
+
+def test_systems_in_hdf5(folder: Path, cli: Cli) -> None:
+    """DeePMD-kit's other layout."""
+    dpdata = pytest.importorskip("dpdata", reason='dpdata is not installed: pip install "ekfcore[atoms]"')
+    pytest.importorskip("h5py", reason='h5py is not installed: pip install "ekfcore[atoms]"')
+    system = dpdata.LabeledSystem(str(folder / "copper"), fmt="deepmd/npy")
+    system.to("deepmd/hdf5", str(folder / "data.hdf5#metals/copper"))
+    path = _write(folder, training__training_data__systems=["data.hdf5#metals/copper"], training__numb_steps=8)
+    code, out, _ = cli("train", path, "--out", folder / "run")
+    assert code == 0
+    assert "8 frames to train on and 4 to test on" in out
+
+
 def test_defaults_are_those_of_deepmd_kit(folder: Path) -> None:
     """What the input leaves out."""
     from ekfcore.deepmd import load_input
@@ -155,7 +197,7 @@ def test_defaults_are_those_of_deepmd_kit(folder: Path) -> None:
     (folder / "input.json").write_text(json.dumps(data))
     settings, notes = load_input(folder / "input.json")
     model = settings.model
-    assert (model.cutoff, model.cutoff_smooth, model.capacity) == (6.0, 0.5, None)
+    assert (model.cutoff, model.cutoff_smooth, model.capacity) == (6.0, 0.5, [_room(folder, 1.1)])
     assert (model.embedding, model.axis, model.fitting) == ([10, 20, 40], 4, [120, 120, 120])
     assert (model.resnet_dt, model.type_one_side, model.activation) == (True, False, "tanh")
     assert settings.training.batch == 4  # 32 atoms at least, and 8 in each frame
@@ -179,7 +221,12 @@ def test_defaults_are_those_of_deepmd_kit(folder: Path) -> None:
         ({"optimizer": {}, "loss__use_huber": True}, "loss.use_huber = True is not supported"),
         ({"optimizer": {"type": "AdaMuon"}}, "optimizer 'AdaMuon' is not supported, only LKF and Adam"),
         ({"optimizer": {}, "learning_rate__type": "cosine"}, "learning_rate.type = 'cosine' is not supported"),
-        ({"training__training_data__batch_size": "mixed:4"}, "batch_size must be a number or \"auto\", got 'mixed:4'"),
+        (
+            {"training__training_data__batch_size": "mixed:4"},
+            'batch_size must be a number, "auto" or "auto:32", got \'mixed:4\'',
+        ),
+        ({"training__training_data__batch_size": [1, 2]}, 'batch_size must be one number or "auto", got [1, 2]'),
+        ({"model__descriptor__sel": "auto:-1"}, 'sel must be a number, "auto" or "auto:1.1", got \'auto:-1\''),
         ({"training__training_data__systems": None}, "training.training_data.systems is missing"),
         ({"training__training_data__systems": ["none"]}, "none: no such file or folder"),
         ({"training__numb_steps": None}, "training.numb_steps is missing"),
