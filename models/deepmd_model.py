@@ -124,7 +124,7 @@ class DeepmdModel:
             raise CheckpointError(f"{path} cannot be rebuilt ({_reason(error)}); freeze it again") from None
 
     def save(self, path: str | Path) -> None:
-        """Write what `store` has put into the model for DeePMD-kit, LAMMPS and whatever else runs its models.
+        """Write the model, with the weights that `store` has put into it, for DeePMD-kit.
 
         Parameters
         ----------

@@ -168,7 +168,7 @@ def test_gradients_by_finite_differences(descriptor: dict[str, Any], make_case: 
 
 
 def test_the_filter_trains_se_atten() -> None:
-    """Copper as the effective medium theory has it; eight epochs of a dozen frames bring the errors of others below a quarter."""
+    """Copper as the effective medium theory has it: in eight epochs the errors of other frames fall below a quarter."""
     import torch
     from ase.build import bulk
     from ase.calculators.emt import EMT
