@@ -11,10 +11,12 @@ import numpy as np
 from array_api_compat import array_namespace
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.outputs import Properties
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ekfcore.arrays import to_numpy
 from ekfcore.errors import InputError
+from ekfcore.protocols import Prediction
 
 from .frame import Frame, validate_frame
 
@@ -33,7 +35,7 @@ class ForceUncertainty(Protocol):
 
 
 class EKFCalculator(Calculator):
-    """Energy, forces and stress of a trained model.
+    """Energy, energies of the atoms, forces and stress of a trained model.
 
     Where the training used a nodal embedding, so does the calculator, with the same nodes.
 
@@ -55,7 +57,8 @@ class EKFCalculator(Calculator):
 
     Notes
     -----
-    Stress is there for cells that span a volume [eV/Å^3].
+    Energies of the atoms include the energy bias of their elements, and are computed when they are asked for. Stress is
+    there for cells that span a volume [eV/Å^3].
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class EKFCalculator(Calculator):
         self._model = NodalPotential(loaded.model, spacing, kernels) if spacing and kernels else loaded.model
         self._uncertainty = uncertainty
         self._trained_with = loaded.optimizer.get("type")
-        self.implemented_properties = ["energy", "free_energy", "forces", "stress"]
+        self.implemented_properties = ["energy", "energies", "free_energy", "forces", "stress"]
         if uncertainty is not None:
             self.implemented_properties.append("kpu")
 
@@ -99,6 +102,10 @@ class EKFCalculator(Calculator):
             raise InputError(f"this calculator knows no kpu: {advice}")
         return super().get_property(name, atoms, allow_calculation)
 
+    def export_properties(self) -> Properties:
+        """Return the results for which ASE has a name."""
+        return Properties({name: value for name, value in self.results.items() if name != "kpu"})
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -107,18 +114,21 @@ class EKFCalculator(Calculator):
     ) -> None:
         """Compute `properties`; those that cost nothing more come with them."""
         super().calculate(atoms, properties, system_changes)
-        frame = _frame(self.atoms)  # the copy that ASE keeps
-        if "kpu" in properties and self._uncertainty is not None:
+        frame, wanted = _frame(self.atoms), set(properties)  # the copy that ASE keeps
+        if "kpu" in wanted and self._uncertainty is not None:
             self.results["kpu"] = float(self._uncertainty(frame).force_mean)
-        if set(properties) - {"kpu"}:
-            self._predict(frame)
-
-    def _predict(self, frame: Frame) -> None:
+        if not wanted - {"kpu"}:
+            return
         model: Any = self._model  # either kind takes samples of its own
-        prediction = model.predict(self._weights, model.environment(frame, like=self._weights))
+        sample = model.environment(frame, like=self._weights)
+        if "energies" in wanted:
+            self.results["energies"] = to_numpy(model.atomic_energies(self._weights, sample))
+        if wanted - {"energies", "kpu"}:
+            self._take(model.predict(self._weights, sample), volume=abs(np.linalg.det(frame.cell)))
+
+    def _take(self, prediction: Prediction, *, volume: float) -> None:
         energy = float(prediction["energy"])
         self.results |= {"energy": energy, "free_energy": energy, "forces": to_numpy(prediction["forces"])}
-        volume = abs(np.linalg.det(frame.cell))
         if volume > 0:
             self.results["stress"] = full_3x3_to_voigt_6_stress(-to_numpy(prediction["virial"]) / volume)
 

@@ -81,11 +81,14 @@ class Group:
     ----------
     type : int
         Type of the centres.
+    atoms : array of int, shape (n,), of NumPy
+        Indices of the centres in the frame.
     pairs : tuple of PairBlock
         One block for each type of neighbours.
     """
 
     type: int
+    atoms: NDArray[np.int64]
     pairs: tuple[PairBlock, ...]
 
 
@@ -190,7 +193,7 @@ def build_environment(
                     scale=real(scale),
                 )
             )
-        groups.append(Group(type=centre, pairs=tuple(blocks)))
+        groups.append(Group(type=centre, atoms=atoms, pairs=tuple(blocks)))
     real_slots = np.concatenate(used)
     return Environment(
         groups=tuple(groups),

@@ -17,6 +17,7 @@ from ekfcore._typing import Array, Namespace
 from ekfcore.atoms import Frame
 from ekfcore.protocols import Cotangent, Prediction
 
+from ._atomic_energies import join_energies
 from .architecture import Architecture
 from .descriptor import descriptor, descriptor_reverse, descriptor_tangent
 from .displacement import collect_forces, pair_force, rows_tangent
@@ -93,6 +94,12 @@ class DeepPotential:
         """
         xp = array_namespace(w)
         return self._predict(xp, w, sample, self._evaluate_all(xp, w, sample))
+
+    def atomic_energies(self, w: Array, sample: Environment) -> Array:
+        """Return the energies of the atoms, shape (N,) [eV], the energy bias of their elements included."""
+        xp = array_namespace(w)
+        slopes = self._evaluate_all(xp, w, sample)
+        return join_energies(xp, self.statistics, sample.groups, [at.energies for at in slopes])
 
     def jacobian(self, w: Array, sample: Environment, cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
         """Return m linear functionals of a prediction and their gradients.

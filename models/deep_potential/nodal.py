@@ -16,6 +16,7 @@ from ekfcore._typing import Array, Namespace
 from ekfcore.atoms import Frame
 from ekfcore.protocols import Cotangent, Prediction
 
+from ._atomic_energies import join_energies
 from .architecture import Architecture
 from .gradient import Gradient, check_names, combine, is_moving
 from .model import DeepPotential
@@ -76,6 +77,12 @@ class NodalPotential:
     def predict(self, w: Array, sample: NodalEnvironment) -> Prediction:
         """Return energy, forces and virial of a frame, see `DeepPotential.predict`."""
         return self.linearize(w, sample)[0]
+
+    def atomic_energies(self, w: Array, sample: NodalEnvironment) -> Array:
+        """Return the energies of the atoms, see `DeepPotential.atomic_energies`."""
+        xp = array_namespace(w)
+        energies = [self._evaluate(xp, w, group).energies for group in sample.groups]
+        return join_energies(xp, self.exact.statistics, sample.groups, energies)
 
     def jacobian(self, w: Array, sample: NodalEnvironment, cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
         """Return m linear functionals of a prediction and their gradients, see `DeepPotential.jacobian`."""

@@ -32,6 +32,8 @@ class NodalGroup:
     ----------
     type : int
         Type of the centres.
+    atoms : array of int, shape (n,), of NumPy
+        Indices of the centres in the frame.
     B : array, shape (n, 4, K)
         Rows of the environment matrix, normalised, spread over the nodes; those of empty slots included.
     nodes : tuple of array, shape (K_t, 1)
@@ -45,6 +47,7 @@ class NodalGroup:
     """
 
     type: int
+    atoms: NDArray[np.int64]
     B: Array
     nodes: tuple[Array, ...]
     geometry: Array
@@ -143,6 +146,7 @@ def _group(
     index = np.stack([owner, i, j, column], axis=1).astype(np.int32)
     return NodalGroup(
         type=centre,
+        atoms=atoms,
         B=real(np.concatenate(B, axis=2)),
         nodes=tuple(real(node[:, None]) for node in nodes),
         geometry=real(np.column_stack([unit, r, s, slope, t])),

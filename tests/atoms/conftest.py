@@ -1,12 +1,15 @@
 """Fixtures for the tests of ekfcore.atoms."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
 
 from ekfcore.atoms import Frame
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 MakeFrame: TypeAlias = Callable[..., Frame]
 
@@ -28,3 +31,56 @@ def make_frame() -> MakeFrame:
         return Frame(**{**valid, **fields})
 
     return make
+
+
+@pytest.fixture
+def random_model() -> Callable[..., Any]:
+    """Return a maker of models with random weights, as they are loaded."""
+    model_file = pytest.importorskip("ekfcore.training.model_file", reason="a model file needs ekfcore[atoms]")
+    from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistics, initial_weights
+
+    def make(elements: tuple[str, ...] = ("Cu",), capacity: tuple[int, ...] = (60,)) -> Any:
+        form = Architecture(
+            elements=elements,
+            capacity=capacity,
+            cutoff=4.5,
+            cutoff_smooth=1.0,
+            embedding=(4, 8),
+            axis=4,
+            fitting=(10, 10),
+        )
+        rng = np.random.default_rng(5)
+        n = len(elements)
+        statistics = Statistics(
+            mean=np.tile([0.1, 0.0, 0.0, 0.0], (n, 1)),
+            std=np.tile([0.1, 0.07, 0.07, 0.07], (n, 1)),
+            energy_bias=rng.normal(size=n),
+        )
+        return model_file.LoadedModel(
+            model=DeepPotential(form, statistics),
+            weights=initial_weights(form, seed=3),
+            settings={},
+            position=model_file.Position(spacing=1 / 64),
+            optimizer={"type": "filter"},
+            arrays={},
+        )
+
+    return make
+
+
+@pytest.fixture
+def loaded(random_model: Callable[..., Any]) -> Any:
+    """Return a model of copper and gold with random weights."""
+    return random_model(elements=("Au", "Cu"), capacity=(60, 60))
+
+
+@pytest.fixture
+def alloy() -> "Atoms":
+    """Return eight atoms in a skewed cell, displaced from their sites."""
+    bulk = pytest.importorskip("ase.build", reason='ase is not installed: pip install "ekfcore[atoms]"').bulk
+    atoms: Atoms = bulk("Cu", cubic=True).repeat((2, 1, 1))
+    skew = np.asarray([[1.02, 0.03, 0.0], [0.0, 0.98, 0.01], [0.0, 0.0, 1.03]])
+    atoms.set_cell(atoms.cell[:] @ skew, scale_atoms=True)
+    atoms.positions += np.random.default_rng(1).normal(0.0, 0.1, atoms.positions.shape)
+    atoms.symbols[[1, 4, 5]] = "Au"
+    return atoms

@@ -1,4 +1,4 @@
-"""EKFCalculator against finite differences, the exact nets and what ASE expects of a calculator."""
+"""EKFCalculator against finite differences and the exact nets, and what it refuses."""
 
 # ASE is only partly typed.
 # mypy: disable-error-code="no-untyped-call"
@@ -18,64 +18,12 @@ pytest.importorskip("ase", reason='ase is not installed: pip install "ekfcore[at
 training = pytest.importorskip("ekfcore.training.model_file", reason="a model file needs ekfcore[atoms]")
 
 from ase import Atoms, units  # noqa: E402
-from ase.build import bulk  # noqa: E402
 from ase.calculators.calculator import PropertyNotImplementedError  # noqa: E402
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress  # noqa: E402
 from ase.io import write  # noqa: E402
 from ase.md.verlet import VelocityVerlet  # noqa: E402
-from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistics, initial_weights  # noqa: E402
 
 from ekfcore.atoms import EKFCalculator, Frame, read_frames  # noqa: E402
-
-
-@pytest.fixture
-def random_model() -> Callable[..., Any]:
-    """Return a maker of models with random weights."""
-
-    def make(elements: tuple[str, ...] = ("Cu",), capacity: tuple[int, ...] = (60,)) -> Any:
-        form = Architecture(
-            elements=elements,
-            capacity=capacity,
-            cutoff=4.5,
-            cutoff_smooth=1.0,
-            embedding=(4, 8),
-            axis=4,
-            fitting=(10, 10),
-        )
-        rng = np.random.default_rng(5)
-        n = len(elements)
-        statistics = Statistics(
-            mean=np.tile([0.1, 0.0, 0.0, 0.0], (n, 1)),
-            std=np.tile([0.1, 0.07, 0.07, 0.07], (n, 1)),
-            energy_bias=rng.normal(size=n),
-        )
-        return training.LoadedModel(
-            model=DeepPotential(form, statistics),
-            weights=initial_weights(form, seed=3),
-            settings={},
-            position=training.Position(spacing=1 / 64),
-            optimizer={"type": "filter"},
-            arrays={},
-        )
-
-    return make
-
-
-@pytest.fixture
-def loaded(random_model: Callable[..., Any]) -> Any:
-    """Return a model of copper and gold with random weights."""
-    return random_model(elements=("Au", "Cu"), capacity=(60, 60))
-
-
-@pytest.fixture
-def alloy() -> Atoms:
-    """Return eight atoms in a skewed cell, displaced from their sites."""
-    atoms: Atoms = bulk("Cu", cubic=True).repeat((2, 1, 1))
-    skew = np.asarray([[1.02, 0.03, 0.0], [0.0, 0.98, 0.01], [0.0, 0.0, 1.03]])
-    atoms.set_cell(atoms.cell[:] @ skew, scale_atoms=True)
-    atoms.positions += np.random.default_rng(1).normal(0.0, 0.1, atoms.positions.shape)
-    atoms.symbols[[1, 4, 5]] = "Au"
-    return atoms
 
 
 @pytest.mark.parametrize("spacing", [1 / 64, 0.0], ids=["nodes", "exact nets"])

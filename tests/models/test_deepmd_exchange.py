@@ -226,7 +226,7 @@ def test_shifts_add_up(make_case: MakeCase) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("settings", CASES.values(), ids=CASES.keys())
 def test_parity(settings: dict[str, Any], make_case: MakeCase, deepmd: ModuleType, tmp_path: Path) -> None:
-    """Energy, forces and virial of the exported model in DeePMD-kit's own evaluation."""
+    """Energy, energies of the atoms, forces and virial of the exported model in DeePMD-kit's own evaluation."""
     from deepmd.infer import DeepPot
 
     from ekfcore.deepmd import export_model
@@ -237,8 +237,10 @@ def test_parity(settings: dict[str, Any], make_case: MakeCase, deepmd: ModuleTyp
     cell = frame.cell.reshape(1, 9) if frame.pbc.all() else None
     for name in ("model.dp", "model.pth"):
         export_model(_loaded(model, weights), tmp_path / name)
-        energy, forces, virial = DeepPot(str(tmp_path / name)).eval(frame.positions.reshape(1, -1), cell, types)
+        theirs = DeepPot(str(tmp_path / name)).eval(frame.positions.reshape(1, -1), cell, types, atomic=True)
+        energy, forces, virial, energies, _ = theirs
         _assert_parity(energy[0, 0], ours["energy"])
+        _assert_parity(energies[0, :, 0], model.atomic_energies(weights, model.environment(frame, like=weights)))
         if name == "model.pth":  # the other has no gradients
             _assert_parity(forces[0], ours["forces"])
             _assert_parity(virial[0].reshape(3, 3), ours["virial"])
