@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from ekfcore._plotting import BLUE, GREY, VERMILION, save_figure, tidy
 from ekfcore.files import write_csv, write_text
-from ekfcore.training.plots import save_figure
 
 from .calibration import rank_correlation
 from .kpu import FrameUncertainty
@@ -23,7 +23,6 @@ TABLE, DEVIATIONS, PICTURE = "kpu.csv", "model_devi.out", "kpu.png"
 
 _Vector = NDArray[np.float64]
 
-_BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#666666"  # Okabe and Ito's, which colour-blind readers can tell apart
 _BINS = 12  # of atoms of similar uncertainty
 _FEW = 5  # atoms in a bin below which their RMS error says nothing
 
@@ -98,9 +97,9 @@ def write_picture(rows: Sequence[Row], path: Path, *, scale: float | None) -> No
         _atoms(right, labelled, scale)
     else:
         axes = figure.subplots()
-        axes.plot([row.found.force_mean**0.5 for row in rows], ".", color=_BLUE, markersize=4)
+        axes.plot([row.found.force_mean**0.5 for row in rows], ".", color=BLUE, markersize=4)
         axes.set(xlabel="Frame", ylabel="Root of the KPU of the forces [eV/Å]", yscale="log")
-        _tidy(axes, "Uncertainty, not calibrated")
+        tidy(axes, "Uncertainty, not calibrated")
     save_figure(figure, path)
 
 
@@ -108,39 +107,33 @@ def _frames(axes: Axes, rows: Sequence[Row], scale: float) -> None:
     """Draw one point a frame."""
     x = scale * np.sqrt([row.found.force_mean / 3 for row in rows])
     y = np.asarray([row.force_rmse for row in rows], dtype=np.float64)
-    axes.scatter(1e3 * x, 1e3 * y, s=14, color=_BLUE, alpha=0.6, linewidths=0)
+    axes.scatter(1e3 * x, 1e3 * y, s=14, color=BLUE, alpha=0.6, linewidths=0)
     _diagonal(axes, 1e3 * np.concatenate([x, y]))
     axes.set(xlabel="Error bar from KPU [meV/Å]", ylabel="True force RMSE [meV/Å]")
-    _tidy(axes, "Frames", f"rank correlation {rank_correlation(x, y):.2f}")
+    tidy(axes, "Frames", f"rank correlation {rank_correlation(x, y):.2f}")
 
 
 def _atoms(axes: Axes, rows: Sequence[Row], scale: float) -> None:
     """Draw the atoms of all frames in groups of similar uncertainty."""
     x = scale * np.sqrt(np.concatenate([row.found.forces for row in rows]) / 3)
     y = np.concatenate([np.sqrt(np.mean(row.force_errors**2, axis=1)) for row in rows if row.force_errors is not None])
-    axes.scatter(1e3 * x, 1e3 * y, s=3, color=_GREY, alpha=min(0.5, 300 / len(x)), linewidths=0)
+    axes.scatter(1e3 * x, 1e3 * y, s=3, color=GREY, alpha=min(0.5, 300 / len(x)), linewidths=0)
     groups = [group for group in np.array_split(np.argsort(x), _BINS) if len(group) >= _FEW]
     rms = np.asarray([[np.sqrt(np.mean(values[group] ** 2)) for group in groups] for values in (x, y)])
-    axes.plot(*1e3 * rms, "o-", color=_ORANGE, markersize=5, linewidth=1.2, label="groups of similar uncertainty")
+    axes.plot(*1e3 * rms, "o-", color=VERMILION, markersize=5, linewidth=1.2, label="groups of similar uncertainty")
     _diagonal(axes, 1e3 * np.concatenate([x, np.quantile(y, [0.02, 1.0])]))
     axes.set(xlabel="Error bar from KPU [meV/Å]", ylabel="True RMS error of the force [meV/Å]")
     axes.legend(frameon=False, loc="lower right", fontsize=8)
-    _tidy(axes, "Atoms", f"rank correlation {rank_correlation(x, y):.2f}")
+    tidy(axes, "Atoms", f"rank correlation {rank_correlation(x, y):.2f}")
 
 
 def _diagonal(axes: Axes, values: _Vector) -> None:
     """Choose equal logarithmic limits, and draw where error bars are true."""
     positive = values[values > 0]
     limits = (0.8 * positive.min(), 1.25 * positive.max()) if len(positive) else (0.1, 10.0)
-    axes.plot(limits, limits, color=_GREY, linewidth=0.8, zorder=0)
+    axes.plot(limits, limits, color=GREY, linewidth=0.8, zorder=0)
     axes.set(xscale="log", yscale="log", xlim=limits, ylim=limits)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if limits[1] < 100 * limits[0] else (1.0,)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
-
-
-def _tidy(axes: Axes, title: str, note: str = "") -> None:
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top")

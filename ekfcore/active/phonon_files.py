@@ -4,11 +4,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ekfcore._plotting import BLUE, ORANGE, save_figure, tidy
 from ekfcore.files import write_csv
-from ekfcore.training.plots import save_figure
 
 from .phonons import Phonons
 
@@ -17,7 +16,7 @@ __all__ = ["BAND_FILE", "DOS_FILE", "PICTURE", "plot_phonons", "write_phonons"]
 BAND_FILE, DOS_FILE, PICTURE = "band.csv", "dos.csv", "phonons.png"
 
 # Colour, width and place of the first calculator and of the others: the reference is a broad line below the model.
-_STYLES = (("#0072b2", 1.1, 3), ("#e69f00", 3.2, 2), ("#999999", 3.2, 1))
+_STYLES = ((BLUE, 1.1, 3), (ORANGE, 3.2, 2), ("#999999", 3.2, 1))
 
 
 def write_phonons(found: Phonons, out: Path) -> None:
@@ -82,7 +81,8 @@ def plot_phonons(found: Phonons, path: Path) -> None:
             *left.get_legend_handles_labels(), frameon=False, loc="outside upper right", ncols=len(found.bands)
         )
     for axes in (left, right):
-        _tidy(axes)
+        axes.axhline(0.0, color="#999999", linewidth=0.8, zorder=0)
+        tidy(axes)
     save_figure(figure, path)
 
 
@@ -102,8 +102,3 @@ def _points(found: Phonons) -> dict[float, str]:
 def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     shown = ([f"{value:.6f}" if isinstance(value, float) else value for value in row] for row in rows)
     write_csv(path, columns, shown)
-
-
-def _tidy(axes: Axes) -> None:
-    axes.axhline(0.0, color="#999999", linewidth=0.8, zorder=0)
-    axes.spines[["top", "right"]].set_visible(False)

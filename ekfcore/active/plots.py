@@ -7,16 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ekfcore._plotting import BLUE, GREEN, ORANGE, PINK, SKY, VERMILION, save_figure
 from ekfcore.errors import InputError
-from ekfcore.training.plots import save_figure
 
 from .report import RoundReport
 
 __all__ = ["plot_rounds"]
 
-# Of Okabe and Ito, which colour-blind readers can tell apart.
-_FATES = {"reliable": "#56b4e9", "spared": "#cccccc", "selected": "#e69f00", "discarded": "#d55e00"}
-_SETS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00")
+_FATES = {"reliable": SKY, "spared": "#cccccc", "selected": ORANGE, "discarded": VERMILION}
+_SETS = (BLUE, GREEN, PINK, ORANGE)
 
 
 def plot_rounds(reports: Sequence[RoundReport], path: str | PathLike[str]) -> None:

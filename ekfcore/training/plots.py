@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,21 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from ekfcore._plotting import BLUE, GREY, ORANGE, save_figure, tidy
 from ekfcore.atoms import Frame, errors
 from ekfcore.errors import InputError
-from ekfcore.files import replace_file
 
 from .records import EpochRecord
 
-__all__ = ["plot_learning_curve", "plot_parity", "save_figure"]
+__all__ = ["plot_learning_curve", "plot_parity"]
 
 _Vector = NDArray[np.float64]
 
-# Blue and orange of Okabe and Ito, which colour-blind readers can tell apart.
-_TEST, _TRAIN, _GREY = "#0072b2", "#e69f00", "#666666"
 _MANY = 3000  # points above which a scatter plot hides where they are dense
 _FEW = 10  # errors below which a histogram says nothing
-_DPI = 160
 
 
 def plot_learning_curve(records: Sequence[EpochRecord], path: str | PathLike[str]) -> None:
@@ -59,7 +55,7 @@ def plot_learning_curve(records: Sequence[EpochRecord], path: str | PathLike[str
 def _curve(axes: Axes, records: Sequence[EpochRecord], quantity: str, title: str) -> None:
     epochs = [record.epoch for record in records]
     drawn = []
-    for part, colour, marker in (("train", _TRAIN, "s"), ("test", _TEST, "o")):
+    for part, colour, marker in (("train", ORANGE, "s"), ("test", BLUE, "o")):
         values = [getattr(record, f"{quantity}_rmse_{part}") for record in records]
         if None in values:  # no such labels
             continue
@@ -79,7 +75,7 @@ def _curve(axes: Axes, records: Sequence[EpochRecord], quantity: str, title: str
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("Epoch")
     axes.grid(color="#dddddd", linewidth=0.6)
-    _tidy(axes, title)
+    tidy(axes, title)
 
 
 def _subdivisions(decades: float) -> tuple[float, ...]:
@@ -119,11 +115,11 @@ def plot_parity(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]
     energy = 1e3 * _energies(labels, predictions)
     _parity(left, *energy, unit="meV/atom")
     _histogram(left, energy[1] - energy[0], "meV/atom")
-    _tidy(left, "Energy, relative to the mean", f"RMSE {found.energy_rmse:.3g} meV/atom")
+    tidy(left, "Energy, relative to the mean", f"RMSE {found.energy_rmse:.3g} meV/atom")
     forces = [np.concatenate([np.ravel(part) for part in parts]) for parts in _forces(labels, predictions)]
     _parity(right, *forces, unit="eV/Å")
     _histogram(right, 1e3 * (forces[1] - forces[0]), "meV/Å")
-    _tidy(right, "Force components", f"RMSE {found.force_rmse:.3g} meV/Å")
+    tidy(right, "Force components", f"RMSE {found.force_rmse:.3g} meV/Å")
     save_figure(figure, path)
 
 
@@ -146,13 +142,13 @@ def _parity(axes: Axes, label: _Vector, prediction: _Vector, *, unit: str) -> No
     values = np.concatenate([label, prediction[np.isfinite(prediction)]])
     margin = 0.05 * np.ptp(values) or 1.0
     low, high = values.min() - margin, values.max() + margin
-    axes.plot([low, high], [low, high], color=_GREY, linewidth=0.8, zorder=0)
+    axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, zorder=0)
     if len(label) > _MANY:
         box = (low, high, low, high)
         drawn = axes.hexbin(label, prediction, gridsize=90, bins="log", mincnt=1, extent=box, linewidths=0.2)
         axes.figure.colorbar(drawn, ax=axes, label="Components", shrink=0.8, pad=0.02)
     else:
-        axes.scatter(label, prediction, s=16, color=_TEST, alpha=0.8 if len(label) < 200 else 0.35, linewidths=0)
+        axes.scatter(label, prediction, s=16, color=BLUE, alpha=0.8 if len(label) < 200 else 0.35, linewidths=0)
     axes.set(
         xlim=(low, high), ylim=(low, high), aspect="equal", xlabel=f"Label [{unit}]", ylabel=f"Prediction [{unit}]"
     )
@@ -168,24 +164,11 @@ def _histogram(axes: Axes, error: _Vector, unit: str) -> None:
     inset = axes.inset_axes((0.64, 0.11, 0.33, 0.24))
     # Five standard deviations: the few largest errors would squeeze the others into one bar.
     reach = 5 * max(float(np.std(error)), np.finfo(float).tiny)
-    inset.hist(error, bins=min(61, max(11, len(error) // 20)), range=(-reach, reach), color=_TEST, alpha=0.8)
-    inset.axvline(0.0, color=_GREY, linewidth=0.8)
+    inset.hist(error, bins=min(61, max(11, len(error) // 20)), range=(-reach, reach), color=BLUE, alpha=0.8)
+    inset.axvline(0.0, color=GREY, linewidth=0.8)
     inset.xaxis.set_major_locator(MaxNLocator(3, symmetric=True))
     inset.set_yticks([])
     inset.tick_params(labelsize=7, length=2)
     inset.set_xlabel(f"Error [{unit}]", fontsize=7, labelpad=1)
     inset.spines[["top", "right", "left"]].set_visible(False)
     inset.patch.set_alpha(0.0)
-
-
-def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
-    """Write a figure, all of it or nothing; the ending of the path chooses the format."""
-    with replace_file(path) as file:
-        figure.savefig(file, format=Path(path).suffix[1:], dpi=_DPI)
-
-
-def _tidy(axes: Axes, title: str, note: str = "") -> None:
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2.0}
-    axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", zorder=0.5, bbox=paper if note else None)

@@ -1,5 +1,8 @@
 """Fixtures for the tests of ekfcore.atoms."""
 
+# ASE is only partly typed.
+# mypy: disable-error-code="no-untyped-call"
+
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
