@@ -14,12 +14,13 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
+    "sphinx_design",  # the cards of the first page
     "sphinx-mathjax-offline",  # formulas show without a network, too
 ]
-exclude_patterns = ["_build", "experiments"]
+exclude_patterns = ["_build", "experiments", "**/_*.md"]
 templates_path = ["_templates"]
 
-myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
@@ -31,5 +32,5 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"ekfcore {release}"
 html_show_sourcelink = False
 # pages that have no pages below them need no list of these
-html_sidebars = {"*": [], "how-to/*": [], "explanation/*": []}
+html_sidebars = {"*": [], "tutorials/*": [], "how-to/*": [], "explanation/*": []}
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}

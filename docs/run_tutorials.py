@@ -11,7 +11,8 @@ empty folder. On a page
 - a ``{code-block}`` with a ``:caption:`` is a file of that name, written when its turn comes;
 - a block ``text`` right after commands is what the last of them prints. Numbers and spaces may differ, nothing else
   may; a line ``...`` stands for any lines. With --write the page gets what was printed just now;
-- everything else, a block ``sh`` for one, is left alone. Examples for doctest are run by the tests.
+- everything else, a block ``sh`` for one, is left alone. Examples for doctest and the scripts in docs/examples are run
+  by the tests.
 """
 
 import os
@@ -124,9 +125,9 @@ def follow(page: Path, shell: Shell, *, write: bool = False) -> None:
     text = page.read_text("utf-8")
     todo, changes = list(steps(text)), list[tuple[Step, str]]()
     if all(step.is_file for step in todo):
-        if ">>> " not in text:
-            sys.exit(f"{page}: no commands, and no examples for doctest; take it out of the tutorials")
-        print(f"{page.name}: has examples for doctest only, which the tests run", flush=True)
+        if not any(example in text for example in (">>> ", "../examples/")):
+            sys.exit(f"{page}: no commands, and no examples; take it out of the tutorials")
+        print(f"{page.name}: nothing but examples, which the tests run", flush=True)
     for step in todo:
         began = time.monotonic()
         code, printed = shell.run(step.script)
