@@ -27,7 +27,7 @@ class System:
 
     def get_natoms(self) -> int:
         """Return N."""
-        return self.type.shape[1]
+        return int(self.type.shape[1])
 
     def _load_set(self, name: str) -> dict[str, NDArray[Any]]:
         return {"coord": self.coord, "type": self.type, "box": self.box}

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from ekfcore.models._deepmd_data import Systems, atom_types, box_of
-from ekfcore.models.torch_module import TorchModule
 from torch import Tensor, nn
 
+from ekfcore._typing import Array
 from ekfcore.atoms import Frame
 from ekfcore.deepmd._kit import load_kit, quiet, read_torch, write_torch
 from ekfcore.deepmd.dp_file import read_dp, write_dp
 from ekfcore.errors import CheckpointError, InputError
 from ekfcore.linearize import Pullback
 from ekfcore.protocols import Cotangent, Prediction
+
+from ._deepmd_data import Systems, atom_types, box_of
+from .torch_module import TorchModule
 
 __all__ = ["DeepmdModel"]
 
@@ -169,7 +171,7 @@ class DeepmdModel:
         """Write weights into the model, shape (n,)."""
         self._provider.store(w)
 
-    def environment(self, frame: Frame, *, like: Tensor) -> dict[str, Tensor]:
+    def environment(self, frame: Frame, *, like: Array) -> dict[str, Tensor]:
         """Prepare a frame: its atoms with their periodic images, and the neighbours of each atom.
 
         Where an atom has more neighbours than ``sel``, the nearest are taken, as DeePMD-kit does.

@@ -181,9 +181,9 @@ def test_the_filter_trains_se_atten() -> None:
 
     frames = []
     for k in range(14):
-        atoms = bulk("Cu", cubic=True)
+        atoms: Any = bulk("Cu", cubic=True)
         atoms.rattle(0.05, seed=k)
-        atoms.calc = EMT()
+        atoms.calc = EMT()  # type: ignore[no-untyped-call]
         atoms.get_stress()
         frames.append(Frame.from_ase(atoms, f"frame {k}"))
     settings = {"type_map": ["Cu"], "descriptor": SE_ATTEN | CUTOFF, "fitting_net": {"neuron": [8, 8]}}
