@@ -1,15 +1,14 @@
 """The rounds of active learning: train, explore, choose, label, and again."""
 
-import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ekfcore.atoms import Frame, errors, read_frames
 from ekfcore.errors import InputError
 from ekfcore.training import LoadedModel, evaluate
 
+from ._clock import Clock
+from ._words import exploration, failed, validated
 from .calculators import make_calculator
 from .explore import Trajectory, explore
 from .judge import choose
@@ -120,7 +119,7 @@ class Learner:
             raise InputError(
                 f"none of the {len(frames)} rattled structures could be labelled; see {self.out / 'start'} for why"
             )
-        self._say(f"Labelled {len(found.labelled)} rattled structures to begin with{_failed(found)}.")
+        self._say(f"Labelled {len(found.labelled)} rattled structures to begin with{failed(found)}.")
         return found.labelled
 
     def _round(self, stage_index: int, stage: Stage) -> RoundReport:
@@ -139,18 +138,19 @@ class Learner:
 
     def _new_round(self, number: int, folder: Path, stage_index: int, stage: Stage) -> RoundReport:
         folder.mkdir(parents=True, exist_ok=True)
-        clock = _Clock()
+        clock = Clock()
         with clock("train"):
             models = self._train(folder, number)
         validation = self._validate(models[0])
-        self._say(f"Round {number}: trained on {len(self._known)} frames{_told(validation)}")
+        self._say(f"Round {number}: trained on {len(self._known)} frames{validated(validation)}")
         with clock("explore"):
             runs = self._explore(folder / "explore", stage, number)
         frames = [frame for run in runs for frame in run.frames]
         with clock("judge"):
             selection = self._choose(frames, models, number)
         write_selection(folder / "selection.csv", runs, selection)
-        self._tell(runs, selection)
+        for line in exploration(runs, selection):
+            self._say(line)
         with clock("label"):
             found = self._label([frames[k] for k in selection.chosen], folder / "label")
         counts = {fate.value: selection.count(fate) for fate in Fate}
@@ -238,7 +238,7 @@ class Learner:
 
     def _finish(self) -> list[LoadedModel]:
         """Train on all labels, and tell of it in a last line of the table."""
-        folder, clock = self.out / "final", _Clock()
+        folder, clock = self.out / "final", Clock()
         folder.mkdir(exist_ok=True)
         number = len(self.reports) + 1
         with clock("train"):
@@ -256,17 +256,8 @@ class Learner:
             )
         )
         write_table(self.out / "report.csv", self.reports)
-        self._say(f"Trained on all {len(self._known)} labelled frames{_told(validation)}")
+        self._say(f"Trained on all {len(self._known)} labelled frames{validated(validation)}")
         return models
-
-    def _tell(self, runs: Sequence[Trajectory], selection: Selection) -> None:
-        for run in runs:
-            if run.outcome != "finished":
-                self._say(f"  the run at {run.temperature:g} K stopped itself: {run.reason}")
-        counts = ", ".join(f"{selection.count(fate)} {fate.value}" for fate in Fate)
-        self._say(f"  {len(selection.fates)} frames explored: {counts}")
-        if not selection.chosen:
-            self._say(f"  nothing to label: no frame lies between {selection.low:.3g} and {selection.high:.3g}")
 
     def _budget(self) -> int | None:
         """Return how many labels may still be made."""
@@ -277,33 +268,3 @@ class Learner:
     def _pause(self) -> None:
         if self._should_stop():
             raise Stopped
-
-
-class _Clock:
-    """Sums up seconds, and those of all processors."""
-
-    def __init__(self) -> None:
-        self.wall: dict[str, float] = {}
-        self.cpu: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        wall, cpu = time.perf_counter(), _cpu_seconds()
-        yield
-        self.wall[step], self.cpu[step] = time.perf_counter() - wall, _cpu_seconds() - cpu
-
-
-def _cpu_seconds() -> float:
-    return sum(os.times()[:4])  # with those of processes that have ended
-
-
-def _told(validation: dict[str, dict[str, float]]) -> str:
-    parts = [
-        f"{name}: {found['energy_rmse']:.2f} meV/atom, {found['force_rmse']:.1f} meV/Å"
-        for name, found in validation.items()
-    ]
-    return f"; {'; '.join(parts)}" if parts else ""
-
-
-def _failed(found: LabelReport) -> str:
-    return f"; {len(found.quarantined)} could not be labelled" if found.quarantined else ""
