@@ -50,8 +50,17 @@ class Section:
             raise self.wrong(f"{self._full(keys[0])} is missing")
         return value
 
-    def only(self, key: str, *allowed: Any) -> None:
+    def only(self, key: str, *allowed: Any, otherwise: str = "") -> None:
         """Refuse a value that would make another model or another training; no value is the first of the allowed.
+
+        Parameters
+        ----------
+        key : str
+            Its name.
+        *allowed : object
+            What it may be.
+        otherwise : str
+            What to do with the others.
 
         Raises
         ------
@@ -61,7 +70,7 @@ class Section:
         value = self.take(key, default=allowed[0])
         if value not in allowed:
             others = " or ".join(repr(choice) for choice in allowed)
-            raise self.wrong(f"{self._full(key)} = {value!r} is not supported, only {others}")
+            raise self.wrong(f"{self._full(key)} = {value!r} is not supported, only {others}{otherwise}")
 
     def wrong(self, rule: str) -> InputError:
         """Return an error of the file."""

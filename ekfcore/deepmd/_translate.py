@@ -29,7 +29,7 @@ def model_table(model: Section) -> _Table:
         model.only(key, None)
     model.only("type", "standard")
     descriptor, fitting = model.section("descriptor"), model.section("fitting_net")
-    descriptor.only("type", "se_e2_a", "se_a")
+    descriptor.only("type", "se_e2_a", "se_a", otherwise="; ekfcore.models.DeepmdModel trains others, from Python")
     fitting.only("type", "ener")
     for section, keys in (
         (model, ("pair_exclude_types", "atom_exclude_types")),

@@ -210,7 +210,10 @@ def test_defaults_are_those_of_deepmd_kit(folder: Path) -> None:
     ("changes", "told"),
     [
         ({"model__descriptor__type": "se_e3"}, "model.descriptor.type = 'se_e3' is not supported, only 'se_e2_a'"),
-        ({"model__descriptor__type": "dpa2"}, "model.descriptor.type = 'dpa2' is not supported"),
+        (
+            {"model__descriptor__type": "dpa2"},
+            "'dpa2' is not supported, only 'se_e2_a' or 'se_a'; ekfcore.models.DeepmdModel trains others",
+        ),
         ({"model__type": "linear_ener"}, "model.type = 'linear_ener' is not supported, only 'standard'"),
         ({"model__model_dict": {}}, "model.model_dict = {} is not supported"),
         ({"model__fitting_net__type": "polar"}, "model.fitting_net.type = 'polar' is not supported, only 'ener'"),
