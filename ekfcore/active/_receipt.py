@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ekfcore.atoms import Frame
-from ekfcore.files import replace_file
+from ekfcore.files import write_text
 
 __all__ = ["read_receipt", "write_receipt"]
 
@@ -16,8 +16,7 @@ def write_receipt(path: Path, frame: Frame, seconds: float) -> None:
     """Write the labels of a frame, which took so long to compute [s]; InputError if that is not possible."""
     labels = {"energy": frame.energy, "forces": frame.forces, "virial": frame.virial}
     known = {name: np.asarray(value).tolist() for name, value in labels.items() if value is not None}
-    with replace_file(path) as handle:
-        handle.write(json.dumps({**known, "seconds": seconds}).encode())
+    write_text(path, json.dumps({**known, "seconds": seconds}))
 
 
 def read_receipt(path: Path, frame: Frame) -> tuple[Frame, float]:

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from ekfcore.atoms import EKFCalculator, Frame, neighbour_pairs
 from ekfcore.errors import InputError
-from ekfcore.files import replace_file
+from ekfcore.files import write_text
 from ekfcore.threads import limited_threads
 
 from ._dynamics import draw_velocities, make_dynamics
@@ -75,8 +75,7 @@ def simulate(run: Run) -> None:
         kept, reason, steps = _follow(run, calculator)
     text = io.StringIO()
     write(text, kept, format="extxyz")
-    with replace_file(run.path) as file:
-        file.write(text.getvalue().encode())
+    write_text(run.path, text.getvalue())
     record = {
         "outcome": "stopped" if reason else "finished",
         "reason": reason,
@@ -89,8 +88,7 @@ def simulate(run: Run) -> None:
         "seed": run.seed,
         "inputs": run.inputs,
     }
-    with replace_file(run.path.with_suffix(".json")) as file:
-        file.write(json.dumps(record, indent=1).encode())
+    write_text(run.path.with_suffix(".json"), json.dumps(record, indent=1))
 
 
 def _follow(run: Run, calculator: BaseCalculator) -> tuple[list[Atoms], str, int]:
