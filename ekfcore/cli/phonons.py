@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ekfcore.active.phonon_files import BAND_FILE, DOS_FILE, PICTURE, write_phonons
     from ekfcore.active.phonons import find_phonons
     from ekfcore.atoms import EKFCalculator
-    from ekfcore.training._toml import read_toml
+    from ekfcore.training.toml import read_toml
 
     if arguments.parameters and not arguments.reference:
         raise InputError(f"--parameters {arguments.parameters} belongs to a --reference; name one")

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from ekfcore.errors import InputError
 from ekfcore.models.deep_potential import neighbour_capacity
 from ekfcore.training import Settings
-from ekfcore.training._toml import set_key
 from ekfcore.training.settings import ModelSettings
 from ekfcore.training.sources import read_sources
 from ekfcore.training.table import checked
+from ekfcore.training.toml import set_key
 
 from ._section import Section
 from ._translate import data_table, model_table, optimizer_table

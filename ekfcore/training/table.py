@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ekfcore.errors import InputError
 
 from ._messages import explain
-from ._toml import read_toml, set_key
+from .toml import read_toml, set_key
 
 __all__ = ["Table", "checked", "read_table"]
 
