@@ -55,6 +55,29 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "nothing but lonely atoms": {"symbols": "Cu", "pbc": (False, False, False), "capacity": (3,)},
 }
 
+# What DeePMD-kit must say the same of; it knows periodic in all directions or in none.
+MOLECULE = (False, False, False)
+DEEPMD: dict[str, dict[str, Any]] = {
+    "one element": {"symbols": "Cu Cu Cu Cu"},
+    "one element, one side": {"symbols": "Cu Cu Cu Cu", "type_one_side": True},
+    "two elements": {"symbols": "Cu O O Cu"},
+    "two elements, one side": {"symbols": "Cu O O Cu", "type_one_side": True},
+    "three elements": {"symbols": "H O Cu O"},
+    "three elements, one side": {"symbols": "H O Cu O", "type_one_side": True},
+    "absent element": {"symbols": "Cu Cu O", "elements": ("O", "H", "Cu"), "capacity": (4, 2, 8)},
+    "absent element without slots": {"symbols": "Cu Cu Cu", "elements": ("O", "Cu"), "capacity": (0, 9)},
+    "narrow cell": {"symbols": "Cu O", "cell": NARROW},
+    "narrow cell, one side": {"symbols": "Cu O", "cell": NARROW, "type_one_side": True},
+    "molecule": {"symbols": "O H H", "pbc": MOLECULE},
+    "atom without neighbours": {"symbols": "O H H O", "pbc": MOLECULE, "apart": 50.0},
+    "time step": {"symbols": "Cu O O Cu", "resnet_dt": True, "fitting": (5, 10, 10)},
+    "doubling": {"symbols": "Cu O O", "embedding": (4, 4, 8), "axis": 8, "fitting": (4, 8, 3)},
+}
+DEEPMD |= {
+    name: {"symbols": "Cu O O", "activation": name}
+    for name in ("gelu", "gelu_tf", "silu", "sigmoid", "softplus", "relu", "relu6", "none", "linear")
+}
+
 
 @pytest.fixture
 def make_case() -> MakeCase:
@@ -68,6 +91,12 @@ def make_case() -> MakeCase:
 def case(request: pytest.FixtureRequest, make_case: MakeCase) -> Case:
     """Return every variant of a model in turn, with a frame and weights."""
     return make_case(**request.param)
+
+
+@pytest.fixture(params=list(DEEPMD))
+def deepmd_case(request: pytest.FixtureRequest, make_case: MakeCase) -> Case:
+    """Return what DeePMD-kit must agree with in turn; a test that needs less of it chooses by name, indirectly."""
+    return make_case(**DEEPMD[request.param])
 
 
 @pytest.fixture

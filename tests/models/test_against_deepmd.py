@@ -1,6 +1,6 @@
 """The Deep Potential against DeePMD-kit, whose model is built from our weights as plain arrays."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -16,33 +16,6 @@ pytestmark = [pytest.mark.deepmd, pytest.mark.filterwarnings("ignore::Deprecatio
 
 Vector: TypeAlias = NDArray[np.float64]
 Case: TypeAlias = tuple[DeepPotential, Frame, Vector]
-MakeCase: TypeAlias = Callable[..., Case]
-
-NARROW = np.array([[2.6, 0.0, 0.0], [0.65, 2.45, 0.0], [-0.45, 0.35, 2.55]])  # [Å], narrower than the cutoff
-MOLECULE = (False, False, False)
-
-CASES: dict[str, dict[str, Any]] = {
-    "one element": {"symbols": "Cu Cu Cu Cu"},
-    "one element, one side": {"symbols": "Cu Cu Cu Cu", "type_one_side": True},
-    "two elements": {"symbols": "Cu O O Cu"},
-    "two elements, one side": {"symbols": "Cu O O Cu", "type_one_side": True},
-    "three elements": {"symbols": "H O Cu O"},
-    "absent element": {"symbols": "Cu Cu O", "elements": ("O", "H", "Cu"), "capacity": (4, 2, 8)},
-    "narrow cell": {"symbols": "Cu O", "cell": NARROW},
-    "narrow cell, one side": {"symbols": "Cu O", "cell": NARROW, "type_one_side": True},
-    "molecule": {"symbols": "O H H", "pbc": MOLECULE},
-    "atom without neighbours": {"symbols": "O H H O", "pbc": MOLECULE, "apart": 50.0},
-    "time step": {"symbols": "Cu O O Cu", "resnet_dt": True, "fitting": (5, 10, 10)},
-    "doubling": {"symbols": "Cu O O", "embedding": (4, 4, 8), "axis": 8, "fitting": (4, 8, 3)},
-    "gelu": {"symbols": "Cu O O", "activation": "gelu"},
-    "gelu_tf": {"symbols": "Cu O O", "activation": "gelu_tf"},
-    "silu": {"symbols": "Cu O O", "activation": "silu"},
-    "sigmoid": {"symbols": "Cu O O", "activation": "sigmoid"},
-    "softplus": {"symbols": "Cu O O", "activation": "softplus"},
-    "relu": {"symbols": "Cu O O", "activation": "relu"},
-    "relu6": {"symbols": "Cu O O", "activation": "relu6"},
-    "none": {"symbols": "Cu O O", "activation": "none"},
-}
 
 
 def _fill(networks: list[dict[str, Any]], w: Iterator[Any]) -> None:
@@ -87,12 +60,11 @@ def _build(deepmd: ModuleType, model: DeepPotential, w: Vector) -> Any:
     return deepmd.EnergyModel.deserialize(data)
 
 
-@pytest.mark.parametrize("settings", CASES.values(), ids=CASES.keys())
-def test_prediction(settings: dict[str, Any], make_case: MakeCase, deepmd: ModuleType) -> None:
+def test_prediction(deepmd_case: Case, deepmd: ModuleType) -> None:
     """Energy, forces and virial."""
     import torch
 
-    model, frame, w = make_case(**settings)
+    model, frame, w = deepmd_case
     types = [model.architecture.elements.index(symbol) for symbol in frame.symbols]
     theirs = _build(deepmd, model, w)(
         torch.tensor(frame.positions)[None],

@@ -20,22 +20,24 @@ Case: TypeAlias = tuple[DeepPotential, Frame, Vector]
 MakeCase: TypeAlias = Callable[..., Case]
 Neighbours: TypeAlias = Callable[[Frame, int, float], Any]
 
-NARROW = np.array([[2.6, 0.0, 0.0], [0.65, 2.45, 0.0], [-0.45, 0.35, 2.55]])  # [Å], narrower than the cutoff
-MOLECULE = (False, False, False)
 PARITY = 1e-10  # relative to the largest number of an array
-CASES: dict[str, dict[str, Any]] = {
-    "one element": {"symbols": "Cu Cu Cu Cu"},
-    "one element, one side": {"symbols": "Cu Cu Cu Cu", "type_one_side": True},
-    "two elements": {"symbols": "Cu O O Cu"},
-    "two elements, one side": {"symbols": "Cu O O Cu", "type_one_side": True},
-    "three elements": {"symbols": "H O Cu O"},
-    "three elements, one side": {"symbols": "H O Cu O", "type_one_side": True},
-    "time step": {"symbols": "Cu O O Cu", "resnet_dt": True, "fitting": (5, 10, 10)},
-    "molecule": {"symbols": "O H H", "pbc": MOLECULE},
-    "narrow cell": {"symbols": "Cu O", "cell": NARROW},
-    "linear": {"symbols": "Cu O O", "activation": "linear"},
-    "absent element without slots": {"symbols": "Cu Cu Cu", "elements": ("O", "Cu"), "capacity": (0, 9)},
-}
+EXPORTED = pytest.mark.parametrize(
+    "deepmd_case",
+    [
+        "one element",
+        "one element, one side",
+        "two elements",
+        "two elements, one side",
+        "three elements",
+        "three elements, one side",
+        "time step",
+        "molecule",
+        "narrow cell",
+        "linear",
+        "absent element without slots",
+    ],
+    indirect=True,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -88,12 +90,12 @@ def test_equal_models_make_equal_files(make_case: MakeCase, tmp_path: Path) -> N
     assert (tmp_path / "a.dp").read_bytes() == (tmp_path / "b.dp").read_bytes()
 
 
-@pytest.mark.parametrize("settings", CASES.values(), ids=CASES.keys())
-def test_description(settings: dict[str, Any], make_case: MakeCase, neighbours: Neighbours) -> None:
+@EXPORTED
+def test_description(deepmd_case: Case, neighbours: Neighbours) -> None:
     """The energy, computed from the description alone by the rules of DeePMD-kit."""
     from ekfcore.deepmd.description import describe
 
-    model, frame, weights = make_case(**settings)
+    model, frame, weights = deepmd_case
     energy = float(model.predict(weights, model.environment(frame, like=weights))["energy"])
     assert _energy(describe(model, weights), frame, neighbours) == pytest.approx(energy, rel=PARITY)
 
@@ -224,14 +226,14 @@ def test_shifts_add_up(make_case: MakeCase) -> None:
 
 @pytest.mark.deepmd
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("settings", CASES.values(), ids=CASES.keys())
-def test_parity(settings: dict[str, Any], make_case: MakeCase, deepmd: ModuleType, tmp_path: Path) -> None:
+@EXPORTED
+def test_parity(deepmd_case: Case, deepmd: ModuleType, tmp_path: Path) -> None:
     """Energy, energies of the atoms, forces and virial of the exported model in DeePMD-kit's own evaluation."""
     from deepmd.infer import DeepPot
 
     from ekfcore.deepmd import export_model
 
-    model, frame, weights = make_case(**settings)
+    model, frame, weights = deepmd_case
     ours = model.predict(weights, model.environment(frame, like=weights))
     types = [model.architecture.elements.index(symbol) for symbol in frame.symbols]
     cell = frame.cell.reshape(1, 9) if frame.pbc.all() else None
@@ -248,12 +250,12 @@ def test_parity(settings: dict[str, Any], make_case: MakeCase, deepmd: ModuleTyp
 
 @pytest.mark.deepmd
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("settings", CASES.values(), ids=CASES.keys())
-def test_description_is_theirs(settings: dict[str, Any], make_case: MakeCase, deepmd: ModuleType) -> None:
+@EXPORTED
+def test_description_is_theirs(deepmd_case: Case, deepmd: ModuleType) -> None:
     """DeePMD-kit says the same of the model when it is asked: no key is missing, none is made up."""
     from ekfcore.deepmd.description import describe
 
-    model, _, weights = make_case(**settings)
+    model, _, weights = deepmd_case
     data = describe(model, weights)
     theirs = deepmd.EnergyModel.deserialize(describe(model, weights)).serialize()
     assert dict(_leaves(theirs)).keys() == dict(_leaves(data)).keys()
