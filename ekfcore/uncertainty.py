@@ -7,9 +7,10 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
+from ekfcore._roots import chosen_weights, sum_groups, tied_groups, triangular_root
 from ekfcore._typing import Array, Namespace
 from ekfcore.arrays import check_home, detach, to_numpy
-from ekfcore.errors import FilterError, InputError
+from ekfcore.errors import InputError
 from ekfcore.filter import EKFState
 
 __all__ = ["CovarianceRoot", "entropy_change", "fisher_information", "kpu"]
@@ -154,6 +155,8 @@ class CovarianceRoot:
     parameters : array of int, optional
         Numbers of the weights that count; all of them if not given. The others are taken as uncertain too, and left
         out: the root is that of the part of P that belongs to the chosen ones.
+    ties : array of int, shape (n,), optional
+        Weights of a block with the same number have equal gradients, and are taken as one.
     dtype : {"float64", "float32"}, optional
         Precision of the root and of the products; that of P if not given. The root itself is always found in double
         precision.
@@ -193,18 +196,18 @@ class CovarianceRoot:
         tolerance = float(xp.finfo(P.scale.dtype).eps) ** 0.5
         kept, panels, clipped, start = [], [], [], 0
         for index, part in enumerate(P.layout.slices):
-            chosen = _chosen(part, parameters)
+            chosen = chosen_weights(part, parameters)
             if not len(chosen):
                 continue
-            leading, group = _groups(chosen, ties)
+            leading, group = tied_groups(chosen, ties)
             kept.append(leading)
-            L, lowest = _factor(_sums(to_numpy(P.dense(index)), chosen - part.start, group), index, tolerance)
+            block = sum_groups(to_numpy(P.dense(index)), chosen - part.start, group)
+            L, lowest = triangular_root(block, index, tolerance)
             clipped.append(lowest)
             for first in range(0, len(L), _PANEL):
-                block = xp.asarray(
-                    np.ascontiguousarray(L[first:, first : first + _PANEL]), dtype=self._dtype, device=device(P.scale)
-                )
-                panels.append(_Panel(rows=slice(start + first, start + len(L)), matrix=block))
+                matrix = np.ascontiguousarray(L[first:, first : first + _PANEL])
+                matrix = xp.asarray(matrix, dtype=self._dtype, device=device(P.scale))
+                panels.append(_Panel(rows=slice(start + first, start + len(L)), matrix=matrix))
             start += len(L)
         self.clipped, self._panels = tuple(clipped), tuple(panels)
         whole = parameters is None and ties is None
@@ -267,59 +270,3 @@ def _scaled(xp: Namespace, rows: Array, noise: float | Sequence[float]) -> Array
     if len(values) != m or not all(0 < r < float("inf") for r in values):
         raise InputError(f"`noise` must be one or {m} positive numbers, got {noise}")
     return rows / xp.sqrt(xp.asarray(values, dtype=rows.dtype, device=device(rows)))[:, None]
-
-
-def _chosen(part: slice, parameters: NDArray[np.integer] | None) -> NDArray[np.integer]:
-    """Return which weights of a block count, sorted."""
-    if parameters is None:
-        return np.arange(part.start, part.stop)
-    return np.unique(parameters[(parameters >= part.start) & (parameters < part.stop)])
-
-
-def _groups(
-    chosen: NDArray[np.integer], ties: NDArray[np.integer] | None
-) -> tuple[NDArray[np.integer], NDArray[np.integer] | None]:
-    """Return the first weight of each tied group, and to which group each of the chosen weights belongs."""
-    if ties is None:
-        return chosen, None
-    _, first, group = np.unique(ties[chosen], return_index=True, return_inverse=True)
-    return chosen[first], group
-
-
-def _sums(
-    P: NDArray[np.floating], rows: NDArray[np.integer], group: NDArray[np.integer] | None
-) -> NDArray[np.floating]:
-    """Return the part of P for these rows and columns, summed over each group."""
-    if group is None:
-        part: NDArray[np.floating] = P[np.ix_(rows, rows)]
-        return part
-    order = np.argsort(group, kind="stable")
-    starts = np.searchsorted(group[order], np.arange(np.max(group) + 1))
-    rows = rows[order]
-    sums: NDArray[np.floating] = np.add.reduceat(np.add.reduceat(P[rows][:, rows], starts, axis=0), starts, axis=1)
-    return sums
-
-
-def _factor(P: NDArray[np.floating], index: int, tolerance: float) -> tuple[NDArray[np.float64], float]:
-    """Return the lower triangular root of a block, and how much of it had to be clipped.
-
-    Rounding may leave a block with eigenvalues slightly below zero, where its variance is nothing beside its largest:
-    they become zero, and P = B^T B with B^T = Q R gives the triangular root R^T.
-    """
-    advice = "train with dtype float64 or a larger noise"
-    if not np.all(np.isfinite(P)):
-        raise FilterError(f"block {index} of P is no covariance: it is not finite; {advice}")
-    P = P.astype(np.float64, copy=False)
-    try:
-        return np.linalg.cholesky(P), 0.0
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(P)
-    lowest = -float(values[0] / values[-1]) if values[-1] > 0 else np.inf
-    if lowest > tolerance:
-        raise FilterError(
-            f"block {index} of P is no covariance: its eigenvalues reach from {values[0]:.3g} to {values[-1]:.3g}; "
-            f"{advice}"
-        )
-    B = (vectors * np.sqrt(np.maximum(values, 0.0))).T
-    R: NDArray[np.float64] = np.asarray(np.linalg.qr(B, mode="r"))
-    return R.T, max(lowest, 0.0)

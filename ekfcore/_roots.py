@@ -1,0 +1,64 @@
+"""The triangular root of one block of P, or of the part of it that counts."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ekfcore.errors import FilterError
+
+__all__ = ["chosen_weights", "sum_groups", "tied_groups", "triangular_root"]
+
+
+def chosen_weights(part: slice, parameters: NDArray[np.integer] | None) -> NDArray[np.integer]:
+    """Return which weights of a block count, sorted."""
+    if parameters is None:
+        return np.arange(part.start, part.stop)
+    return np.unique(parameters[(parameters >= part.start) & (parameters < part.stop)])
+
+
+def tied_groups(
+    chosen: NDArray[np.integer], ties: NDArray[np.integer] | None
+) -> tuple[NDArray[np.integer], NDArray[np.integer] | None]:
+    """Return the first weight of each tied group, and to which group each of the chosen weights belongs."""
+    if ties is None:
+        return chosen, None
+    _, first, group = np.unique(ties[chosen], return_index=True, return_inverse=True)
+    return chosen[first], group
+
+
+def sum_groups(
+    P: NDArray[np.floating], rows: NDArray[np.integer], group: NDArray[np.integer] | None
+) -> NDArray[np.floating]:
+    """Return the part of P for these rows and columns, summed over each group."""
+    if group is None:
+        part: NDArray[np.floating] = P[np.ix_(rows, rows)]
+        return part
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(np.max(group) + 1))
+    rows = rows[order]
+    sums: NDArray[np.floating] = np.add.reduceat(np.add.reduceat(P[rows][:, rows], starts, axis=0), starts, axis=1)
+    return sums
+
+
+def triangular_root(P: NDArray[np.floating], index: int, tolerance: float) -> tuple[NDArray[np.float64], float]:
+    """Return the lower triangular root of a block, and how much of it had to be clipped.
+
+    Rounding may leave a block with eigenvalues slightly below zero, where its variance is nothing beside its largest:
+    they become zero, and P = B^T B with B^T = Q R gives the triangular root R^T.
+    """
+    advice = "train with dtype float64 or a larger noise"
+    if not np.all(np.isfinite(P)):
+        raise FilterError(f"block {index} of P is no covariance: it is not finite; {advice}")
+    P = P.astype(np.float64, copy=False)
+    try:
+        return np.linalg.cholesky(P), 0.0
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(P)
+    lowest = -float(values[0] / values[-1]) if values[-1] > 0 else np.inf
+    if lowest > tolerance:
+        raise FilterError(
+            f"block {index} of P is no covariance: its eigenvalues reach from {values[0]:.3g} to {values[-1]:.3g}; "
+            f"{advice}"
+        )
+    B = (vectors * np.sqrt(np.maximum(values, 0.0))).T
+    R: NDArray[np.float64] = np.asarray(np.linalg.qr(B, mode="r"))
+    return R.T, max(lowest, 0.0)
