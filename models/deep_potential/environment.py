@@ -8,20 +8,17 @@ from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from ekfcore._typing import Array
-from ekfcore.atoms import Frame, neighbour_pairs
-from ekfcore.errors import InputError
+from ekfcore.atoms import Frame
 
 from .architecture import Architecture
+from .pairs import find_pairs
 
 __all__ = [
     "Environment",
     "Group",
     "PairBlock",
-    "Pairs",
     "Statistics",
-    "atom_types",
     "build_environment",
-    "find_pairs",
     "switch",
 ]
 
@@ -204,42 +201,6 @@ def build_environment(
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Pairs:
-    """The P pairs of atoms of a frame that see each other.
-
-    Parameters
-    ----------
-    types : array, shape (N,)
-        Type of each atom.
-    i, j : array, shape (P,)
-        Centre and neighbour, sorted by the centre.
-    vectors : array, shape (P, 3)
-        From the centre to the neighbour [Å].
-    slots : array, shape (P,)
-        Number of the neighbour among those of its type around the centre.
-    """
-
-    types: NDArray[np.int64]
-    i: NDArray[np.int64]
-    j: NDArray[np.int64]
-    vectors: _Vector
-    slots: NDArray[np.int64]
-
-
-def find_pairs(frame: Frame, architecture: Architecture) -> Pairs:
-    """List the pairs of a frame.
-
-    Raises
-    ------
-    InputError
-        As `build_environment`.
-    """
-    types = atom_types(frame, architecture)
-    i, j, vectors = neighbour_pairs(frame, architecture.cutoff)
-    return Pairs(types=types, i=i, j=j, vectors=vectors, slots=_slots(types, i, j, frame, architecture))
-
-
 def _groups(
     types: NDArray[np.int64], architecture: Architecture, rows: int | None
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -249,45 +210,6 @@ def _groups(
         step = len(atoms) if rows is None else max(1, rows // max(architecture.capacity))
         for start in range(0, len(atoms), max(step, 1)):
             yield centre, atoms[start : start + step]
-
-
-def atom_types(frame: Frame, architecture: Architecture) -> NDArray[np.int64]:
-    """Return the type of each atom, shape (N,).
-
-    Raises
-    ------
-    InputError
-        If the frame has an element that the model does not know.
-    """
-    lookup = {symbol: index for index, symbol in enumerate(architecture.elements)}
-    unknown = sorted(set(frame.symbols) - set(lookup))
-    if unknown:
-        raise InputError(
-            f"{frame.source} holds {', '.join(unknown)}, which the model does not know; "
-            f"its elements are {', '.join(architecture.elements)}"
-        )
-    return np.asarray([lookup[symbol] for symbol in frame.symbols], dtype=np.int64)
-
-
-def _slots(
-    types: NDArray[np.int64], i: NDArray[np.int64], j: NDArray[np.int64], frame: Frame, architecture: Architecture
-) -> NDArray[np.int64]:
-    """Number the neighbours of each type around each atom, in the order of the pairs."""
-    key = i * len(architecture.elements) + types[j]
-    order = np.argsort(key, kind="stable")
-    starts = np.searchsorted(key[order], key[order], side="left")
-    slots = np.empty_like(key)
-    slots[order] = np.arange(len(key)) - starts
-    over = slots >= np.asarray(architecture.capacity)[types[j]]
-    if np.any(over):
-        worst = int(np.argmax(np.where(over, slots, -1)))
-        symbol = architecture.elements[types[j[worst]]]
-        raise InputError(
-            f"{frame.source}: atom {i[worst]} has {slots[worst] + 1} {symbol} neighbours within "
-            f"{architecture.cutoff} Å, more than the model's capacity of {architecture.capacity[types[j[worst]]]}; "
-            "train with a larger model.capacity, or leave it out to have it computed from the data"
-        )
-    return slots
 
 
 def _pair_geometry(

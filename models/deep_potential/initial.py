@@ -9,7 +9,8 @@ from ekfcore.atoms import Frame, neighbour_pairs
 from ekfcore.errors import InputError
 
 from .architecture import Architecture
-from .environment import Statistics, atom_types, switch
+from .environment import Statistics, switch
+from .pairs import atom_types
 
 __all__ = ["fit_bias", "fit_statistics", "initial_weights", "neighbour_capacity"]
 

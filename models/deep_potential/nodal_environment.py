@@ -16,7 +16,8 @@ from ekfcore._typing import Array
 from ekfcore.atoms import Frame
 
 from .architecture import Architecture
-from .environment import Pairs, Statistics, find_pairs, switch
+from .environment import Statistics, switch
+from .pairs import Pairs, find_pairs
 from .stencil import FIRST, ORDER, stencil_weights
 
 __all__ = ["NodalEnvironment", "NodalGroup", "build_nodal_environment"]
