@@ -198,7 +198,10 @@ def _architecture(settings: Settings, frames: Sequence[Frame], saved: LoadedMode
 
 def _weights(settings: Settings, model: DeepPotential, saved: LoadedModel | None) -> Array:
     """Return the weights to start from, in the library and on the device of the run."""
-    host = saved.weights if saved else initial_weights(model.architecture, seed=settings.training.seed)
+    gain = settings.model.fitting_gain
+    host = (
+        saved.weights if saved else initial_weights(model.architecture, seed=settings.training.seed, fitting_gain=gain)
+    )
     return place(host, backend=settings.run.backend, device=settings.run.device)
 
 

@@ -78,6 +78,7 @@ class ModelSettings(Table):
     activation: str = "tanh"
     type_one_side: bool = False
     resnet_dt: bool = False
+    fitting_gain: _Positive = 10.0  # factor on the first layer of fresh fitting nets; 1 is DeePMD-kit's
     interpolation: _NotNegative = 1e-9  # largest relative error of the nodal embedding; 0 for the exact nets
 
     @model_validator(mode="after")

@@ -15,12 +15,32 @@ from .pairs import atom_types
 __all__ = ["fit_bias", "fit_statistics", "initial_weights", "neighbour_capacity"]
 
 
-def initial_weights(architecture: Architecture, *, seed: int) -> NDArray[np.float64]:
-    """Draw the weights as DeePMD-kit does, see `NetworkShape.draw`, shape (n,)."""
+def initial_weights(architecture: Architecture, *, seed: int, fitting_gain: float = 1.0) -> NDArray[np.float64]:
+    """Draw the weights as DeePMD-kit does, see `NetworkShape.draw`.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Form of the model.
+    seed : int
+        The same seed gives the same weights.
+    fitting_gain : float
+        Factor on the matrices that lead from the descriptor into the fitting nets. A descriptor differs by some
+        thousandths from atom to atom, so that with 1, which is DeePMD-kit's, a fresh fitting net sees the same in all
+        environments, and the first steps of a training go by before it tells them apart.
+
+    Returns
+    -------
+    array, shape (n,)
+    """
     rng = np.random.default_rng(seed)
     shapes = [architecture.embedding_net] * architecture.n_embeddings
     shapes += [architecture.fitting_net] * len(architecture.elements)
-    return np.concatenate([shape.draw(rng) for shape in shapes])
+    weights = np.concatenate([shape.draw(rng) for shape in shapes])
+    first = architecture.fitting_net.layers[0]
+    for centre in range(len(architecture.elements)):
+        weights[architecture.fitting_slice(centre)][: first.n_in * first.n_out] *= fitting_gain
+    return weights
 
 
 def neighbour_capacity(frames: Sequence[Frame], elements: Sequence[str], cutoff: float) -> tuple[int, ...]:

@@ -62,6 +62,16 @@ class TestInitialWeights:
         assert len(np.unique(w)) == len(w)
 
 
+    def test_gain(self, architecture: Architecture) -> None:
+        """It changes what leads from the descriptor into the fitting nets and nothing else."""
+        plain, larger = (initial_weights(architecture, seed=1, fitting_gain=gain) for gain in (1.0, 8.0))
+        factors = np.split(larger / plain, np.cumsum(architecture.layer_sizes)[:-1])
+        parts = len(architecture.fitting_net.part_sizes)
+        first = {len(factors) - parts * count for count in range(1, len(architecture.elements) + 1)}
+        for index, part in enumerate(factors):
+            assert part == pytest.approx(8.0 if index in first else 1.0, rel=1e-14), index
+
+
 class TestStatistics:
     """Normalisation of the environment matrix and energy bias."""
 
