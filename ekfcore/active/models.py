@@ -70,9 +70,8 @@ def _training_settings(settings: LearnSettings, data: Path, seed: int, warm: Loa
             training = training.model_copy(update={"epochs": settings.update.epochs})
     elif model.capacity is None:
         model = _with_room(model, read_frames([str(data)]))
-    paths = [path for paths in settings.data.validation.values() for path in paths]
     return Settings(
-        data=DataSettings(train=[str(data)], test=paths) if paths else DataSettings(train=[str(data)]),
+        data=DataSettings(train=[str(data)], test=[p for paths in settings.data.validation.values() for p in paths]),
         model=model,
         optimizer=settings.optimizer,
         training=training,

@@ -1,6 +1,7 @@
 """Formats that have to be named, and those of DeePMD-kit that hold several systems in a file."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ pytest.importorskip("h5py", reason="the files are HDF5")
 
 
 @pytest.fixture
-def system() -> "dpdata.LabeledSystem":
+def system() -> Any:
     """Return two frames of a water molecule in a box, the atoms of one element not side by side."""
     rng = np.random.default_rng(0)
     return dpdata.LabeledSystem(
@@ -31,7 +32,7 @@ def system() -> "dpdata.LabeledSystem":
     )
 
 
-def _same(frame: Frame, system: "dpdata.LabeledSystem", k: int) -> None:
+def _same(frame: Frame, system: Any, k: int) -> None:
     data = system.data
     assert frame.numbers.tolist() == [1, 8, 1]
     assert frame.energy == pytest.approx(data["energies"][k], rel=1e-14)
@@ -40,7 +41,7 @@ def _same(frame: Frame, system: "dpdata.LabeledSystem", k: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["deepmd/npy", "deepmd/raw", "deepmd/npy/mixed"])
-def test_folders_by_the_name_of_their_format(name: str, system: "dpdata.LabeledSystem", tmp_path: Path) -> None:
+def test_folders_by_the_name_of_their_format(name: str, system: Any, tmp_path: Path) -> None:
     if name.endswith("mixed"):
         dpdata.MultiSystems(system).to(name, str(tmp_path / "data"))
         (folder,) = (tmp_path / "data").iterdir()
@@ -52,7 +53,7 @@ def test_folders_by_the_name_of_their_format(name: str, system: "dpdata.LabeledS
         _same(frame, system, k)
 
 
-def test_a_group_of_an_hdf5_file(system: "dpdata.LabeledSystem", tmp_path: Path) -> None:
+def test_a_group_of_an_hdf5_file(system: Any, tmp_path: Path) -> None:
     """DeePMD-kit's inputs name such systems file.hdf5#group; the format is known by that."""
     system.to("deepmd/hdf5", str(tmp_path / "data.hdf5#bulk/water"))
     frames = read_frames(f"{tmp_path}/data.hdf5#bulk/water")

@@ -1,5 +1,8 @@
 """What can be said of the data: weights, formats, virials, another zero of energy; and who else reads the errors."""
 
+# ASE is only partly typed.
+# mypy: disable-error-code="no-untyped-call"
+
 import re
 import sys
 from collections.abc import Callable

@@ -88,7 +88,7 @@ def test_periodic_in_two_directions(folder: Path, cli: Cli) -> None:
     from ekfcore.atoms import EKFCalculator
 
     assert cli("train", folder / "config.toml", "--out", folder / "run")[0] == 0
-    slab = read(folder / "slab.xyz", -1)
+    slab: Any = read(folder / "slab.xyz", -1)
     slab.calc = EKFCalculator(folder / "run")
     energy, forces = slab.get_potential_energy(), slab.get_forces()
     thin, thick = slab.copy(), slab.copy()

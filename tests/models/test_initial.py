@@ -61,7 +61,6 @@ class TestInitialWeights:
             assert abs(measured / deviation - 1) < 5 / np.sqrt(2 * part.size)
         assert len(np.unique(w)) == len(w)
 
-
     def test_gain(self, architecture: Architecture) -> None:
         """It changes what leads from the descriptor into the fitting nets and nothing else."""
         plain, larger = (initial_weights(architecture, seed=1, fitting_gain=gain) for gain in (1.0, 8.0))

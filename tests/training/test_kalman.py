@@ -126,16 +126,23 @@ def test_sequential_takes_one_frame_at_a_time(linear: "Linear", samples: Samples
 @pytest.mark.parametrize("mode", ["sequential", "pinned", "vector"])
 def test_a_frame_of_weight_four_has_half_the_noise(linear: "Linear", samples: Samples, mode: Any) -> None:
     """Weights and covariance are those of a quarter of the variance, whatever is measured."""
-    noises = {"energy_noise": 0.3, "force_noise": 0.9, "virial_noise": 0.5}
-    common = {"config": CONFIG, "block_size": 7, "mode": mode, "groups": 2, "group_size": 2, "virial_prefactor": 1.5}
+    noises: dict[str, Any] = {"energy_noise": 0.3, "force_noise": 0.9, "virial_noise": 0.5}
+    common: dict[str, Any] = {
+        "config": CONFIG,
+        "block_size": 7,
+        "mode": mode,
+        "groups": 2,
+        "group_size": 2,
+        "virial_prefactor": 1.5,
+    }
     heavy, quiet = Recipe(**common, **noises), Recipe(**common, **{name: sd / 2 for name, sd in noises.items()})
     sample = samples(True)[0]
     optimizers = [kalman.KalmanOptimizer(linear, recipe, start(recipe, linear)) for recipe in (heavy, quiet)]
     for optimizer, weight in zip(optimizers, (4.0, 1.0), strict=True):
         optimizer.step([replace(sample, weight=weight)], np.random.default_rng(2))
     np.testing.assert_allclose(optimizers[0].weights, optimizers[1].weights, rtol=1e-12)
-    traces = [optimizer.state.covariance.traces for optimizer in optimizers]
-    np.testing.assert_allclose(*traces, rtol=1e-12)
+    heavy_trace, quiet_trace = (optimizer.state.covariance.traces for optimizer in optimizers)
+    np.testing.assert_allclose(heavy_trace, quiet_trace, rtol=1e-12)
 
 
 def test_missing_virials_are_left_out(linear: "Linear", samples: Samples) -> None:
