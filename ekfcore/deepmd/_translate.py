@@ -81,18 +81,26 @@ def optimizer_table(root: Section, training: Section) -> _Table:
     loss.only("type", "ener")
     name = section.take(kind, default="Adam")
     if name == "LKF":
-        return {
-            "preset": "deepmd-lkf",
-            "block_size": section.take("kf_blocksize", default=5120),
-            "energy_prefactor": section.take("kf_start_pref_e", default=1.0),
-            "force_prefactor": section.take("kf_start_pref_f", default=1.0),
-        }
+        return _filter(section)
     if name != "Adam":
         raise root.wrong(f"optimizer {name!r} is not supported, only LKF and Adam")
     section.only("adam_beta1", 0.9)
     section.only("adam_beta2", 0.999)
     section.only("weight_decay", 0.0)
     return {"preset": "adam", **_loss(loss), **_learning_rate(root.section("learning_rate"))}
+
+
+def _filter(section: Section) -> _Table:
+    table: _Table = {"preset": "recommended"}
+    for ours, theirs, default in (
+        ("block_size", "kf_blocksize", 5120),
+        ("energy_prefactor", "kf_start_pref_e", 1.0),
+        ("force_prefactor", "kf_start_pref_f", 1.0),
+    ):
+        value = section.take(theirs, default=default)
+        if value != default:  # the files that DeePMD-kit writes spell out every default, which then nobody has chosen
+            table[ours] = value
+    return table
 
 
 def _loss(loss: Section) -> _Table:

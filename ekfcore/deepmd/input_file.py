@@ -31,7 +31,8 @@ def load_input(path: str | PathLike[str], overrides: Sequence[str] = ()) -> tupl
     Parameters
     ----------
     path : path
-        A JSON file: descriptor se_e2_a, energy loss, optimizer LKF or Adam. Relative paths start from its folder.
+        A JSON file: descriptor se_e2_a, energy loss, optimizer LKF or Adam. Relative paths start from its folder. For
+        LKF the filter is the recommended one, unless the overrides name another.
     overrides : sequence of str
         ``KEY=VALUE`` with the keys of `Settings`, stronger than the file, see `load_settings`.
 
@@ -74,6 +75,8 @@ def load_input(path: str | PathLike[str], overrides: Sequence[str] = ()) -> tupl
     settings, notes = _fitted(settings, tables["training"], length, batch_atoms)
     if room is not None and settings.model.capacity is None:
         settings = settings.model_copy(update={"model": _with_room(settings, room)})
+    if settings.optimizer.preset == "recommended":
+        notes.insert(0, "LKF is ekfcore's filter; DeePMD-kit's own is --set optimizer.preset=deepmd-lkf")
     ignored = ", ".join(root.left())
     return settings, [*notes, f"ignored: {ignored}"] if ignored else notes
 

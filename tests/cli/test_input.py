@@ -82,6 +82,7 @@ def test_trains_unchanged(folder: Path, cli: Cli) -> None:
     assert code == 0, err
     told = [line for line in out.splitlines() if "input.json" in line]
     assert told == [
+        f"{folder / 'input.json'}: LKF is ekfcore's filter; DeePMD-kit's own is --set optimizer.preset=deepmd-lkf",
         f"{folder / 'input.json'}: 17 steps are 3 epochs of 8 steps",
         f"{folder / 'input.json'}: ignored: learning_rate, training.disp_freq, training.validation_data.numb_btch, "
         "model.data_stat_nbatch, model.fitting_net.seed, "
@@ -115,17 +116,28 @@ def test_lkf(folder: Path) -> None:
     from ekfcore.deepmd import load_input
     from ekfcore.presets import preset
 
-    settings, _ = load_input(_write(folder))
-    recipe, base = settings.optimizer.recipe(1), preset("deepmd-lkf")
+    settings, notes = load_input(_write(folder))
+    recipe, base = settings.optimizer.recipe(1), preset("recommended")
     assert (recipe.block_size, recipe.energy_prefactor, recipe.force_prefactor) == (40, 1.0, 2.0)
+    assert (recipe.config, recipe.strategy, recipe.mode) == (base.config, base.strategy, base.mode)
+    assert notes[0] == "LKF is ekfcore's filter; DeePMD-kit's own is --set optimizer.preset=deepmd-lkf"
+    settings, notes = load_input(_write(folder), ["optimizer.preset=deepmd-lkf"])
+    recipe, base = settings.optimizer.recipe(1), preset("deepmd-lkf")
     assert (recipe.config, recipe.strategy, recipe.mode) == (base.config, base.strategy, "sequential")
-    settings, _ = load_input(_write(folder, training__training_data__batch_size=2))
-    assert settings.optimizer.recipe(1).mode == "batch"
-    assert settings.training.epochs == 5  # 17 steps of 2 frames of 8
+    assert not any("LKF" in note for note in notes)
+    path = _write(folder, training__training_data__batch_size=2)
+    assert load_input(path, ["optimizer.preset=deepmd-lkf"])[0].optimizer.recipe(1).mode == "batch"
+    assert load_input(path)[0].optimizer.recipe(1).mode == "pinned"
+    assert load_input(path)[0].training.epochs == 5  # 17 steps of 2 frames of 8
     # As it was written before DeePMD-kit 3.2.
     settings, _ = load_input(_write(folder, optimizer=None, training__opt_type="LKF", training__kf_blocksize=50))
     assert settings.optimizer.recipe(1).block_size == 50
-    assert settings.optimizer.preset == "deepmd-lkf"
+    assert settings.optimizer.preset == "recommended"
+    # Defaults that DeePMD-kit has filled in.
+    spelled_out = {"type": "LKF", "kf_blocksize": 5120, "kf_start_pref_e": 1, "kf_start_pref_f": 1}
+    assert load_input(_write(folder, optimizer=spelled_out))[0].optimizer.recipe(1) == preset("recommended")
+    settings, _ = load_input(_write(folder, optimizer=spelled_out), ["optimizer.preset=deepmd-lkf"])
+    assert settings.optimizer.recipe(1).block_size == 5120
 
 
 def test_adam(folder: Path, cli: Cli) -> None:
@@ -274,7 +286,7 @@ def test_water_example(shared_data: Path, tmp_path: Path) -> None:
     settings, notes = load_input(path)
     assert (settings.training.batch, settings.training.epochs) == (1, 4)
     assert settings.model.capacity == [46, 92]
-    assert notes[0] == "1000 steps are 4 epochs of 320 steps"
+    assert notes[1] == "1000 steps are 4 epochs of 320 steps"
 
 
 @pytest.mark.deepmd
