@@ -1,14 +1,17 @@
 """What all pictures have in common: colours, a plain frame, and how they are written."""
 
+import math
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ekfcore.files import replace_file
 
-__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "PINK", "SKY", "VERMILION", "save_figure", "tidy"]
+__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "PINK", "SKY", "VERMILION", "save_figure", "scale_errors", "tidy"]
 
 # Of Okabe and Ito, which colour-blind readers can tell apart.
 BLUE, ORANGE, VERMILION, GREEN, PINK, SKY = "#0072b2", "#e69f00", "#d55e00", "#009e73", "#cc79a7", "#56b4e9"
@@ -29,3 +32,29 @@ def tidy(axes: Axes, title: str = "", note: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2.0}
     axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", zorder=0.5, bbox=paper if note else None)
+
+
+def scale_errors(axes: Axes, values: Sequence[float]) -> None:
+    """Make the upward axis logarithmic, to hold these errors, with plain numbers at its ticks.
+
+    What cannot be drawn on such an axis (zero, NaN, infinity) does not count.
+    """
+    axes.set_yscale("log")
+    drawn = [value for value in values if 0 < value < math.inf]
+    if drawn:
+        centre = (min(drawn) * max(drawn)) ** 0.5
+        # At least a factor of four from bottom to top: small wiggles shall look small.
+        half = max(1.2 * max(drawn) / centre, 2.0)
+        axes.set_ylim(centre / half, centre * half)
+        axes.yaxis.set_major_locator(LogLocator(subs=_subdivisions(2 * math.log10(half))))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _subdivisions(decades: float) -> tuple[float, ...]:
+    """Return the multiples of each power of ten that get a label."""
+    if decades < 1.0:
+        return (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    if decades < 2.5:
+        return (1.0, 2.0, 5.0)
+    return (1.0, 3.0) if decades < 4.0 else (1.0,)

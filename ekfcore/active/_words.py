@@ -6,7 +6,7 @@ from .explore import Trajectory
 from .label import LabelReport
 from .select import Fate, Selection
 
-__all__ = ["exploration", "failed", "validated"]
+__all__ = ["exploration", "failed", "finished", "validated"]
 
 
 def validated(validation: dict[str, dict[str, float]]) -> str:
@@ -32,3 +32,11 @@ def exploration(runs: Sequence[Trajectory], selection: Selection) -> Iterator[st
     yield f"  {len(selection.fates)} frames explored: {counts}"
     if not selection.chosen:
         yield f"  nothing to label: no frame lies between {selection.low:.3g} and {selection.high:.3g}"
+
+
+def finished(stage: int, share: float) -> str:
+    """Return why a stage is over; `share` is the largest share of frames that may be unreliable then."""
+    frames = f"at most {100 * share:g} % of the explored frames were not reliable"
+    if share == 0:
+        frames = "all explored frames were reliable"
+    return f"Stage {stage} is done: in two rounds running, {frames}."

@@ -8,7 +8,7 @@ from ekfcore.errors import InputError
 from ekfcore.training import LoadedModel, evaluate
 
 from ._clock import Clock
-from ._words import exploration, failed, validated
+from ._words import exploration, failed, finished, validated
 from .calculators import make_calculator
 from .explore import Trajectory, explore
 from .judge import choose
@@ -102,7 +102,7 @@ class Learner:
             report = self._round(index, stage)
             few = few + 1 if report.unreliable_share <= self.settings.stop.share else 0
             if few == 2:
-                self._say(f"Stage {index} is done: twice at most {self.settings.stop.share:.0%} were not reliable.")
+                self._say(finished(index, self.settings.stop.share))
                 return
 
     def _first_labels(self) -> list[Frame]:

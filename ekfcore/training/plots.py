@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ekfcore._plotting import BLUE, GREY, ORANGE, save_figure, tidy
+from ekfcore._plotting import BLUE, GREY, ORANGE, save_figure, scale_errors, tidy
 from ekfcore.atoms import Frame, errors
 from ekfcore.errors import InputError
 
@@ -60,31 +60,14 @@ def _curve(axes: Axes, records: Sequence[EpochRecord], quantity: str, title: str
         if None in values:  # no such labels
             continue
         axes.plot(epochs, values, color=colour, marker=marker, markersize=4.5, linewidth=1.6, label=part)
-        drawn += [value for value in values if 0 < value < np.inf]
-    axes.set_yscale("log")
-    if drawn:
-        centre = (min(drawn) * max(drawn)) ** 0.5
-        # At least a factor of four from bottom to top: small wiggles shall look small.
-        half = max(1.2 * max(drawn) / centre, 2.0)
-        axes.set_ylim(centre / half, centre * half)
-        axes.yaxis.set_major_locator(LogLocator(subs=_subdivisions(2 * float(np.log10(half)))))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+        drawn += values
+    scale_errors(axes, drawn)
     if len(epochs) == 1:
         axes.set_xlim(epochs[0] - 0.5, epochs[0] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("Epoch")
     axes.grid(color="#dddddd", linewidth=0.6)
     tidy(axes, title)
-
-
-def _subdivisions(decades: float) -> tuple[float, ...]:
-    """Return the multiples of each power of ten that get a label."""
-    if decades < 1.0:
-        return (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-    if decades < 2.5:
-        return (1.0, 2.0, 5.0)
-    return (1.0, 3.0) if decades < 4.0 else (1.0,)
 
 
 def plot_parity(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]], path: str | PathLike[str]) -> None:

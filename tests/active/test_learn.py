@@ -292,8 +292,19 @@ def test_nothing_more_to_learn_ends_a_stage(learn: Learn) -> None:
     change = [("low = 0.0", "low = 1e5"), ("rounds = 1\n[[stages]]", "rounds = 5\n[[stages]]")]
     code, out, _ = learn(replace=change)
     assert code == 0
-    assert "Stage 1 is done" in out
+    assert "Stage 1 is done: in two rounds running, all explored frames were reliable.\n" in out
     assert out.count("Round ") == 3
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.05, "at most 5 %"), (0.004, "at most 0.4 %"), (1.0, "at most 100 %")])
+def test_a_stage_says_which_share_was_enough(share: float, told: str) -> None:
+    """Small shares are not rounded to none."""
+    from ekfcore.active._words import finished
+
+    assert (
+        finished(2, share)
+        == f"Stage 2 is done: in two rounds running, {told} of the explored frames were not reliable."
+    )
 
 
 def test_budget(learn: Learn) -> None:
