@@ -38,6 +38,9 @@ from .tensorboard import TensorBoard
 
 __all__ = ["prepare"]
 
+# A filter then needs half the steps, see docs/explanation/differences.md; Adam gains nothing.
+_GAIN = 10.0
+
 
 def prepare(
     settings: Settings,
@@ -198,11 +201,9 @@ def _architecture(settings: Settings, frames: Sequence[Frame], saved: LoadedMode
 
 def _weights(settings: Settings, model: DeepPotential, saved: LoadedModel | None) -> Array:
     """Return the weights to start from, in the library and on the device of the run."""
-    gain = settings.model.fitting_gain
-    host = (
-        saved.weights if saved else initial_weights(model.architecture, seed=settings.training.seed, fitting_gain=gain)
-    )
-    return place(host, backend=settings.run.backend, device=settings.run.device)
+    gain = settings.model.fitting_gain or (1.0 if settings.optimizer.preset == "adam" else _GAIN)
+    fresh = partial(initial_weights, model.architecture, seed=settings.training.seed, fitting_gain=gain)
+    return place(saved.weights if saved else fresh(), backend=settings.run.backend, device=settings.run.device)
 
 
 def _datasets(

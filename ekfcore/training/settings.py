@@ -78,7 +78,7 @@ class ModelSettings(Table):
     activation: str = "tanh"
     type_one_side: bool = False
     resnet_dt: bool = False
-    fitting_gain: _Positive = 10.0  # factor on the first layer of fresh fitting nets; 1 is DeePMD-kit's
+    fitting_gain: _Positive | None = None  # on the first layer of fresh fitting nets; 10 for a filter, 1 for Adam
     interpolation: _NotNegative = 1e-9  # largest relative error of the nodal embedding; 0 for the exact nets
 
     @model_validator(mode="after")
