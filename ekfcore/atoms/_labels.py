@@ -10,7 +10,7 @@ from ekfcore.errors import InputError
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["energy_of", "forces_of", "virial_of"]
+__all__ = ["energy_gap", "energy_of", "forces_of", "virial_of"]
 
 _VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]  # xx yy zz yz xz xy -> the nine components, row by row
 
@@ -23,6 +23,14 @@ def energy_of(atoms: "Atoms", source: str) -> float | None:
     if energy.size != 1:
         raise InputError(f"{source}: energy must be one number, got shape {energy.shape}")
     return float(energy.item())
+
+
+def energy_gap(atoms: "Atoms", source: str) -> float:
+    """How far the free energy and the energy lie apart [eV/atom]; 0 where one of them is no number."""
+    free, other = (_label(atoms, source, name) for name in ("free_energy", "energy"))
+    if free is None or other is None or free.size != 1 or other.size != 1:
+        return 0.0
+    return abs(free.item() - other.item()) / max(1, len(atoms))
 
 
 def forces_of(atoms: "Atoms", source: str) -> NDArray[np.float64] | None:

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import logging
 import lzma
 import os
 import shutil
@@ -18,6 +19,7 @@ from ekfcore.errors import InputError
 from ._deepmd import find_deepmd, read_deepmd
 from ._dpdata import read_dpdata
 from ._extra import load_extra
+from ._labels import energy_gap
 from ._movement import is_movement, read_movement
 from .frame import Frame, validate_frame
 
@@ -25,6 +27,9 @@ __all__ = ["read_frames", "split_frames"]
 
 # dpdata takes atoms of interleaved species and the virial of PWmat for others than they are.
 _OURS = ("deepmd/npy", "pwmat/movement", "pwmat/mlmd")
+
+_GAP = 1e-3  # [eV/atom] between energy and free energy, above which it is told which of them is taken
+_log = logging.getLogger(__name__)
 
 _OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
@@ -51,7 +56,8 @@ def read_frames(
     Returns
     -------
     list of Frame
-        In the order of the paths and of the frames in them.
+        In the order of the paths and of the frames in them. A file with energies and free energies that differ is
+        named in a warning of `logging`, once: the free energy is taken.
 
     Raises
     ------
@@ -143,7 +149,19 @@ def _read_file(path: Path, format: str | None) -> list[Frame]:
             return read_movement(plain, name=str(path))
         # Without do_not_split_by_at_sign ASE takes what follows an @ in a file name for frame numbers.
         images = load_extra("ase.io").read(str(plain), index=":", format=format, do_not_split_by_at_sign=True)
-    return [Frame.from_ase(atoms, f"{path}, frame {index}") for index, atoms in enumerate(images)]
+    frames = [Frame.from_ase(atoms, f"{path}, frame {index}") for index, atoms in enumerate(images)]
+    _tell_energies_apart([energy_gap(atoms, f.source) for atoms, f in zip(images, frames, strict=True)], path)
+    return frames
+
+
+def _tell_energies_apart(gaps: Sequence[float], path: Path) -> None:
+    """Say so once for a file whose energies and free energies [eV/atom] are not the same."""
+    if count := sum(gap > _GAP for gap in gaps):
+        _log.warning(
+            "%s: energy and free_energy lie up to %.3g meV/atom apart (%d of %d frames); the free energy is taken, as "
+            "the forces belong to it; remove free_energy from the file where the energy is meant",
+            *(path, 1e3 * max(gaps), count, len(gaps)),
+        )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import logging
 import lzma
 import re
 import shutil
@@ -62,6 +63,29 @@ def test_extended_xyz(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.forces, [[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]])
     assert first.virial is None
     np.testing.assert_array_equal(second.virial, [[1, 2, 3], [2, 4, 5], [3, 5, 6]])
+
+
+def test_energies_that_differ_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever corrects the energy alone would otherwise not notice that the free energy is learned."""
+    path = tmp_path / "train.xyz"
+    path.write_text(
+        EXTXYZ.replace("energy=-1.5", "energy=-1.5 free_energy=-1.526").replace("=-1.4", "=-1.4 free_energy=-1.44")
+    )
+    with caplog.at_level(logging.WARNING):
+        frames = read_frames(path)
+    assert [frame.energy for frame in frames] == [-1.526, -1.44]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: energy and free_energy lie up to 20 meV/atom apart (2 of 2 frames); the free energy is taken, as the "
+        "forces belong to it; remove free_energy from the file where the energy is meant"
+    ]
+
+
+@pytest.mark.parametrize("free", ["", "free_energy=-1.5", "free_energy=-1.5019"])
+def test_energies_that_agree_are_not_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture, free: str) -> None:
+    """Less than 1 meV/atom is no correction."""
+    (tmp_path / "train.xyz").write_text(EXTXYZ.replace("energy=-1.5", f"energy=-1.5 {free}"))
+    read_frames(tmp_path / "train.xyz")
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("suffix", "module"), [(".gz", gzip), (".xz", lzma), (".bz2", bz2)])
