@@ -3,7 +3,7 @@
 
     python docs/figures.py [--adam-epochs N]
 
-Both train the same model from the same weights on one thread. It takes a few minutes.
+Both train the same model on one thread, each from the initial weights that are its default. It takes a few minutes.
 """
 
 import argparse

@@ -86,7 +86,7 @@ def _settings(out: Path, method: str, seed: int) -> dict[str, Any]:
         "explore": {"time_step": 2.0, "steps": 2000, "every": 10},
         "select": {"maximum": MAXIMUM, **SELECT[method]},
         "label": {"calculator": "emt"},
-        "model": {"cutoff": 5.0, "embedding": [8, 16], "axis": 8, "fitting": [32, 32]},
+        "model": {"cutoff": 5.0, "embedding": [8, 16], "axis": 8, "fitting": [32, 32], "fitting_gain": 1.0},
         "training": {"epochs": 20, "seed": seed},
         "run": {"threads": 1},
     }

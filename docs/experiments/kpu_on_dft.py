@@ -87,6 +87,7 @@ def train(system: System, out: Path, optimizer: str, seed: int, epochs: int) -> 
     print(f"training {folder.name}", flush=True)
     table = {
         "data": {name: [str(out / f"{system.folder}_{name}.xyz")] for name in ("train", "test")},
+        "model": {"fitting_gain": 1.0},
         "optimizer": OPTIMIZERS[optimizer],
         "training": {"epochs": epochs, "seed": seed},
     }
