@@ -57,7 +57,8 @@ class EKFConfig:
     pending : int
         Columns that are kept beside Q before they are folded into it; changes the speed, not the result.
     dtype : {"float64", "float32"}
-        Precision of P. With float32, P turned indefinite in experiments once lambda had forgotten enough.
+        Precision of P. With float32, P turned indefinite in experiments once lambda had forgotten enough, see
+        `MemoryFactor.growth`.
     """
 
     memory: MemoryFactor = field(default_factory=MemoryFactor)

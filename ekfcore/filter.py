@@ -215,7 +215,8 @@ def update(
 _ROUNDING = 1e-6
 _REASON = {
     "non_finite": "H, the innovation or H P H^T is not finite; look at the labels of this sample, or at the noise",
-    "not_psd": "H P H^T is negative, so P is not a covariance any more; use dtype float64 or a larger noise",
+    "not_psd": "H P H^T is negative, so P is not a covariance any more but rounding; "
+    "set the memory factor nearer to 1, or use dtype float64 or a larger noise",
 }
 
 

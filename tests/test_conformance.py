@@ -142,7 +142,7 @@ def test_indefinite_p_in_single_precision_has_a_name(xp: "Xp") -> None:
             if info.status == "not_psd":
                 assert state is before
                 with pytest.raises(
-                    ek.FilterError, match=r"H P H\^T is negative, .* use dtype float64 or a larger noise"
+                    ek.FilterError, match=r"H P H\^T is negative, .* memory factor nearer to 1, or use dtype float64"
                 ):
                     ek.update(state, H, 1.0, config=config, throw=True)
                 break

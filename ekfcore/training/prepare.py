@@ -35,6 +35,7 @@ from .sample import Potential
 from .settings import Settings
 from .sources import read_sources
 from .tensorboard import TensorBoard
+from .windup import windup_note
 
 __all__ = ["prepare"]
 
@@ -76,7 +77,7 @@ def prepare(
     saved = load_model(out / MODEL_FILE) if resume else None
     _check_folder(out, resume)
     train, test = _read(settings)
-    note = _virials(settings, train)
+    notes = [_virials(settings, train), _windup(settings, len(train))]
     if start is not None and shift_energies:
         start = refit_bias(start, train)
     origin = saved or start
@@ -103,7 +104,7 @@ def prepare(
         out=out,
         position=replace(position, spacing=evaluator.spacing),
         writers=_writers(settings, out, known=len(position.records)),
-        notes=[note] if note else [],
+        notes=[note for note in notes if note],
     )
 
 
@@ -153,6 +154,14 @@ def _virials(settings: Settings, frames: Sequence[Frame]) -> str:
             "pressure needs them"
         )
     return ""
+
+
+def _windup(settings: Settings, n_train: int) -> str:
+    """Say whether the covariance may outgrow its precision."""
+    if settings.optimizer.preset == "adam":
+        return ""
+    training = settings.training
+    return windup_note(settings.optimizer.recipe(1), frames=n_train, batch=training.batch, epochs=training.epochs)
 
 
 def _writers(settings: Settings, out: Path, *, known: int) -> list[Callable[[Sequence[EpochRecord]], None]]:
