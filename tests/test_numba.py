@@ -257,3 +257,23 @@ def test_compiled_and_loaded_kernels_are_one(tmp_path: Path, model: str) -> None
     )
     assert any(tmp_path.rglob("*.nbc")), "nothing was compiled"
     assert first == second
+
+
+_COMPILES = """
+import numpy as np
+from ekfcore._jit import tell_of_compiling
+from ekfcore.backends import _numba_kernels as kernels
+tell_of_compiling(lambda: print("compiling"))
+for dtype in (np.float64, np.float32):
+    row = np.zeros((1, 64), dtype)
+    kernels.pack(np.asarray([[0, 0, 64]]), row, row[0, :1], np.zeros((1, 1, 64), dtype))
+"""
+
+
+def test_compiling_is_told_once_and_only_where_it_happens(tmp_path: Path) -> None:
+    """Whoever waits for the first run knows what for; the next process finds the kernels on disk."""
+    for told in ("compiling\n", ""):
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        command = [sys.executable, "-c", _COMPILES]
+        found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert found.stdout == told

@@ -6,9 +6,11 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import NoReturn
 
+from ekfcore._jit import tell_of_compiling
 from ekfcore.errors import EKFError, InputError
 
 from . import demo, export, import_model, info, kpu, learn, phonons, test, train
@@ -29,6 +31,9 @@ examples:
 """
 
 
+_COMPILING = "Compiling kernels for this machine; once only, about half a minute."
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -45,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that does not know Å shall not stop a training
+    if sys.stderr.isatty():  # half a minute without a word is long for a person, not for a file
+        tell_of_compiling(partial(print, _COMPILING, file=sys.stderr, flush=True))
     try:
         arguments = _parser().parse_args(argv)
         code: int = arguments.run(arguments)

@@ -196,3 +196,22 @@ def test_demo_spares_what_is_not_its_own(cli: Cli, small_demo: Path) -> None:
     assert code == 2
     assert "thesis.tex, which is not of the demonstration" in err
     assert (small_demo / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_compiling_is_told_on_a_terminal(
+    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file, or a program that reads what is printed, needs no such line."""
+    from ekfcore import _jit
+    from ekfcore.cli import main
+
+    told: list[Callable[[], None]] = []
+    monkeypatch.setattr(_jit, "_tell", told)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert len(told) == terminal
+    for tell in told:
+        tell()
+    assert capsys.readouterr().err.count("Compiling kernels") == terminal
