@@ -105,7 +105,7 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
             config=EKFConfig(p0=0.1),
             block_size=1024,
             mode="pinned",
-            energy_noise=0.01,
+            energy_noise=0.03,
             force_noise=1.0,
             virial_noise=0.03,
         )
