@@ -87,7 +87,6 @@ def _settings(out: Path, method: str, seed: int) -> dict[str, Any]:
         "select": {"maximum": MAXIMUM, **SELECT[method]},
         "label": {"calculator": "emt"},
         "model": {"cutoff": 5.0, "embedding": [8, 16], "axis": 8, "fitting": [32, 32], "fitting_gain": 1.0},
-        "optimizer": {"energy_noise": 0.03},
         "training": {"epochs": 20, "seed": seed},
         "run": {"threads": 1},
     }

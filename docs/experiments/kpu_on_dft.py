@@ -46,7 +46,7 @@ SYSTEMS = [
     System("nickel, mixed", "Ni", lambda number, _: number % 2 == 0, 10),
     System("water", "H2O", lambda number, _: number % 4 == 0, 7, 0.125),
 ]
-OPTIMIZERS = {"filter": {"preset": "recommended", "energy_noise": 0.03}, "adam": {"preset": "adam"}}
+OPTIMIZERS = {"filter": {"preset": "recommended"}, "adam": {"preset": "adam"}}
 ADAM_EPOCHS = {"Cu_pwmat": 120}
 
 
