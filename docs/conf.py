@@ -31,6 +31,6 @@ numpydoc_show_class_members = False  # autodoc lists them
 html_theme = "pydata_sphinx_theme"
 html_title = f"ekfcore {release}"
 html_show_sourcelink = False
-# pages that have no pages below them need no list of these
-html_sidebars = {"*": [], "tutorials/*": [], "how-to/*": [], "explanation/*": []}
+# the first page has cards for a list
+html_sidebars = {"index": []}
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}

@@ -3,9 +3,9 @@
 
     python docs/run_tutorials.py [--write]
 
-The pages are those of the toctree "Tutorials" in docs/index.md, in this order and in one shell. The first one starts
-in a copy of the sources, without environments and build products, and installs ekfcore; each of the others starts in an
-empty folder. On a page
+The pages are those of docs/tutorials/index.md, in this order and in one shell. The first one starts in a copy of the
+sources, without environments and build products, and installs ekfcore; each of the others starts in an empty folder. On
+a page
 
 - a block ``console`` is commands, one a line, and every one of them must succeed;
 - a ``{code-block}`` with a ``:caption:`` is a file of that name, written when its turn comes;
@@ -29,7 +29,7 @@ from types import TracebackType
 
 ROOT = Path(__file__).resolve().parents[1]
 UNWANTED = (".*", "build", "dist", "_build", "*.egg-info", "__pycache__")
-INDEX = re.compile(r":caption: Tutorials\n(?::.*\n)*\n((?:.+\n)+)```")
+INDEX = re.compile(r"^```\{toctree\}\n(?::.*\n)*\n((?:.+\n)+)```", re.MULTILINE)
 FENCE = re.compile(r"^```(\{code-block\}|\w+).*\n((?::.*\n)*)\n?((?:.*\n)*?)```$", re.MULTILINE)
 CAPTION = re.compile(r":caption: (\S+)")
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
@@ -84,9 +84,10 @@ class Shell:
 
 def tutorials(docs: Path) -> list[Path]:
     """Return the pages in the order of the index."""
-    if not (found := INDEX.search((docs / "index.md").read_text("utf-8"))):
-        sys.exit(f"{docs / 'index.md'} has no toctree with the caption Tutorials")
-    return [docs / f"{name}.md" for name in found[1].split()]
+    index = docs / "tutorials" / "index.md"
+    if not (found := INDEX.search(index.read_text("utf-8"))):
+        sys.exit(f"{index} has no toctree")
+    return [docs / f"{name[1:]}.md" if name[0] == "/" else index.parent / f"{name}.md" for name in found[1].split()]
 
 
 def steps(text: str) -> Iterator[Step]:

@@ -99,7 +99,7 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
         If the name is unknown.
     """
     if name == "recommended":
-        # While lambda is below one, a direction that no measurement excites grows by 5e6 in all; from P_0 = I such
+        # While lambda is below one, a direction that no measurement excites grows by 2e3 in all; from P_0 = I such
         # directions then take steps so long that single frames throw the weights about.
         return Recipe(
             config=EKFConfig(p0=0.1),

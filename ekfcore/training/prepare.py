@@ -149,10 +149,7 @@ def _virials(settings: Settings, frames: Sequence[Frame]) -> str:
     if wanted and known < len(frames):
         return f"{known} of the {len(frames)} frames to train on have a virial"
     if known and not wanted:
-        return (
-            f"the virials of {known} frames are not learned, as optimizer.{key} is 0; molecular dynamics at constant "
-            "pressure needs them"
-        )
+        return f"the virials of {known} frames are not learned, as optimizer.{key} is 0; constant pressure needs them"
     return ""
 
 
