@@ -76,7 +76,7 @@ def update() -> Figure:
 
 def loop() -> Figure:
     """Draw the rounds of active learning."""
-    figure, axes = canvas(8.8, 2.9)
+    figure, axes = canvas(9.4, 2.9)
     box(axes, 0.95, 2.2, "start", "rattled copies\nor your labels")
     box(axes, 3.4, 2.2, "train", "filter, all labels", colour=ORANGE)
     box(axes, 5.9, 2.2, "explore", "dynamics with\nthe model")

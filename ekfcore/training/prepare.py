@@ -39,7 +39,7 @@ from .windup import windup_note
 
 __all__ = ["prepare"]
 
-# A filter then needs half the steps, see docs/explanation/differences.md; Adam gains nothing.
+# A filter then needs fewer steps, see docs/explanation/differences.md; Adam ends higher.
 _GAIN = 10.0
 
 

@@ -25,8 +25,8 @@ def initial_weights(architecture: Architecture, *, seed: int, fitting_gain: floa
     seed : int
         The same seed gives the same weights.
     fitting_gain : float
-        Factor on the matrices that lead from the descriptor into the fitting nets. A descriptor differs by some
-        thousandths from atom to atom, so that with 1, which is DeePMD-kit's, a fresh fitting net sees the same in all
+        Factor on the matrices that lead from the descriptor into the fitting nets. A descriptor differs little from
+        atom to atom, so that with 1, which is DeePMD-kit's, a fresh fitting net sees nearly the same in all
         environments, and the first steps of a training go by before it tells them apart.
 
     Returns
