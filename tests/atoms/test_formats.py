@@ -40,17 +40,24 @@ def _same(frame: Frame, system: Any, k: int) -> None:
         np.testing.assert_allclose(getattr(frame, ours), data[theirs][k], rtol=1e-14, err_msg=ours)
 
 
-@pytest.mark.parametrize("name", ["deepmd/npy", "deepmd/raw", "deepmd/npy/mixed"])
+@pytest.mark.parametrize("name", ["deepmd/npy", "deepmd/raw"])
 def test_folders_by_the_name_of_their_format(name: str, system: Any, tmp_path: Path) -> None:
-    if name.endswith("mixed"):
-        dpdata.MultiSystems(system).to(name, str(tmp_path / "data"))
-        (folder,) = (tmp_path / "data").iterdir()
-        (frame, *_) = read_frames(folder, format=name)
-        assert sorted(frame.numbers) == [1, 1, 8]
-        return
+    """The frames are those that were written, in the same order."""
     system.to(name, str(tmp_path / "data"))
     for k, frame in enumerate(read_frames(tmp_path / "data", format=name)):
         _same(frame, system, k)
+
+
+def test_compositions_in_one_folder(system: Any, tmp_path: Path) -> None:
+    """In deepmd/npy/mixed dpdata puts atoms of one element side by side; each keeps its force."""
+    dpdata.MultiSystems(system).to("deepmd/npy/mixed", str(tmp_path / "data"))
+    (folder,) = (tmp_path / "data").iterdir()
+    frames = read_frames(folder, format="deepmd/npy/mixed")
+    assert [frame.energy for frame in frames] == pytest.approx(system.data["energies"].tolist(), rel=1e-14)
+    for k, frame in enumerate(frames):
+        assert frame.forces is not None
+        atoms = zip(frame.numbers.tolist(), frame.forces.tolist(), strict=True)
+        assert sorted(atoms) == sorted(zip([1, 8, 1], system.data["forces"][k].tolist(), strict=True))
 
 
 def test_a_group_of_an_hdf5_file(system: Any, tmp_path: Path) -> None:
