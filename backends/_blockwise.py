@@ -78,6 +78,10 @@ class BlockwiseBackend(ABC):
             columns.append(scale[index] * g)
         return array_namespace(H).concat(columns, axis=1)
 
+    def correlate(self, H: Array, V: Array) -> Array:
+        """Return (H V^T) V, shape (m, n)."""
+        return (H @ V.T) @ V
+
     def fold(self, store: Blocks, V: Array, scale: Array, shift: Array, *, donate: bool) -> Blocks:
         """Return the store of P."""
         matrices = (

@@ -145,6 +145,10 @@ class TileBackend(ABC):
         below = xp.zeros((len(tiles.row) - tiles.n_chunks, self._edge, self._edge), **kind)
         return Tiles(tiles, self._tables(tiles, like), xp.concat([diagonal, below]))
 
+    def correlate(self, H: Array, V: Array) -> Array:
+        """Return (H V^T) V, shape (m, n)."""
+        return (H @ V.T) @ V
+
     def lower(self, store: Tiles, index: int) -> Array:
         """Return Q_l with other numbers in its upper triangle."""
         xp, numbers = array_namespace(store.numbers), store.numbers

@@ -4,6 +4,7 @@ import jax
 
 from ekfcore.covariance import Covariance
 from ekfcore.filter import EKFState, UpdateInfo
+from ekfcore.noise import NoiseLevel
 
 from ._blockwise import Blocks
 from ._generic import GenericBackend
@@ -16,7 +17,8 @@ backend = GenericBackend("jax")
 # lam and count change at every update and are traced as well, for otherwise each would be compiled anew.
 jax.tree_util.register_dataclass(Blocks, ["matrices"], ["layout"])
 jax.tree_util.register_dataclass(
-    Covariance, ["store", "rows", "scale", "shift", "traces"], ["backend", "layout", "count"]
+    Covariance, ["store", "rows", "scale", "shift", "traces", "information"], ["backend", "layout", "count"]
 )
-jax.tree_util.register_dataclass(EKFState, ["weights", "covariance", "lam", "count"], [])
-jax.tree_util.register_dataclass(UpdateInfo, ["innovation", "gain", "hph", "lam", "trace"], ["status"])
+jax.tree_util.register_dataclass(NoiseLevel, ["mean", "weight"], [])
+jax.tree_util.register_dataclass(EKFState, ["weights", "covariance", "lam", "count", "noise"], [])
+jax.tree_util.register_dataclass(UpdateInfo, ["innovation", "gain", "hph", "noise", "lam", "trace"], ["status"])

@@ -16,6 +16,9 @@ __all__ = ["NumbaBackend", "backend"]
 
 _Array: TypeAlias = NDArray[Any]
 
+_MOST_ROWS = 12  # of H: for more, matrix products reuse what they have read better than these kernels do
+_BAND = 32  # rows of V with a sum of their own
+
 
 class NumbaBackend:
     """All kernels; the result does not depend on the number of threads, to the last bit."""
@@ -32,6 +35,8 @@ class NumbaBackend:
 
     def multiply(self, store: Tiles, H: _Array, V: _Array, scale: _Array, shift: _Array) -> _Array:
         """Return H P, shape (m, n)."""
+        if len(H) > _MOST_ROWS:
+            return self._multiply_many(store, H, V, scale, shift)
         grid, (H, V, scale, shift) = store.grid, _plain(H, V, scale, shift)
         X = aligned((len(grid.corners), len(H), TILE), H.dtype)
         sums = aligned((grid.n_sums, len(H), TILE), H.dtype)
@@ -41,6 +46,31 @@ class NumbaBackend:
         in_parallel(kernels.multiply_bands, bands, grid.blocks, grid.bands, store.tiles, X, sums)
         in_parallel(kernels.finish, blocks, grid.blocks, grid.bands, sums, H, V, scale, shift, G)
         return G
+
+    def _multiply_many(self, store: Tiles, H: _Array, V: _Array, scale: _Array, shift: _Array) -> _Array:
+        G = np.empty_like(H)
+        for index, part in enumerate(store.grid.layout.slices):
+            Q = np.tril(lower(store, index))
+            h, v = H[:, part], V[:, part]
+            g = h @ (Q + np.tril(Q, k=-1).T) + shift[index] * h
+            G[:, part] = scale[index] * (g - (h @ v.T) @ v)
+        return G
+
+    def correlate(self, H: _Array, V: _Array) -> _Array:
+        """Return (H V^T) V, shape (m, n)."""
+        if len(H) > _MOST_ROWS:
+            product: _Array = (H @ V.T) @ V
+            return product
+        H, V = _plain(H, V)
+        # The bands depend on the number of rows alone, so that the sum does not depend on how many threads there are.
+        bounds = np.append(np.arange(0, len(V), _BAND), len(V))
+        bands = len(bounds) - 1
+        sums = aligned((bands, *H.shape), H.dtype)
+        count = min(thread_count(), bands)
+        shared = [bands * k // count for k in range(count + 1)]
+        in_parallel(kernels.correlate_bands, shared, bounds, H, V, sums)
+        total: _Array = sums[0] if bands == 1 else sums.sum(axis=0)
+        return total
 
     def fold(self, store: Tiles, V: _Array, scale: _Array, shift: _Array, *, donate: bool) -> Tiles:
         """Return the store of P."""

@@ -17,7 +17,7 @@ from ekfcore._jit import inlined, jit
 
 from ._tiles import TILE
 
-__all__ = ["finish", "fold_bands", "multiply_bands", "pack"]
+__all__ = ["correlate_bands", "finish", "fold_bands", "multiply_bands", "pack"]
 
 _Table: TypeAlias = NDArray[np.int64]
 _Array: TypeAlias = NDArray[Any]
@@ -189,6 +189,45 @@ def _subtract_pending(h: _Array, V: _Array, g: _Array, start: int) -> None:
             c0 += h[j] * v0[j]
         for j in range(size):
             g[j] -= c0 * v0[j]
+
+
+@jit
+def correlate_bands(first: int, last: int, bounds: _Table, H: _Array, V: _Array, sums: _Array) -> None:
+    """Write (H V^T) V, of some bands of the rows V, to `sums`, shape (n_bands, m, n).
+
+    Four rows at a time are multiplied by H and added up while they are still in the cache: V is read from memory once,
+    where two matrix products would read it twice.
+    """
+    m, n, zero = H.shape[0], H.shape[1], H.dtype.type(0)
+    factors = np.empty((m, 4), dtype=H.dtype)
+    for band in range(first, last):
+        start, end = bounds[band], bounds[band + 1]
+        y = sums[band]
+        y[:] = 0
+        for p in range(start, end - 3, 4):
+            v0, v1, v2, v3 = V[p], V[p + 1], V[p + 2], V[p + 3]
+            for q in range(m):
+                h = H[q]
+                c0, c1, c2, c3 = zero, zero, zero, zero
+                for j in range(n):
+                    c0 += h[j] * v0[j]
+                    c1 += h[j] * v1[j]
+                    c2 += h[j] * v2[j]
+                    c3 += h[j] * v3[j]
+                factors[q, 0], factors[q, 1], factors[q, 2], factors[q, 3] = c0, c1, c2, c3
+            for q in range(m):
+                g = y[q]
+                c0, c1, c2, c3 = factors[q, 0], factors[q, 1], factors[q, 2], factors[q, 3]
+                for j in range(n):
+                    g[j] += c0 * v0[j] + c1 * v1[j] + c2 * v2[j] + c3 * v3[j]
+        for p in range(end - (end - start) % 4, end):
+            v0 = V[p]
+            for q in range(m):
+                h, g, c0 = H[q], y[q], zero
+                for j in range(n):
+                    c0 += h[j] * v0[j]
+                for j in range(n):
+                    g[j] += c0 * v0[j]
 
 
 @jit

@@ -50,6 +50,11 @@ class TorchBackend:
         """Return H P, shape (m, n)."""
         return _leave(store.kernels.multiply(store.inner, *_enter(store.on_host, H, V, scale, shift)))
 
+    def correlate(self, H: Tensor, V: Tensor) -> Tensor:
+        """Return (H V^T) V, shape (m, n)."""
+        kernels, on_host = _choose(H)
+        return _leave(kernels.correlate(*_enter(on_host, H, V)))
+
     def fold(self, store: _Store, V: Tensor, scale: Tensor, shift: Tensor, *, donate: bool) -> _Store:
         """Return the store of P."""
         inner = store.kernels.fold(store.inner, *_enter(store.on_host, V, scale, shift), donate=donate)

@@ -1,6 +1,7 @@
 """The filter in the shape of a torch.optim.Optimizer."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -113,9 +114,7 @@ class EKF(Optimizer):
             H = torch.stack([self._gradient(value) for value in values])
         e = torch.stack(innovations).to(H.dtype)
         # The parameters are the user's: whatever was done to them since the last step holds.
-        state = EKFState(
-            weights=self._weights(), covariance=self.filter.covariance, lam=self.filter.lam, count=self.filter.count
-        )
+        state = replace(self.filter, weights=self._weights())
         noise = None if self.noise is None else np.broadcast_to(self.noise, len(values)).tolist()
         self.filter, self.info = update(state, H, e, config=self.config, noise=noise, throw=True, donate=True)
         self._write(self.filter.weights)

@@ -15,6 +15,7 @@ from ekfcore.arrays import to_numpy
 from ekfcore.covariance import Covariance
 from ekfcore.errors import CheckpointError, InputError
 from ekfcore.filter import EKFState
+from ekfcore.noise import NoiseLevel
 from ekfcore.partition import BlockLayout
 from ekfcore.protocols import Backend
 from ekfcore.registry import get_backend
@@ -82,6 +83,7 @@ def state_header(state: EKFState) -> dict[str, Any]:
         "sizes": list(state.covariance.layout.sizes),
         "backend": state.covariance.backend.name,
         "library": _library(state.weights),
+        "coupled": state.covariance.coupled,
     }
 
 
@@ -92,9 +94,13 @@ def state_arrays(state: EKFState) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "scale", to_numpy(P.scale)
     yield "shift", to_numpy(P.shift)
     yield "traces", to_numpy(P.traces)
+    yield "noise", np.stack([to_numpy(state.noise.mean), to_numpy(state.noise.weight)])
     pending = to_numpy(P.pending)
+    information = None if P.information is None else to_numpy(P.information[: P.count, :])
     for index, part in enumerate(P.layout.slices):
         yield f"pending.{index}", pending[:, part]
+        if information is not None:
+            yield f"information.{index}", information[:, part]
         yield f"lower.{index}", _pack(to_numpy(P.backend.lower(P.store, index)))
 
 
@@ -121,19 +127,31 @@ def restore_state(
             packed = _take(arrays, f"lower.{index}", n * (n + 1) // 2)
             yield xp.asarray(_unpack(packed, n), device=device(like))
 
-    rows = np.concat([_take(arrays, f"pending.{index}", None, n) for index, n in enumerate(layout.sizes)], axis=1)
+    def side_by_side(name: str) -> Array:
+        rows = np.concat([_take(arrays, f"{name}.{index}", None, n) for index, n in enumerate(layout.sizes)], axis=1)
+        return xp.asarray(rows, device=device(like), copy=True)
+
+    rows = side_by_side("pending")
     covariance = Covariance(
         backend=kernels,
         layout=layout,
         store=kernels.from_lower(layout, matrices()),
-        rows=xp.asarray(rows, device=device(like), copy=True),
+        rows=rows,
         count=rows.shape[0],
         scale=take("scale", n_blocks),
         shift=take("shift", n_blocks),
         traces=take("traces", n_blocks),
+        # Files from before there were such rows, and such a noise, say nothing of them.
+        information=side_by_side("information") if header.get("coupled") else None,
     )
+    unknown = {"dtype": covariance.scale.dtype, "device": device(like)}
+    noise = take("noise", 2) if "noise" in arrays else xp.zeros((2,), **unknown)
     return EKFState(
-        weights=take("weights", layout.n_params), covariance=covariance, lam=header["lam"], count=header["count"]
+        weights=take("weights", layout.n_params),
+        covariance=covariance,
+        lam=header["lam"],
+        count=header["count"],
+        noise=NoiseLevel(mean=noise[0], weight=noise[1]),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ekfcore.errors import InputError
 from ekfcore.memory import MemoryFactor
+from ekfcore.noise import AdaptiveNoise
 
 __all__ = ["Anneal", "EKFConfig"]
 
@@ -46,48 +47,70 @@ class EKFConfig:
     ----------
     memory : MemoryFactor
         Memory factor lambda and its recursion.
-    noise : float, Anneal or "blocks"
-        Variance R of a measurement, in the unit of the measured quantity squared. "blocks" is the paper's choice, the
-        number of blocks L: there a smaller block size silently means a smaller step. `update` can override it for each
-        measurement.
+    noise : float, Anneal, AdaptiveNoise, "adaptive" or "blocks"
+        Variance R of a measurement, in the unit of the measured quantity squared; `update` can override it for each
+        measurement. "adaptive" is ``AdaptiveNoise()``, found from the innovations; what `update` is given are then
+        relative variances. "blocks" is the paper's choice, the number of blocks L: there a smaller block size silently
+        means a smaller step.
     p0 : float
         Initial covariance, P_0 = p0 I.
     process_noise : float or Anneal
         Variance q added to the diagonal of P after each measurement (n2p2's filter); zero in the papers.
+    rows : int
+        Measurements for which P keeps all correlations between the weights. Once there are so many, the older half is
+        left to the blocks, see `Covariance.age`; before that, the filter is the exact one. With 0, P is block-diagonal
+        at every update, as in the papers. Takes the memory of 2 `rows` n numbers.
     pending : int
-        Columns that are kept beside Q before they are folded into it; changes the speed, not the result.
+        Rows that are kept beside Q before they are folded into it, where `rows` is 0; changes the speed, not the result.
     dtype : {"float64", "float32"}
         Precision of P. With float32, P turned indefinite in experiments once lambda had forgotten enough, see
         `MemoryFactor.growth`.
     """
 
     memory: MemoryFactor = field(default_factory=MemoryFactor)
-    noise: float | Anneal | Literal["blocks"] = 1.0
+    noise: float | Anneal | AdaptiveNoise | Literal["adaptive", "blocks"] = 1.0
     p0: float = 1.0
     process_noise: float | Anneal = 0.0
+    rows: int = 0
     pending: int = 32
     dtype: Literal["float64", "float32"] = "float64"
 
     def __post_init__(self) -> None:
         if isinstance(self.noise, str):
-            if self.noise != "blocks":
-                raise InputError(f'`noise` must be a positive number, an Anneal or "blocks", got {self.noise!r}')
-        elif not isinstance(self.noise, Anneal) and not 0 < self.noise < math.inf:
-            raise InputError(f'`noise` must be a positive number, an Anneal or "blocks", got {self.noise!r}')
+            known = self.noise in ("adaptive", "blocks")
+        else:
+            known = isinstance(self.noise, Anneal | AdaptiveNoise) or 0 < self.noise < math.inf
+        if not known:
+            raise InputError(
+                f'`noise` must be a positive number, an Anneal, "adaptive" or "blocks", got {self.noise!r}'
+            )
         if not isinstance(self.process_noise, Anneal) and not 0 <= self.process_noise < math.inf:
             raise InputError(f"`process_noise` must be zero or a positive number, got {self.process_noise!r}")
         if not 0 < self.p0 < math.inf:
             raise InputError(f"`p0` must be a positive number, got {self.p0!r}")
         if self.pending < 1:
             raise InputError(f"`pending` must be at least 1, got {self.pending}")
+        if self.rows < 0 or self.rows == 1:
+            raise InputError(f"`rows` must be 0, or at least 2, got {self.rows}")
+        if self.rows and self.process_noise:
+            raise InputError(f"`process_noise` needs rows = 0, got {self.process_noise} with rows = {self.rows}")
         if self.dtype not in ("float64", "float32"):
             raise InputError(f'`dtype` must be "float64" or "float32", got {self.dtype!r}')
 
+    @property
+    def adaptive(self) -> AdaptiveNoise | None:
+        """How the noise follows the innovations, if it does."""
+        if self.noise == "adaptive":
+            return AdaptiveNoise()
+        return self.noise if isinstance(self.noise, AdaptiveNoise) else None
+
     def noise_at(self, count: int, n_blocks: int) -> float:
-        """Return R after `count` measurements for a covariance of that many blocks."""
+        """Return R after `count` measurements for a covariance of that many blocks; relative to the level if adaptive."""
+        if self.adaptive is not None:
+            return 1.0
         if isinstance(self.noise, str):
             return float(n_blocks)
-        return self.noise.at(count) if isinstance(self.noise, Anneal) else self.noise
+        return self.noise.at(count) if isinstance(self.noise, Anneal) else float(self.noise)
 
     def process_noise_at(self, count: int) -> float:
         """Return q after `count` measurements."""

@@ -1,8 +1,13 @@
-"""The block-diagonal covariance P in deferred low-rank form.
+"""The covariance P of the weights: blocks on the diagonal, and rows that are taken off them.
 
-Each block is kept as P_l = s_l (Q_l + d_l I - V_l^T V_l): an update only reads Q_l, appends rows to V_l and changes the
-numbers s_l and d_l; once V_l has grown to `pending` rows, one symmetric rank-k product folds it into Q_l. This is
-algebraically the usual update and moves about a twentieth of the memory.
+P = D (Q + d I - V^T V) D, where Q is block-diagonal, and D and d are the numbers sqrt(s_l) and d_l of each block. An
+update only reads Q, appends rows to V and changes s_l and d_l. There are two ways to understand the rows:
+
+- Each block for itself, P_l = s_l (Q_l + d_l I - V_l^T V_l), as in the papers: what joins two blocks is dropped at every
+  update. Once V has grown to `pending` rows, one symmetric product folds it into Q. This is the usual update, algebraically,
+  and moves about a twentieth of the memory.
+- Coupled: V^T V stands as it is, with all that joins the blocks. Until the first rows are given up, P is exact. Then
+  what the oldest of them say is left to the blocks, see `age`.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +24,7 @@ __all__ = ["Covariance"]
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Covariance:
-    """A block-diagonal symmetric matrix P of shape (n, n).
+    """The symmetric matrix P of shape (n, n).
 
     Parameters
     ----------
@@ -35,6 +40,9 @@ class Covariance:
         Number of pending rows, k.
     scale, shift, traces : array, shape (L,)
         s_l, d_l and the trace of each block of P.
+    information : array, shape (capacity, n), or None
+        For coupled rows: the rows U with D P^-1 D = (Q + d I)^-1 + U^T U, as many as there are of V. None where the rows
+        belong to each block for itself.
     """
 
     backend: Backend
@@ -45,9 +53,12 @@ class Covariance:
     scale: Array
     shift: Array
     traces: Array
+    information: Array | None = None
 
     @classmethod
-    def identity(cls, layout: BlockLayout, p0: float, *, backend: Backend, like: Array) -> "Covariance":
+    def identity(
+        cls, layout: BlockLayout, p0: float, *, backend: Backend, like: Array, coupled: bool = False
+    ) -> "Covariance":
         """Return p0 I with the dtype and device of `like`."""
         xp = array_namespace(like)
         kind = {"dtype": like.dtype, "device": device(like)}
@@ -61,16 +72,28 @@ class Covariance:
             scale=xp.ones(n_blocks, **kind),
             shift=xp.zeros(n_blocks, **kind),
             traces=xp.asarray([p0 * n for n in layout.sizes], **kind),
+            information=xp.zeros((0, layout.n_params), **kind) if coupled else None,
         )
 
     @property
+    def coupled(self) -> bool:
+        """Whether the rows join the blocks."""
+        return self.information is not None
+
+    @property
     def pending(self) -> Array:
-        """Rows not folded in yet, shape (k, n): those of V_l for all blocks side by side."""
+        """Rows beside Q, V, shape (k, n)."""
         return self.rows[: self.count, :]
 
     def multiply(self, H: Array) -> Array:
         """Return H P, shape (m, n), for `H` of shape (m, n)."""
-        return self.backend.multiply(self.store, H, self.pending, self.scale, self.shift)
+        if not self.coupled:
+            return self.backend.multiply(self.store, H, self.pending, self.scale, self.shift)
+        G = self.backend.multiply(self.store, H, self.rows[:0, :], self.scale, self.shift)
+        if not self.count:
+            return G
+        D = self._each(self.scale**0.5)
+        return G - self.backend.correlate(H * D, self.pending) * D
 
     def touched(self, H: Array) -> Array:
         """Return the blocks in which `H`, shape (m, n), is not zero throughout, shape (L,)."""
@@ -78,21 +101,30 @@ class Covariance:
         return xp.any(self.backend.block_sums(self.store, xp.astype(H != 0, H.dtype)) > 0, axis=0)
 
     def downdate(
-        self, U: Array, active: Array, lam: float, process_noise: float, *, donate: bool = False
+        self,
+        U: Array,
+        active: Array,
+        lam: float,
+        process_noise: float,
+        *,
+        information: Array | None = None,
+        donate: bool = False,
     ) -> "Covariance":
         """Return (P - U^T U) / lam + q I; a block that is not active keeps its covariance.
 
         Parameters
         ----------
         U : array, shape (m, n)
-            Rows that are taken off, zero in the blocks that are not active.
+            Rows that are taken off.
         active : array of bool, shape (L,)
             Blocks that the measurement touched. The others do not forget: a direction that nothing excites would
             otherwise grow by the factor 1/lam at every measurement.
         lam : float
             Memory factor.
         process_noise : float
-            Variance q.
+            Variance q; zero for coupled rows.
+        information : array, shape (m, n)
+            For coupled rows: A with (P - U^T U)^-1 = P^-1 + A^T A.
         donate : bool
             Allow the rows to be appended in place.
         """
@@ -105,18 +137,26 @@ class Covariance:
             sizes = self.backend.block_sums(self.store, xp.ones_like(U[:1, :]))[0, :]
             q = xp.where(active, xp.full_like(scale, process_noise), xp.zeros_like(scale))
             shift, traces = shift + q / scale, traces + q * sizes
-        new = U * self.backend.spread(self.store, 1 / xp.sqrt(self.scale))
+        D = self._each(xp.sqrt(self.scale))
+        told = self.information
+        if told is not None:
+            assert information is not None
+            told = _append(told, self.count, information * D, donate=donate)
         return replace(
             self,
-            rows=_append(self.rows, self.count, new, donate=donate),
-            count=self.count + new.shape[0],
+            rows=_append(self.rows, self.count, U / D, donate=donate),
+            count=self.count + U.shape[0],
+            information=told,
             scale=scale,
             shift=shift,
             traces=traces,
         )
 
     def fold(self, *, donate: bool) -> "Covariance":
-        """Return the same P with the pending rows folded into Q; overwrite the store only if `donate`."""
+        """Return the same P with the pending rows folded into Q; overwrite the store only if `donate`.
+
+        For rows that belong to each block for itself.
+        """
         xp = array_namespace(self.scale)
         store = self.backend.fold(self.store, self.pending, self.scale, self.shift, donate=donate)
         return replace(
@@ -130,6 +170,50 @@ class Covariance:
             traces=self.backend.traces(store),
         )
 
+    def age(self, keep: int, *, donate: bool) -> "Covariance":
+        r"""Return a P that keeps the last `keep` coupled rows and leaves the older ones to the blocks.
+
+        What an old row u says joins the information of each block, :math:`Q_l^{-1} \leftarrow Q_l^{-1} + u_l^T u_l`,
+        without what it says about several blocks at once. P is the inverse of a sum of positive matrices before and
+        after, so that it stays positive; taking a part of the rows of V off the blocks of P itself would not keep it so.
+
+        Parameters
+        ----------
+        keep : int
+            Rows that stay.
+        donate : bool
+            Allow the store and the rows to be overwritten.
+        """
+        assert self.information is not None
+        xp = array_namespace(self.scale)
+        ones, zeros, none = xp.ones_like(self.scale), xp.zeros_like(self.shift), self.rows[:0, :]
+        old = self.information[: self.count - keep, :]
+        recent = self.information[self.count - keep : self.count, :]
+        lost = self._within(old, self.backend.multiply(self.store, old, none, ones, zeros))
+        store = self.backend.fold(self.store, lost, ones, zeros, donate=donate)
+        product = self.backend.multiply(store, recent, none, ones, zeros)
+        rows = _inverse_root(product @ recent.T) @ product
+        traces = self.backend.traces(store) - xp.sum(self.backend.block_sums(store, rows**2), axis=0)
+        return replace(
+            self,
+            store=store,
+            rows=_append(self.rows, 0, rows, donate=donate),
+            # Copied first: the places that it comes from and goes to may overlap.
+            information=_append(self.information, 0, xp.asarray(recent, copy=True), donate=donate),
+            count=keep,
+            traces=traces * self.scale,
+        )
+
+    def _within(self, U: Array, UQ: Array) -> Array:
+        """Return V, shape (k, n), with Q_l - V_l^T V_l the inverse of Q_l^-1 + U_l^T U_l in each block."""
+        xp, parts = array_namespace(U), self.layout.slices
+        roots = _inverse_root(xp.stack([UQ[:, part] @ U[:, part].T for part in parts]))
+        return xp.concat([roots[index, :, :] @ UQ[:, part] for index, part in enumerate(parts)], axis=1)
+
+    def _each(self, values: Array) -> Array:
+        """Return the vector, shape (n,), that has in each block the number of `values` for it."""
+        return self.backend.spread(self.store, values)
+
     def dense(self, index: int) -> Array:
         """Return block `index` of P as a full symmetric matrix, shape (n_l, n_l)."""
         lower, V = self.backend.lower(self.store, index), self.pending[:, self.layout.slices[index]]
@@ -137,6 +221,19 @@ class Covariance:
         Q = xp.tril(lower) + xp.tril(lower, k=-1).T
         eye = xp.eye(Q.shape[0], dtype=Q.dtype, device=device(Q))
         return self.scale[index] * (Q + self.shift[index] * eye - V.T @ V)
+
+
+def _inverse_root(A: Array) -> Array:
+    """Return L^-1 with L L^T = I + A for a positive matrix, or for each of a stack.
+
+    The factorisation of a library, for it is needed once in dozens of updates: there, a GPU may wait for the host.
+    """
+    xp, k = array_namespace(A), A.shape[-1]
+    eye = xp.eye(k, dtype=A.dtype, device=device(A))
+    largest = xp.max(xp.linalg.diagonal(A), axis=-1)
+    # Rounding leaves A with eigenvalues down to minus this; without it the factorisation might not exist.
+    slack = k * float(xp.finfo(A.dtype).eps) * largest[..., None, None]
+    return xp.linalg.inv(xp.linalg.cholesky((A + A.mT) / 2 + (1 + slack) * eye))
 
 
 def _append(rows: Array, count: int, new: Array, *, donate: bool) -> Array:

@@ -11,6 +11,7 @@ from ekfcore.arrays import check_home, detach
 from ekfcore.config import EKFConfig
 from ekfcore.covariance import Covariance
 from ekfcore.errors import FilterError, InputError
+from ekfcore.noise import NoiseLevel
 from ekfcore.partition import BlockLayout
 from ekfcore.registry import get_backend
 
@@ -28,17 +29,20 @@ class EKFState:
     weights : array, shape (n,)
         Weights w, an array of the caller's library on the caller's device.
     covariance : Covariance
-        Block-diagonal P, shape (n, n).
+        P, shape (n, n).
     lam : float
         Memory factor lambda of the next update.
     count : int
         Measurements absorbed so far.
+    noise : NoiseLevel
+        What the innovations have said about the noise, if it is adaptive.
     """
 
     weights: Array
     covariance: Covariance
     lam: float
     count: int
+    noise: NoiseLevel
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -53,6 +57,8 @@ class UpdateInfo:
         Kalman gain K: the weights moved by K e.
     hph : array, shape (m,)
         Diagonal of H P H^T before the update, the variance that P gave the measured quantities.
+    noise : array, shape (m,)
+        Variance R that the update gave each measurement.
     lam : float
         Memory factor that the update used.
     trace : array, 0-d
@@ -65,6 +71,7 @@ class UpdateInfo:
     innovation: Array
     gain: Array
     hph: Array
+    noise: Array
     lam: float
     trace: Array
     status: Status
@@ -115,8 +122,9 @@ def init(w: Array, layout: BlockLayout, config: EKFConfig | None = None, *, back
         )
     like = xp.zeros((1,), dtype=getattr(xp, config.dtype), device=device(w))
     kernels = get_backend(backend, like=like)
-    covariance = Covariance.identity(layout, config.p0, backend=kernels, like=like)
-    return EKFState(weights=detach(w), covariance=covariance, lam=config.memory.initial, count=0)
+    covariance = Covariance.identity(layout, config.p0, backend=kernels, like=like, coupled=config.rows > 0)
+    noise = NoiseLevel.unknown(xp, dtype=like.dtype, device=device(w))
+    return EKFState(weights=detach(w), covariance=covariance, lam=config.memory.initial, count=0, noise=noise)
 
 
 def update(
@@ -126,6 +134,7 @@ def update(
     *,
     config: EKFConfig,
     noise: float | Sequence[float] | None = None,
+    tracked: Sequence[bool] | None = None,
     check: bool = True,
     throw: bool = False,
     donate: bool = False,
@@ -143,7 +152,10 @@ def update(
     config : EKFConfig
         Settings.
     noise : float or sequence of m floats, optional
-        Variance R of each measurement; `config.noise` if not given.
+        Variance R of each measurement; `config.noise` if not given. With adaptive noise, the variances relative to each
+        other; 1 if not given.
+    tracked : sequence of m bool, optional
+        The measurements from which adaptive noise learns; all of them if not given.
     check : bool
         Look for trouble and leave the state as it was if there is any; costs one read of a few numbers from the device.
     throw : bool
@@ -172,7 +184,9 @@ def update(
     .. math::
 
         S = \lambda\, \mathrm{diag}(R) + \sum_l H_l P_l H_l^T, \quad w_l \leftarrow w_l + G_l S^{-1} e, \quad
-        P_l \leftarrow (P_l - G_l S^{-1} G_l^T) / \lambda .
+        P_l \leftarrow (P_l - G_l S^{-1} G_l^T) / \lambda ,
+
+    or the same without the indices l while ``config.rows`` keeps what joins the blocks.
 
     For m = 1 this is Algorithm 1 of the paper, with R = L under ``noise="blocks"``. The m measurements are absorbed
     jointly and exactly, P is divided by lambda once, and lambda then counts m measurements.
@@ -192,7 +206,7 @@ def update(
     """
     xp = array_namespace(state.weights)
     H, e = _measurement(xp, state, H, innovation)
-    R = _noise(xp, state, config, noise, e)
+    R, level = _noise(xp, state, config, noise, tracked, H, e)
     lam = state.lam
     G = state.covariance.multiply(H)
     HPH = G @ H.T
@@ -207,8 +221,13 @@ def update(
         raise FilterError(f"update {state.count} of the filter broke down: {_REASON[status]}")
     U = whiten @ G
     gain = (whiten.T @ U).T
-    new = _advance(xp, state, U, whiten @ e, active, config, donate) if moved else state
-    info = UpdateInfo(innovation=e, gain=gain, hph=hph, lam=lam, trace=xp.sum(new.covariance.traces), status=status)
+    new = state
+    if moved:
+        information = H / xp.sqrt(lam * R)[:, None] if config.rows else None
+        new = _advance(xp, state, U, whiten @ e, active, information, config, donate)
+        new = replace(new, noise=level)
+    trace = xp.sum(new.covariance.traces)
+    info = UpdateInfo(innovation=e, gain=gain, hph=hph, noise=R, lam=lam, trace=trace, status=status)
     return new, info
 
 
@@ -240,15 +259,33 @@ def _measurement(xp: Namespace, state: EKFState, H: Array, innovation: Array | f
     return H, e
 
 
-def _noise(xp: Namespace, state: EKFState, config: EKFConfig, noise: float | Sequence[float] | None, e: Array) -> Array:
-    """Return R for each measurement, shape (m,)."""
+def _noise(
+    xp: Namespace,
+    state: EKFState,
+    config: EKFConfig,
+    noise: float | Sequence[float] | None,
+    tracked: Sequence[bool] | None,
+    H: Array,
+    e: Array,
+) -> tuple[Array, NoiseLevel]:
+    """Return R for each measurement, shape (m,), and the level of adaptive noise after them."""
     if noise is None:
         noise = config.noise_at(state.count, len(state.covariance.layout.sizes))
     values = [float(noise)] * e.shape[0] if isinstance(noise, int | float) else [float(r) for r in noise]
     if len(values) != e.shape[0] or not all(0 < r < float("inf") for r in values):
         raise InputError(f"`noise` must be one or {e.shape[0]} positive numbers, got {noise}")
     # Filled in where they are needed: PyTorch makes the host wait when numbers go to a GPU.
-    return xp.stack([xp.full((), value, dtype=e.dtype, device=device(e)) for value in values])
+    R = xp.stack([xp.full((), value, dtype=e.dtype, device=device(e)) for value in values])
+    counts = [True] * e.shape[0] if tracked is None else [bool(flag) for flag in tracked]
+    if len(counts) != e.shape[0]:
+        raise InputError(f"`tracked` must hold {e.shape[0]} flags, one for each measurement, got {len(counts)}")
+    adaptive = config.adaptive
+    if adaptive is None:
+        return R, state.noise
+    level = state.noise.follow(e**2 / R, counts, adaptive.window)
+    # Innovations may vanish; below this, H P H^T would be nothing but rounding.
+    floor = float(xp.finfo(H.dtype).eps) ** 0.75 * config.p0 * xp.sum(H**2, axis=1)
+    return xp.maximum(adaptive.factor * level.mean * R, floor), level
 
 
 def _whitening(xp: Namespace, HPH: Array, noise: Array) -> tuple[Array, Array]:
@@ -281,13 +318,22 @@ def _status(xp: Namespace, e: Array, values: Array, positive: Array, active: Arr
 
 
 def _advance(
-    xp: Namespace, state: EKFState, U: Array, e: Array, active: Array, config: EKFConfig, donate: bool
+    xp: Namespace,
+    state: EKFState,
+    U: Array,
+    e: Array,
+    active: Array,
+    information: Array | None,
+    config: EKFConfig,
+    donate: bool,
 ) -> EKFState:
     """Move the weights by U^T e and take U^T U off P."""
     count = e.shape[0]
     noise = count * config.process_noise_at(state.count)
-    covariance = state.covariance.downdate(U, active, state.lam, noise, donate=donate)
-    if covariance.count >= config.pending:
+    covariance = state.covariance.downdate(U, active, state.lam, noise, information=information, donate=donate)
+    if config.rows and covariance.count >= config.rows:
+        covariance = covariance.age(config.rows // 2, donate=donate)
+    elif not config.rows and covariance.count >= config.pending:
         covariance = covariance.fold(donate=donate)
     return replace(
         state,

@@ -38,6 +38,9 @@ class Backend(Protocol):
     def multiply(self, store: Any, H: Array, V: Array, scale: Array, shift: Array) -> Array:
         """Return ``H P``, shape (m, n), for ``P_l = scale_l (Q_l + shift_l I - V_l^T V_l)`` and `V` of shape (k, n)."""
 
+    def correlate(self, H: Array, V: Array) -> Array:
+        """Return ``(H V^T) V``, shape (m, n), for `V` of shape (k, n): what rows that join all blocks take off H P."""
+
     def fold(self, store: Any, V: Array, scale: Array, shift: Array, *, donate: bool) -> Any:
         """Return the store of that P; overwrite `store` only if `donate`."""
 

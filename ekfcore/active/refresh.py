@@ -6,6 +6,7 @@ convergence. What the training frames say at the final weights alone foretells e
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from array_api_compat import array_namespace, device
@@ -91,7 +92,7 @@ def refreshed(
         for index, part in enumerate(layout.slices):
             information[index] += rows[:, part].T @ rows[:, part]
     state = init(weights, layout, EKFConfig(p0=p0), backend=backend)
-    return EKFState(weights=state.weights, covariance=_inverse(state.covariance, information), lam=1.0, count=0)
+    return replace(state, covariance=_inverse(state.covariance, information), lam=1.0)
 
 
 def _batches(

@@ -1,0 +1,81 @@
+"""Noise that a filter finds itself, from how far off its predictions are."""
+
+import math
+from dataclasses import dataclass
+
+from array_api_compat import array_namespace
+
+from ekfcore._typing import Array, Namespace
+from ekfcore.errors import InputError
+
+__all__ = ["AdaptiveNoise", "NoiseLevel"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptiveNoise:
+    r"""A variance R that follows the innovations.
+
+    R of a measurement is :math:`\kappa\, r\, s^2`, where r is what `update` is given as its noise, here a relative
+    variance, and :math:`s^2` the running mean of :math:`e^2 / r`. While the linearisation is poor, innovations are
+    large and little is concluded from them; later R falls to what the model cannot explain. The ratios r have the
+    unit of the measured quantity squared (or none, if all measurements are of one kind) and :math:`s^2` has none.
+
+    Parameters
+    ----------
+    factor : float
+        :math:`\kappa`.
+    window : float
+        Measurements over which the mean runs. The first ones are averaged with equal weights.
+    """
+
+    factor: float = 1.0
+    window: float = 100.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < math.inf:
+            raise InputError(f"`factor` of an adaptive noise must be a positive number, got {self.factor!r}")
+        if not 1 <= self.window < math.inf:
+            raise InputError(f"`window` of an adaptive noise must be at least 1, got {self.window!r}")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class NoiseLevel:
+    """What the innovations have said so far.
+
+    Parameters
+    ----------
+    mean : array, 0-d
+        Running mean s^2 of the squared innovations over their relative variances.
+    weight : array, 0-d
+        Measurements that it stands for: their number, up to the window.
+    """
+
+    mean: Array
+    weight: Array
+
+    @classmethod
+    def unknown(cls, xp: Namespace, **kind: object) -> "NoiseLevel":
+        """Return the level before the first measurement; `kind` is dtype and device."""
+        return cls(mean=xp.zeros((), **kind), weight=xp.zeros((), **kind))
+
+    def follow(self, squares: Array, tracked: list[bool], window: float) -> "NoiseLevel":
+        """Return the level after measurements absorbed together, in whatever order they stand.
+
+        Parameters
+        ----------
+        squares : array, shape (m,)
+            Squared innovations over their relative variances.
+        tracked : list of m bool
+            Which of them count. If none does, and none ever did, all of them do.
+        window : float
+            See `AdaptiveNoise`.
+        """
+        xp = array_namespace(squares)
+        count = sum(tracked)
+        if not count:
+            # Something has to be known before the first update; what was not meant to count is soon outweighed.
+            first = self.weight == 0
+            return NoiseLevel(mean=xp.where(first, xp.mean(squares), self.mean), weight=self.weight)
+        chosen = xp.stack([squares[k] for k in range(len(tracked)) if tracked[k]])
+        weight = xp.clip(self.weight + count, max=max(window, float(count)))
+        return NoiseLevel(mean=self.mean + (xp.mean(chosen) - self.mean) * (count / weight), weight=weight)
