@@ -285,7 +285,7 @@ def _noise(
     level = state.noise.follow(e**2 / R, counts, adaptive.window)
     # Innovations may vanish; below this, H P H^T would be nothing but rounding.
     floor = float(xp.finfo(H.dtype).eps) ** 0.75 * config.p0 * xp.sum(H**2, axis=1)
-    return xp.maximum(adaptive.factor * level.mean * R, floor), level
+    return xp.maximum(adaptive.share(state.count) * level.mean * R, floor), level
 
 
 def _whitening(xp: Namespace, HPH: Array, noise: Array) -> tuple[Array, Array]:

@@ -58,7 +58,7 @@ def signed_mean(prediction: Array, label: Array, weight: Array | None = None) ->
     return cotangent, xp.sum(xp.abs(label - prediction) * weight)
 
 
-def atom_groups(rng: np.random.Generator, n_atoms: int, *, size: int, count: int) -> list[list[int]]:
+def atom_groups(rng: np.random.Generator, n_atoms: int, *, size: int | None, count: int) -> list[list[int]]:
     """Draw groups of atoms whose forces are measured together.
 
     No atom is measured twice in a frame: a frame with fewer than `size` times `count` atoms gives fewer groups, of
@@ -70,14 +70,17 @@ def atom_groups(rng: np.random.Generator, n_atoms: int, *, size: int, count: int
         Source of the draw.
     n_atoms : int
         Atoms in the frame.
-    size, count : int
-        Atoms in a group and largest number of groups; the paper's are 6 and 4.
+    size : int or None
+        Atoms in a group, 6 in the paper; None for groups that share all atoms of the frame.
+    count : int
+        Largest number of groups, 4 in the paper.
 
     Returns
     -------
     list of list of int
         Indices of the atoms of each group.
     """
+    size = -(-n_atoms // count) if size is None else size
     drawn = rng.permutation(n_atoms)[: size * count].tolist()
     return [drawn[start : start + size] for start in range(0, len(drawn), size)]
 

@@ -15,10 +15,11 @@ __all__ = ["AdaptiveNoise", "NoiseLevel"]
 class AdaptiveNoise:
     r"""A variance R that follows the innovations.
 
-    R of a measurement is :math:`\kappa\, r\, s^2`, where r is what `update` is given as its noise, here a relative
-    variance, and :math:`s^2` the running mean of :math:`e^2 / r`. While the linearisation is poor, innovations are
-    large and little is concluded from them; later R falls to what the model cannot explain. The ratios r have the
-    unit of the measured quantity squared (or none, if all measurements are of one kind) and :math:`s^2` has none.
+    R of measurement t is :math:`\kappa\, r\, s^2 / (1 + t / \tau)`, where r is what `update` is given as its noise, here
+    a relative variance, and :math:`s^2` the running mean of :math:`e^2 / r`. While the linearisation is poor,
+    innovations are large and little is concluded from them; later R falls to what the model cannot explain. The
+    ratios r have the unit of the measured quantity squared (or none, if all measurements are of one kind), and
+    :math:`s^2` has none.
 
     Parameters
     ----------
@@ -26,16 +27,27 @@ class AdaptiveNoise:
         :math:`\kappa`.
     window : float
         Measurements over which the mean runs. The first ones are averaged with equal weights.
+    settling : float
+        :math:`\tau`, measurements after which R is halved. What was learned long ago, about other weights, then counts
+        less than what is learned now, and nothing that was never measured grows, as it does with a memory factor below
+        one. Infinite: all that was ever learned counts the same.
     """
 
     factor: float = 1.0
     window: float = 100.0
+    settling: float = math.inf
 
     def __post_init__(self) -> None:
         if not 0 < self.factor < math.inf:
             raise InputError(f"`factor` of an adaptive noise must be a positive number, got {self.factor!r}")
         if not 1 <= self.window < math.inf:
             raise InputError(f"`window` of an adaptive noise must be at least 1, got {self.window!r}")
+        if not self.settling > 0:
+            raise InputError(f"`settling` of an adaptive noise must be positive, got {self.settling!r}")
+
+    def share(self, count: int) -> float:
+        """Return R over the level after `count` measurements, for a relative variance of one."""
+        return self.factor / (1 + count / self.settling)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from ekfcore.config import Anneal, EKFConfig
 from ekfcore.errors import InputError
 from ekfcore.memory import MemoryFactor
+from ekfcore.noise import AdaptiveNoise
 from ekfcore.partition import Strategy
 
 __all__ = ["PRESETS", "Mode", "Recipe", "preset"]
@@ -30,14 +31,17 @@ class Recipe:
         - "pinned": the energy and some groups of forces together in every update, linearised afresh for each;
         - "vector": all measurements of a batch in one exact update;
         - "batch": like "sequential", each measurement reduced over the frames of a batch before the filter sees it.
-    groups, group_size : int
-        Groups of atoms a frame, and atoms in a group.
+    groups : int
+        Groups of atoms a frame.
+    group_size : int or None
+        Atoms in a group; None shares all atoms of a frame out among the groups.
     groups_per_update : int
         Groups that a pinned update measures. Several of them let a frame give more measurements in as many updates:
         twelve groups of six in four updates see every atom of 72; the memory factor then counts more of them a frame.
     energy_noise, force_noise, virial_noise : float or None
         Standard deviation of a measured energy [eV/atom], force [eV/Å] and virial [eV/atom], or of what the settings
-        below make of them; None takes the filter's own noise.
+        below make of them; None takes the filter's own noise. With adaptive noise they are relative to each other:
+        forces say how large they all are.
     energy_prefactor, force_prefactor, virial_prefactor : float
         Factor on the measured quantity and its innovation; a larger one trusts the measurement more. A
         `virial_prefactor` of zero leaves the virial out.
@@ -51,7 +55,7 @@ class Recipe:
     block_size: int = 5120
     mode: Mode = "sequential"
     groups: int = 4
-    group_size: int = 6
+    group_size: int | None = 6
     groups_per_update: int = 1
     energy_noise: float | None = None
     force_noise: float | None = None
@@ -65,7 +69,7 @@ class Recipe:
         if self.mode not in get_args(Mode):
             raise InputError(f"`mode` must be one of {', '.join(get_args(Mode))}, got {self.mode!r}")
         for name in ("block_size", "groups", "group_size", "groups_per_update"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         for name in ("energy_noise", "force_noise", "virial_noise"):
             value = getattr(self, name)
@@ -83,7 +87,8 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
     Parameters
     ----------
     name : str
-        - "recommended": our default; energy pinned, explicit noise.
+        - "recommended": our default. Nothing fades, the noise follows the innovations, and what joins the blocks is
+          kept for the last measurements; all atoms of a frame are measured, in two updates, together with its energy.
         - "rlekf": the paper, arXiv 2212.06989: R = L, N_b = 5120, one energy and four force updates a frame. Both are
           divided by the number of atoms, as in DeePMD-kit: the paper does not say so, but otherwise the force updates
           undo the energy.
@@ -99,15 +104,16 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
         If the name is unknown.
     """
     if name == "recommended":
-        # While lambda is below one, a direction that no measurement excites grows by 2e3 in all; from P_0 = I such
-        # directions then take steps so long that single frames throw the weights about.
+        noise = AdaptiveNoise(factor=0.3, settling=measurements_per_epoch)
         return Recipe(
-            config=EKFConfig(p0=0.1),
-            block_size=1024,
+            config=EKFConfig(memory=MemoryFactor(1.0), noise=noise, rows=128),
+            block_size=256,
             mode="pinned",
-            energy_noise=0.03,
+            group_size=None,
+            groups_per_update=2,
+            energy_noise=0.1,
             force_noise=1.0,
-            virial_noise=0.03,
+            virial_noise=0.1,
         )
     if name == "rlekf":
         return Recipe(config=EKFConfig(noise="blocks"), force_per_atom=True)

@@ -72,30 +72,34 @@ class KalmanOptimizer:
     def _update(self, batch: Sequence[Sample], groups: Sequence[list[list[int]]], kinds: Sequence[_Kind]) -> None:
         """Measure these kinds in all frames of the batch, at the same weights, and update once."""
         xp = array_namespace(self.state.weights)
-        rows, innovations, noise = [], [], []
+        rows, innovations, noise, tracked = [], [], [], []
         for sample, drawn in zip(batch, groups, strict=True):
-            H, e, R = self._measure(xp, sample, drawn, kinds)
+            H, e, R, forces = self._measure(xp, sample, drawn, kinds)
             rows += H
             innovations += e
             noise += R
+            tracked += forces
         if not rows:
             return
         if self.recipe.mode == "batch":
             H, e = reduce_batch(rows, innovations)
-            noise = noise[:1]
+            noise, tracked = noise[:1], tracked[:1]
         else:
             H, e = xp.stack(rows), xp.stack(innovations)
-        self.state, _ = update(self.state, H, e, config=self.recipe.config, noise=noise, throw=True, donate=True)
+        # An energy that swings must not be trusted less, or it swings the more: forces alone tell the level of noise.
+        self.state, _ = update(
+            self.state, H, e, config=self.recipe.config, noise=noise, tracked=tracked, throw=True, donate=True
+        )
 
     def _measure(
         self, xp: Namespace, sample: Sample, groups: list[list[int]], kinds: Sequence[_Kind]
-    ) -> tuple[list[Array], list[Array], list[float]]:
-        """Return gradient, innovation and noise of each measurement that this frame has."""
+    ) -> tuple[list[Array], list[Array], list[float], list[bool]]:
+        """Return gradient, innovation and noise of each measurement that this frame has, and whether it is of forces."""
         kinds = [
             k for k in kinds if (k < len(groups) if isinstance(k, int) else k != "virial" or sample.virial is not None)
         ]
         if not kinds:
-            return [], [], []
+            return [], [], [], []
         prediction, pull = linearize(self.model, self.state.weights, sample.environment)
         cotangents, innovations, noise = [], [], []
         for kind in kinds:
@@ -107,7 +111,7 @@ class KalmanOptimizer:
             innovations.append(e)
             noise.append(self._variance(sigma))
         _, H = pull(cotangents)
-        return list(H), innovations, noise
+        return list(H), innovations, noise, [isinstance(kind, int) for kind in kinds]
 
     def _variance(self, sigma: float | None) -> float:
         if sigma is not None:

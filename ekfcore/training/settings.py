@@ -119,7 +119,7 @@ class OptimizerSettings(Table):
     block_size: int | None = None
     mode: Mode | None = None
     groups: int | None = None
-    group_size: int | None = None
+    group_size: int | Literal["all"] | None = None  # "all": the groups share all atoms of a frame
     groups_per_update: int | None = None
     energy_noise: float | None = None
     force_noise: float | None = None
@@ -131,9 +131,13 @@ class OptimizerSettings(Table):
     memory: Annotated[float | None, Field(gt=0, le=1)] = None
     memory_rate: Annotated[float | None, Field(ge=0, le=1)] = None
     memory_counts: Literal["measurements", "updates"] | None = None
-    noise: _Positive | Literal["blocks"] | None = None
+    noise: _Positive | Literal["adaptive", "blocks"] | None = None
+    noise_factor: _Positive | None = None
+    noise_window: Annotated[float | None, Field(ge=1)] = None
+    noise_settling: _Positive | None = None
     p0: float | None = None
     process_noise: float | None = None
+    rows: int | None = None
     pending: int | None = None
     dtype: Literal["float64", "float32"] | None = None
     # For Adam
@@ -188,8 +192,18 @@ class OptimizerSettings(Table):
         base = preset(self.preset, measurements_per_epoch=measurements_per_epoch)
         given = self._given()
         memory = {_MEMORY[name]: given.pop(name) for name in _MEMORY if name in given}
+        adaptive = {_NOISE[name]: given.pop(name) for name in _NOISE if name in given}
+        if given.get("noise") == "adaptive" and base.config.adaptive is not None:
+            del given["noise"]  # with the preset's own factor
+        if given.get("group_size") == "all":
+            given["group_size"] = None
         config = {name: given.pop(name) for name in _CONFIG if name in given}
         changed = replace(base.config, memory=replace(base.config.memory, **memory), **config)
+        if adaptive:
+            if changed.adaptive is None:
+                name = next(name for name in _NOISE if _NOISE[name] in adaptive)
+                raise InputError(f'`{name}` needs optimizer.noise = "adaptive", got {changed.noise}; remove one of them')
+            changed = replace(changed, noise=replace(changed.adaptive, **adaptive))
         return replace(base, config=changed, **given)
 
     def adam(self) -> AdamSettings:
@@ -210,7 +224,8 @@ _ADAM = {
     "force_prefactors",
     "virial_prefactors",
 }
-_CONFIG = {"noise", "p0", "process_noise", "pending", "dtype"}
+_CONFIG = {"noise", "p0", "process_noise", "rows", "pending", "dtype"}
+_NOISE = {"noise_factor": "factor", "noise_window": "window", "noise_settling": "settling"}
 _MEMORY = {"memory": "initial", "memory_rate": "rate", "memory_counts": "counts"}
 
 
