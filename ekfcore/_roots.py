@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from ekfcore.errors import FilterError
 
-__all__ = ["chosen_weights", "sum_groups", "tied_groups", "triangular_root"]
+__all__ = ["chosen_weights", "row_root", "sum_columns", "sum_groups", "tied_groups", "triangular_root"]
 
 
 def chosen_weights(part: slice, parameters: NDArray[np.integer] | None) -> NDArray[np.integer]:
@@ -37,6 +37,27 @@ def sum_groups(
     rows = rows[order]
     sums: NDArray[np.floating] = np.add.reduceat(np.add.reduceat(P[rows][:, rows], starts, axis=0), starts, axis=1)
     return sums
+
+
+def sum_columns(
+    V: NDArray[np.floating], columns: NDArray[np.integer], group: NDArray[np.integer] | None
+) -> NDArray[np.floating]:
+    """Return these columns of rows that join blocks, summed over each group."""
+    if group is None:
+        return V[:, columns]
+    sums = np.zeros((len(V), int(np.max(group)) + 1), dtype=V.dtype)
+    np.add.at(sums, (slice(None), group), V[:, columns])
+    return sums
+
+
+def row_root(W: NDArray[np.floating]) -> NDArray[np.float64]:
+    r"""Return X, shape (k, k), with :math:`(I - W^T X W)^2 = I - W^T W` for rows W, shape (k, n).
+
+    With :math:`W W^T = Z \Sigma Z^T` it is :math:`Z (1 + \sqrt{1 - \Sigma})^{-1} Z^T`. Rounding may leave an eigenvalue
+    slightly above one; the variance is zero there.
+    """
+    values, Z = np.linalg.eigh(W @ W.T)
+    return (Z / (1 + np.sqrt(np.maximum(1 - values, 0.0)))) @ Z.T
 
 
 def triangular_root(P: NDArray[np.floating], index: int, tolerance: float) -> tuple[NDArray[np.float64], float]:

@@ -214,13 +214,18 @@ class Covariance:
         """Return the vector, shape (n,), that has in each block the number of `values` for it."""
         return self.backend.spread(self.store, values)
 
-    def dense(self, index: int) -> Array:
-        """Return block `index` of P as a full symmetric matrix, shape (n_l, n_l)."""
-        lower, V = self.backend.lower(self.store, index), self.pending[:, self.layout.slices[index]]
+    def uncoupled(self, index: int) -> Array:
+        """Return block `index` of D (Q + d I) D, that is of P without its rows, shape (n_l, n_l)."""
+        lower = self.backend.lower(self.store, index)
         xp = array_namespace(lower)
         Q = xp.tril(lower) + xp.tril(lower, k=-1).T
         eye = xp.eye(Q.shape[0], dtype=Q.dtype, device=device(Q))
-        return self.scale[index] * (Q + self.shift[index] * eye - V.T @ V)
+        return self.scale[index] * (Q + self.shift[index] * eye)
+
+    def dense(self, index: int) -> Array:
+        """Return block `index` of P as a full symmetric matrix, shape (n_l, n_l)."""
+        V = self.pending[:, self.layout.slices[index]]
+        return self.uncoupled(index) - self.scale[index] * (V.T @ V)
 
 
 def _inverse_root(A: Array) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
-from ekfcore._roots import chosen_weights, sum_groups, tied_groups, triangular_root
+from ekfcore._roots import chosen_weights, row_root, sum_columns, sum_groups, tied_groups, triangular_root
 from ekfcore._typing import Array, Namespace
 from ekfcore.arrays import check_home, detach, to_numpy
 from ekfcore.errors import InputError
@@ -146,7 +146,8 @@ class _Panel:
 class CovarianceRoot:
     r"""A root of P, for many uncertainties with one state: :math:`P_l = L_l L_l^T` with lower triangular L_l.
 
-    Then :math:`H P H^T = |H L|^2`, which is never negative and takes half the arithmetic of H P.
+    Then :math:`H P H^T = |H L|^2`, which is never negative and takes half the arithmetic of H P. Where rows join the
+    blocks, P is :math:`L (I - W^T W) L^T`, and the root :math:`L (I - W^T X W)` with a small matrix X.
 
     Parameters
     ----------
@@ -194,22 +195,32 @@ class CovarianceRoot:
         self._xp, self._n = xp, P.layout.n_params
         self._dtype = P.scale.dtype if dtype is None else getattr(xp, dtype)
         tolerance = float(xp.finfo(P.scale.dtype).eps) ** 0.5
-        kept, panels, clipped, start = [], [], [], 0
+        kept, panels, joining, clipped, start = [], [], [], [], 0
+        V = to_numpy(P.pending * P.backend.spread(P.store, P.scale**0.5)) if P.coupled else np.zeros((0, self._n))
         for index, part in enumerate(P.layout.slices):
             chosen = chosen_weights(part, parameters)
             if not len(chosen):
                 continue
             leading, group = tied_groups(chosen, ties)
             kept.append(leading)
-            block = sum_groups(to_numpy(P.dense(index)), chosen - part.start, group)
+            block = sum_groups(
+                to_numpy(P.uncoupled(index) if P.coupled else P.dense(index)), chosen - part.start, group
+            )
             L, lowest = triangular_root(block, index, tolerance)
             clipped.append(lowest)
+            if len(V):
+                joining.append(np.linalg.solve(L, sum_columns(V, chosen, group).T).T)
             for first in range(0, len(L), _PANEL):
                 matrix = np.ascontiguousarray(L[first:, first : first + _PANEL])
                 matrix = xp.asarray(matrix, dtype=self._dtype, device=device(P.scale))
                 panels.append(_Panel(rows=slice(start + first, start + len(L)), matrix=matrix))
             start += len(L)
         self.clipped, self._panels = tuple(clipped), tuple(panels)
+        self._rows: tuple[Array, Array] | None = None
+        if joining:
+            W = np.concatenate(joining, axis=1)
+            kind = {"dtype": self._dtype, "device": device(P.scale)}
+            self._rows = xp.asarray(W, **kind), xp.asarray(row_root(W), **kind)
         whole = parameters is None and ties is None
         self._kept = None if whole else xp.asarray(np.concatenate(kept), device=device(P.scale))
 
@@ -232,10 +243,16 @@ class CovarianceRoot:
             If a shape does not fit.
         """
         rows = self._prepare(H)
-        return self._xp.concat([rows[:, panel.rows] @ panel.matrix for panel in self._panels], axis=1)
+        Y = self._xp.concat([rows[:, panel.rows] @ panel.matrix for panel in self._panels], axis=1)
+        if self._rows is None:
+            return Y
+        W, X = self._rows
+        return Y - (Y @ W.T @ X) @ W
 
     def kpu(self, H: Array) -> Array:
         """Return the diagonal of H P H^T, shape (m,), as `kpu` does, in the precision of the root."""
+        if self._rows is not None:
+            return self._xp.sum(self.whiten(H) ** 2, axis=1)
         rows = self._prepare(H)
         total = self._xp.zeros((rows.shape[0],), dtype=rows.dtype, device=device(rows))
         for panel in self._panels:
