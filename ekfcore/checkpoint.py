@@ -127,11 +127,14 @@ def restore_state(
             packed = _take(arrays, f"lower.{index}", n * (n + 1) // 2)
             yield xp.asarray(_unpack(packed, n), device=device(like))
 
-    def side_by_side(name: str) -> Array:
-        rows = np.concat([_take(arrays, f"{name}.{index}", None, n) for index, n in enumerate(layout.sizes)], axis=1)
-        return xp.asarray(rows, device=device(like), copy=True)
+    def side_by_side(name: str, count: int | None) -> Array:
+        parts = []
+        for index, n in enumerate(layout.sizes):
+            parts.append(_take(arrays, f"{name}.{index}", count, n))
+            count = len(parts[0])
+        return xp.asarray(np.concat(parts, axis=1), device=device(like), copy=True)
 
-    rows = side_by_side("pending")
+    rows = side_by_side("pending", None)
     covariance = Covariance(
         backend=kernels,
         layout=layout,
@@ -142,7 +145,7 @@ def restore_state(
         shift=take("shift", n_blocks),
         traces=take("traces", n_blocks),
         # Files from before there were such rows, and such a noise, say nothing of them.
-        information=side_by_side("information") if header.get("coupled") else None,
+        information=side_by_side("information", rows.shape[0]) if header.get("coupled") else None,
     )
     unknown = {"dtype": covariance.scale.dtype, "device": device(like)}
     noise = take("noise", 2) if "noise" in arrays else xp.zeros((2,), **unknown)

@@ -63,8 +63,7 @@ class EKFConfig:
     pending : int
         Rows that are kept beside Q before they are folded into it, where `rows` is 0; changes the speed, not the result.
     dtype : {"float64", "float32"}
-        Precision of P. With float32, P turned indefinite in experiments once lambda had forgotten enough, see
-        `MemoryFactor.growth`.
+        Precision of P. With float32, P turned indefinite in experiments once lambda had forgotten enough.
     """
 
     memory: MemoryFactor = field(default_factory=MemoryFactor)

@@ -110,7 +110,7 @@ class Covariance:
         information: Array | None = None,
         donate: bool = False,
     ) -> "Covariance":
-        """Return (P - U^T U) / lam + q I; a block that is not active keeps its covariance.
+        """Return (P - U^T U) / lam + q I; a block that is not active is neither divided nor gains noise.
 
         Parameters
         ----------
@@ -118,7 +118,8 @@ class Covariance:
             Rows that are taken off.
         active : array of bool, shape (L,)
             Blocks that the measurement touched. The others do not forget: a direction that nothing excites would
-            otherwise grow by the factor 1/lam at every measurement.
+            otherwise grow by the factor 1/lam at every measurement. What coupled rows join an active block to another
+            is divided by the root of lam, which keeps P positive.
         lam : float
             Memory factor.
         process_noise : float
@@ -131,7 +132,8 @@ class Covariance:
         xp = array_namespace(U)
         scale = xp.where(active, self.scale / lam, self.scale)
         taken = xp.sum(self.backend.block_sums(self.store, U**2), axis=0)
-        traces = xp.where(active, (self.traces - taken) / lam, self.traces)
+        traces = self.traces - taken
+        traces = xp.where(active, traces / lam, traces)
         shift = self.shift
         if process_noise:
             sizes = self.backend.block_sums(self.store, xp.ones_like(U[:1, :]))[0, :]
@@ -180,7 +182,7 @@ class Covariance:
         Parameters
         ----------
         keep : int
-            Rows that stay.
+            Rows that stay, as many as there are or fewer.
         donate : bool
             Allow the store and the rows to be overwritten.
         """
@@ -188,20 +190,21 @@ class Covariance:
         xp = array_namespace(self.scale)
         ones, zeros, none = xp.ones_like(self.scale), xp.zeros_like(self.shift), self.rows[:0, :]
         old = self.information[: self.count - keep, :]
-        recent = self.information[self.count - keep : self.count, :]
         lost = self._within(old, self.backend.multiply(self.store, old, none, ones, zeros))
-        store = self.backend.fold(self.store, lost, ones, zeros, donate=donate)
+        # D goes into Q as well, for s grows without end where the memory factor stays below one.
+        store = self.backend.fold(self.store, lost, self.scale, zeros, donate=donate)
+        # An array of its own: below, the places that it comes from and goes to may overlap.
+        recent = self.information[self.count - keep : self.count, :] / self._each(self.scale**0.5)
         product = self.backend.multiply(store, recent, none, ones, zeros)
         rows = _inverse_root(product @ recent.T) @ product
-        traces = self.backend.traces(store) - xp.sum(self.backend.block_sums(store, rows**2), axis=0)
         return replace(
             self,
             store=store,
             rows=_append(self.rows, 0, rows, donate=donate),
-            # Copied first: the places that it comes from and goes to may overlap.
-            information=_append(self.information, 0, xp.asarray(recent, copy=True), donate=donate),
+            information=_append(self.information, 0, recent, donate=donate),
             count=keep,
-            traces=traces * self.scale,
+            scale=ones,
+            traces=self.backend.traces(store) - xp.sum(self.backend.block_sums(store, rows**2), axis=0),
         )
 
     def _within(self, U: Array, UQ: Array) -> Array:
@@ -234,6 +237,8 @@ def _inverse_root(A: Array) -> Array:
     The factorisation of a library, for it is needed once in dozens of updates: there, a GPU may wait for the host.
     """
     xp, k = array_namespace(A), A.shape[-1]
+    if not k:
+        return A
     eye = xp.eye(k, dtype=A.dtype, device=device(A))
     largest = xp.max(xp.linalg.diagonal(A), axis=-1)
     # Rounding leaves A with eigenvalues down to minus this; without it the factorisation might not exist.

@@ -173,7 +173,7 @@ def update(
     Raises
     ------
     InputError
-        If a shape does not fit.
+        If a shape does not fit, or the settings do not fit the state.
     FilterError
         With `throw`, if the update broke down.
 
@@ -205,6 +205,9 @@ def update(
     ('ok', 1.0)
     """
     xp = array_namespace(state.weights)
+    if state.covariance.coupled != (config.rows > 0):
+        begun = "keeps rows that join the blocks" if state.covariance.coupled else "keeps none"
+        raise InputError(f"`config.rows` is {config.rows}, but the state {begun}; use the settings that it began with")
     H, e = _measurement(xp, state, H, innovation)
     R, level = _noise(xp, state, config, noise, tracked, H, e)
     lam = state.lam
@@ -285,7 +288,8 @@ def _noise(
     level = state.noise.follow(e**2 / R, counts, adaptive.window)
     # Innovations may vanish; below this, H P H^T would be nothing but rounding.
     floor = float(xp.finfo(H.dtype).eps) ** 0.75 * config.p0 * xp.sum(H**2, axis=1)
-    return xp.maximum(adaptive.share(state.count) * level.mean * R, floor), level
+    found = xp.maximum(adaptive.share(state.count) * level.mean * R, floor)
+    return xp.where(found == 0, R, found), level  # without a gradient there is no floor, and nothing to learn either
 
 
 def _whitening(xp: Namespace, HPH: Array, noise: Array) -> tuple[Array, Array]:

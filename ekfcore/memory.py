@@ -1,6 +1,5 @@
 """The memory factor: how much of the past the filter keeps at each measurement."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,31 +49,3 @@ class MemoryFactor:
         for _ in range(measurements if self.counts == "measurements" else 1):
             lam = 1 - self.rate * (1 - lam)  # so written, one stays one
         return lam
-
-    def growth(self, updates: int, measurements: int = 1) -> float:
-        """Return the logarithm of the factor by which P grows where nothing is measured.
-
-        Each update divides P by lambda once, whatever it measures. For many updates the factor is about
-        exp((1 - initial) / (1 - rate) / measurements), which double precision bears up to some 1e12, and single
-        precision up to some 1e3: measured directions shrink meanwhile.
-
-        Parameters
-        ----------
-        updates : int
-            Updates that do not see a direction while they see others of its block.
-        measurements : int
-            Measurements of each update.
-
-        Examples
-        --------
-        >>> round(math.exp(MemoryFactor(0.98, 0.9987).growth(10_000)), -5)
-        5200000.0
-        """
-        lam, total = self.initial, 0.0
-        for done in range(updates):
-            after = self.advance(lam, measurements)
-            if after == lam:  # it stays there
-                return total - (updates - done) * math.log(lam)
-            total -= math.log(lam)
-            lam = after
-        return total

@@ -1,14 +1,11 @@
 """The memory factor and its recursion."""
 
 import math
-from typing import Literal
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ekfcore as ek
 from ekfcore import InputError, MemoryFactor
 
 
@@ -36,27 +33,6 @@ def test_growth_of_a_direction_that_nothing_excites() -> None:
         growth /= lam
         lam = memory.advance(lam)
     assert growth == pytest.approx(5.2e6, rel=0.01)
-
-
-@pytest.mark.parametrize("measurements", [1, 2])
-@pytest.mark.parametrize("counts", ["measurements", "updates"])
-def test_growth_is_that_of_the_filter(measurements: int, counts: Literal["measurements", "updates"]) -> None:
-    """P of a direction that no measurement sees is multiplied by exp(growth)."""
-    config = ek.EKFConfig(memory=MemoryFactor(0.9, 0.95, counts), pending=3)
-    state = ek.init(np.zeros(2), ek.partition([2]), config)
-    H = np.asarray([[1.0, 0.0]] * measurements)
-    for _ in range(40):
-        state, _ = ek.update(state, H, np.zeros(measurements), config=config)
-    unseen = ek.kpu(state, np.asarray([[0.0, 1.0]]))
-    assert float(unseen[0]) == pytest.approx(math.exp(config.memory.growth(40, measurements)), rel=1e-12)
-
-
-@pytest.mark.parametrize(("initial", "rate"), [(0.98, 0.9987), (0.9, 0.9987), (0.5, 0.9), (0.98, 1.0), (0.7, 0.0)])
-@pytest.mark.parametrize("updates", [0, 1, 1000, 100_000])
-def test_growth_is_the_product_of_all_factors(initial: float, rate: float, updates: int) -> None:
-    """Lambda_t = 1 - (1 - lambda_0) nu^t, for long trainings too, where the recursion has come to rest."""
-    lam = 1 - (1 - initial) * rate ** np.arange(updates)
-    assert MemoryFactor(initial, rate).growth(updates) == pytest.approx(-np.sum(np.log(lam)), rel=1e-9)
 
 
 @given(st.floats(0.01, 1.0), st.floats(0.0, 1.0), st.integers(1, 50))

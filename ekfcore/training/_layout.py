@@ -1,5 +1,7 @@
 """The blocks of P, if the memory can hold them."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ekfcore._typing import Array
@@ -21,22 +23,24 @@ def fitting_layout(settings: Settings, architecture: Architecture) -> BlockLayou
         return None
     recipe = settings.optimizer.recipe(1)
     layout = partition(architecture.layer_sizes, block_size=recipe.block_size, strategy=recipe.strategy)
-    needed, available = _bytes(settings, layout), free_memory(_one(settings))
+    needed, available = _bytes(settings, recipe, layout), free_memory(_one(settings))
     if needed > available:
+        beside = f" beside optimizer.rows = {recipe.config.rows}" if recipe.config.rows else ""
         raise InputError(
             f"P of {layout.n_params} weights with optimizer.block_size = {recipe.block_size} and "
-            f"optimizer.strategy = {recipe.strategy!r} needs "
+            f"optimizer.strategy = {recipe.strategy!r}{beside} needs "
             f"{needed / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are free; "
-            f"{_fitting_block_size(settings, architecture, recipe, available)}"
+            f"{_fitting(settings, architecture, recipe, available)}"
         )
     return layout
 
 
-def _bytes(settings: Settings, layout: BlockLayout) -> int:
-    """Return how much memory P takes."""
+def _bytes(settings: Settings, recipe: Recipe, layout: BlockLayout) -> int:
+    """Return how much memory P takes: its blocks, and the rows that join them twice, as they are and as they act."""
     like = _one(settings)
-    itemsize = 4 if settings.optimizer.recipe(1).config.dtype == "float32" else 8
-    return itemsize * get_backend(settings.run.backend, like=like).store_size(layout, like=like)
+    itemsize = 4 if recipe.config.dtype == "float32" else 8
+    blocks = get_backend(settings.run.backend, like=like).store_size(layout, like=like)
+    return itemsize * (blocks + 2 * recipe.config.rows * layout.n_params)
 
 
 def _one(settings: Settings) -> Array:
@@ -44,13 +48,17 @@ def _one(settings: Settings) -> Array:
     return place(np.zeros(1), backend=settings.run.backend, device=settings.run.device)
 
 
-def _fitting_block_size(settings: Settings, architecture: Architecture, recipe: Recipe, available: int) -> str:
-    """Say which block size the memory could hold."""
+def _fitting(settings: Settings, architecture: Architecture, recipe: Recipe, available: int) -> str:
+    """Say which block size, or how many rows, the memory could hold."""
     ignores_size = recipe.strategy in ("global", "layer")
     strategy = "rlekf" if ignores_size else recipe.strategy
-    for block_size in (2**k for k in range(14, 4, -1)):
-        layout = partition(architecture.layer_sizes, block_size=block_size, strategy=strategy)
-        if _bytes(settings, layout) < 0.8 * available:
-            change = f"optimizer.strategy = {strategy!r} with " if ignores_size else ""
-            return f"{change}optimizer.block_size = {block_size} would fit"
+    change = f"optimizer.strategy = {strategy!r} with " if ignores_size else ""
+    largest = min(recipe.config.rows, 2**14)
+    for rows in (largest, *(2**k for k in range(13, 0, -1) if 2**k < largest)):
+        fewer = replace(recipe, config=replace(recipe.config, rows=rows))
+        for block_size in (2**k for k in range(14, 4, -1)):
+            layout = partition(architecture.layer_sizes, block_size=block_size, strategy=strategy)
+            if _bytes(settings, fewer, layout) < 0.8 * available:
+                also = f" and optimizer.rows = {rows}" if rows != recipe.config.rows else ""
+                return f"{change}optimizer.block_size = {block_size}{also} would fit"
     return "no block size would fit"

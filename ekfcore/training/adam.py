@@ -86,6 +86,11 @@ class AdamOptimizer:
         stairs = self.count // self.settings.decay_steps * self.settings.decay_steps
         return float(self.settings.learning_rate * decay ** (stairs / self.total_steps))
 
+    @property
+    def noise(self) -> Mapping[str, float]:
+        """None: a gradient alone says nothing of noise."""
+        return {}
+
     def step(self, samples: Sequence[Sample], rng: np.random.Generator) -> None:
         """Descend along the mean gradient of a batch."""
         xp = array_namespace(self.weights)

@@ -1,6 +1,6 @@
 """Training with the filter: what is measured in a batch, and in which updates."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,14 @@ class KalmanOptimizer:
     def pace(self) -> float:
         """Memory factor lambda."""
         return self.state.lam
+
+    @property
+    def noise(self) -> Mapping[str, float]:
+        """Standard deviations of a measured energy [meV/atom] and of a group of forces [meV/Å]."""
+        adaptive, state = self.recipe.config.adaptive, self.state
+        level = 1.0 if adaptive is None else adaptive.share(state.count) * float(state.noise.mean)
+        sigmas = {"energy_noise": self.recipe.energy_noise, "force_noise": self.recipe.force_noise}
+        return {name: 1e3 * (level * self._variance(sigma)) ** 0.5 for name, sigma in sigmas.items()}
 
     def step(self, samples: Sequence[Sample], rng: np.random.Generator) -> None:
         """Absorb one batch.

@@ -35,7 +35,6 @@ from .sample import Potential
 from .settings import Settings
 from .sources import read_sources
 from .tensorboard import TensorBoard
-from .windup import windup_note
 
 __all__ = ["prepare"]
 
@@ -77,9 +76,12 @@ def prepare(
     saved = load_model(out / MODEL_FILE) if resume else None
     _check_folder(out, resume)
     train, test = _read(settings)
-    notes = [_virials(settings, train), _windup(settings, len(train))]
+    notes = [_virials(settings, train)]
     if start is not None and shift_energies:
         start = refit_bias(start, train)
+    if start is not None and saved is None and not _fits(settings, start):
+        start = start.without_optimizer()
+        notes.append("the filter of the model to start from is of another form; its weights begin with a fresh one")
     origin = saved or start
     if origin is not None:
         settings = settings.model_copy(update={"model": settings.model.completed(origin.model.architecture)})
@@ -151,14 +153,6 @@ def _virials(settings: Settings, frames: Sequence[Frame]) -> str:
     if known and not wanted:
         return f"the virials of {known} frames are not learned, as optimizer.{key} is 0; constant pressure needs them"
     return ""
-
-
-def _windup(settings: Settings, n_train: int) -> str:
-    """Say whether the covariance may outgrow its precision."""
-    if settings.optimizer.preset == "adam":
-        return ""
-    training = settings.training
-    return windup_note(settings.optimizer.recipe(1), frames=n_train, batch=training.batch, epochs=training.epochs)
 
 
 def _writers(settings: Settings, out: Path, *, known: int) -> list[Callable[[Sequence[EpochRecord]], None]]:
@@ -249,6 +243,13 @@ def _optimizer(
     recipe = settings.optimizer.recipe(_measurements(settings, n_train))
     if saved is None:
         return KalmanOptimizer(model, recipe, init(weights, layout, recipe.config, backend=settings.run.backend))
+    coupled = bool(saved.optimizer.get("coupled"))
+    if coupled != (recipe.config.rows > 0):
+        raise InputError(
+            f"optimizer.rows = {recipe.config.rows} needs another P than that of the model to go on from, which has "
+            f"{'rows' if coupled else 'no rows'} that join its blocks; set back what has changed, or begin with its "
+            "weights and a fresh filter in another folder: --start MODEL"
+        )
     if tuple(saved.optimizer["sizes"]) != layout.sizes:
         raise InputError(
             f"optimizer.block_size = {recipe.block_size} gives other blocks than those of the model to go on from; "
@@ -256,6 +257,13 @@ def _optimizer(
         )
     state = restore_state(dict(saved.optimizer), saved.arrays, like=weights, backend=settings.run.backend)
     return KalmanOptimizer(model, recipe, state)
+
+
+def _fits(settings: Settings, start: LoadedModel) -> bool:
+    """Return whether the filter of a model, if it has one, can go on as that of CONFIG."""
+    if settings.optimizer.preset == "adam" or start.optimizer.get("type") != "filter":
+        return True
+    return bool(start.optimizer.get("coupled")) == (settings.optimizer.recipe(1).config.rows > 0)
 
 
 def _measurements(settings: Settings, n_train: int) -> int:

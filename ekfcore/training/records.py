@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class EpochRecord:
         [meV/Å]
     virial_rmse_train, virial_rmse_test : float, optional
         Over the frames that have a virial, if there are any [meV/atom].
+    energy_noise, force_noise : float, optional
+        Standard deviation that the filter gives a measured energy [meV/atom] and the mean of a group of forces [meV/Å].
     """
 
     epoch: int
@@ -45,6 +47,8 @@ class EpochRecord:
     force_rmse_test: float
     virial_rmse_train: float | None = None
     virial_rmse_test: float | None = None
+    energy_noise: float | None = None
+    force_noise: float | None = None
 
 
 _COLUMNS = tuple("lambda" if field.name == "lam" else field.name for field in fields(EpochRecord))
@@ -73,12 +77,17 @@ def read_metrics(path: Path) -> list[EpochRecord]:
         rows = list(csv.reader(path.read_text().splitlines()))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give the metrics.csv of a run") from None
-    if not rows or tuple(rows[0]) != _COLUMNS:
+    # A table that was written before there were the last columns lacks them.
+    if not rows or len(rows[0]) < _REQUIRED or tuple(rows[0]) != _COLUMNS[: len(rows[0])]:
         raise InputError(f"{path} is not a table of metrics: its columns must be {', '.join(_COLUMNS)}")
     return [EpochRecord(**_numbers(row)) for row in rows[1:]]
 
 
+_REQUIRED = sum(field.default is MISSING for field in fields(EpochRecord))
+
+
 def _numbers(row: Sequence[str]) -> dict[str, Any]:
-    kinds = [int if field.type in (int, "int") else float for field in fields(EpochRecord)]
-    cells = zip(fields(EpochRecord), kinds, row, strict=True)
+    known = fields(EpochRecord)[: len(row)]
+    kinds = [int if field.type in (int, "int") else float for field in known]
+    cells = zip(known, kinds, row, strict=True)
     return {field.name: kind(cell) if cell else None for field, kind, cell in cells}

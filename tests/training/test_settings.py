@@ -11,6 +11,7 @@ pytest.importorskip("pydantic", reason='pydantic is not installed: pip install "
 from ekfcore.config import EKFConfig
 from ekfcore.errors import InputError
 from ekfcore.memory import MemoryFactor
+from ekfcore.noise import AdaptiveNoise
 from ekfcore.presets import PRESETS, Recipe, preset
 from ekfcore.training import AdamSettings, Settings, load_settings
 
@@ -99,6 +100,7 @@ def test_every_key_of_a_filter_can_be_set(tmp_path: Path) -> None:
         "noise": "blocks",
         "p0": 10,
         "process_noise": 0.125,
+        "rows": 0,
         "pending": 4,
         "dtype": "float32",
     }
@@ -118,6 +120,7 @@ def test_every_key_of_a_filter_can_be_set(tmp_path: Path) -> None:
         mode="vector",
         groups=2,
         group_size=3,
+        groups_per_update=2,
         energy_noise=0.5,
         force_noise=0.25,
         virial_noise=2.0,
@@ -126,6 +129,22 @@ def test_every_key_of_a_filter_can_be_set(tmp_path: Path) -> None:
         virial_prefactor=5.0,
         force_per_atom=True,
     )
+
+
+def test_adaptive_noise_can_be_set(tmp_path: Path) -> None:
+    """Its own keys, with the preset's own values for those that nobody set; and for a preset that has another noise."""
+    path = _write(tmp_path, _DATA)
+    base = load_settings(path).optimizer.recipe(7).config.adaptive
+    assert base is not None
+    assert base.settling == 7
+    changed = load_settings(path, ["optimizer.noise=adaptive", "optimizer.noise_window=30"]).optimizer.recipe(7)
+    assert changed.config.noise == replace(base, window=30.0)
+    overrides = ["optimizer.preset=rlekf", "optimizer.noise=adaptive", "optimizer.noise_settling=9"]
+    assert load_settings(path, overrides).optimizer.recipe(7).config.noise == AdaptiveNoise(settling=9.0)
+    with pytest.raises(InputError, match=r'optimizer.noise_factor needs optimizer.noise = "adaptive", got blocks;'):
+        load_settings(path, ["optimizer.preset=rlekf", "optimizer.noise_factor=2"])
+    whole = load_settings(path, ["optimizer.preset=rlekf", "optimizer.group_size=all"]).optimizer.recipe(7)
+    assert whole.group_size is None
 
 
 def test_adam(tmp_path: Path) -> None:
