@@ -21,7 +21,7 @@ STRATEGIES = {
     "even": "even (SEKF), $N_b$ = 5120",
     "layer": "layer (LEKF)",
     "rlekf": "rlekf, $N_b$ = 5120",
-    "recommended": "rlekf, $N_b$ = 1024: the default",
+    "recommended": "rlekf, $N_b$ = 256: the default",
 }
 
 
@@ -37,7 +37,7 @@ def blocks() -> Figure:
     """Draw the blocks of P for the network of the paper, and print how many numbers they hold."""
     figure = Figure(figsize=(10.0, 2.6), layout="constrained")
     for axes, (strategy, title) in zip(figure.subplots(1, len(STRATEGIES)), STRATEGIES.items(), strict=True):
-        size = 1024 if strategy == "recommended" else 5120
+        size = 256 if strategy == "recommended" else 5120
         rule = "rlekf" if strategy == "recommended" else strategy
         layout = ek.partition(PARTS, block_size=size, strategy=rule)
         start = 0
@@ -59,7 +59,7 @@ def update() -> Figure:
     box(axes, 0.9, 2.2, "frame", "positions, labels")
     box(axes, 3.2, 2.2, "geometry", "neighbours, once")
     box(axes, 5.5, 2.2, "model", "energy, forces")
-    box(axes, 7.9, 2.2, "measurement", "energy, one\nforce group")
+    box(axes, 7.9, 2.2, "measurement", "energy, two\nforce groups")
     box(axes, 7.9, 0.7, "filter", "update of w and P", colour=ORANGE)
     box(axes, 3.2, 0.7, "uncertainty", "$H P H^T$, no label")
     for start, end, text in (

@@ -62,7 +62,7 @@ def test_covariance_that_does_not_fit(config: Path, tmp_path: Path, refuse: Refu
     line = refuse("train", config, "--out", tmp_path / "run", *wide, "--set", "optimizer.block_size=10000000")
     advice = re.search(
         r"needs [\d.]+ GiB, [\d.]+ GiB are free; (?:optimizer\.strategy = '(\w+)' with )?"
-        r"optimizer\.block_size = (\d+) would fit$",
+        r"optimizer\.block_size = (\d+)(?: and optimizer\.rows = (\d+))? would fit$",
         line.strip(),
     )
     assert advice is not None, line
@@ -74,7 +74,9 @@ def test_covariance_that_does_not_fit(config: Path, tmp_path: Path, refuse: Refu
     parts = [size for n_in, n_out in pairs for size in (n_in * n_out, n_out)]
     layout = ek.partition(parts, block_size=int(advice[2]), strategy=cast(Strategy, advice[1] or strategy))
     like = np.zeros(1)
-    assert 8 * get_backend(None, like=like).store_size(layout, like=like) / 2**30 < float(free[1])
+    rows = 128 if advice[3] is None else int(advice[3])
+    needed = get_backend(None, like=like).store_size(layout, like=like) + 2 * rows * layout.n_params
+    assert 8 * needed / 2**30 < float(free[1])
 
 
 def test_backend_that_is_not_installed(
