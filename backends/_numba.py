@@ -58,7 +58,7 @@ class NumbaBackend:
 
     def correlate(self, H: _Array, V: _Array) -> _Array:
         """Return (H V^T) V, shape (m, n)."""
-        if len(H) > _MOST_ROWS:
+        if len(H) > _MOST_ROWS or not len(V):
             product: _Array = (H @ V.T) @ V
             return product
         H, V = _plain(H, V)
