@@ -61,7 +61,8 @@ class EKFConfig:
         left to the blocks, see `Covariance.age`; before that, the filter is the exact one. With 0, P is block-diagonal
         at every update, as in the papers. Takes the memory of 2 `rows` n numbers.
     pending : int
-        Rows that are kept beside Q before they are folded into it, where `rows` is 0; changes the speed, not the result.
+        Rows that are kept beside Q before they are folded into it, where `rows` is 0; changes the speed, not the
+        result.
     dtype : {"float64", "float32"}
         Precision of P. With float32, P turned indefinite in experiments once lambda had forgotten enough.
     """
@@ -104,11 +105,11 @@ class EKFConfig:
         return self.noise if isinstance(self.noise, AdaptiveNoise) else None
 
     def noise_at(self, count: int, n_blocks: int) -> float:
-        """Return R after `count` measurements for a covariance of that many blocks; relative to the level if adaptive."""
-        if self.adaptive is not None:
+        """Return R after `count` measurements for a covariance of that many blocks; 1, a ratio, if adaptive."""
+        if isinstance(self.noise, AdaptiveNoise):
             return 1.0
         if isinstance(self.noise, str):
-            return float(n_blocks)
+            return 1.0 if self.noise == "adaptive" else float(n_blocks)
         return self.noise.at(count) if isinstance(self.noise, Anneal) else float(self.noise)
 
     def process_noise_at(self, count: int) -> float:

@@ -3,9 +3,9 @@
 P = D (Q + d I - V^T V) D, where Q is block-diagonal, and D and d are the numbers sqrt(s_l) and d_l of each block. An
 update only reads Q, appends rows to V and changes s_l and d_l. There are two ways to understand the rows:
 
-- Each block for itself, P_l = s_l (Q_l + d_l I - V_l^T V_l), as in the papers: what joins two blocks is dropped at every
-  update. Once V has grown to `pending` rows, one symmetric product folds it into Q. This is the usual update, algebraically,
-  and moves about a twentieth of the memory.
+- Each block for itself, P_l = s_l (Q_l + d_l I - V_l^T V_l), as in the papers: what joins two blocks is dropped at
+  every update. Once V has grown to `pending` rows, one symmetric product folds it into Q. This is the usual update,
+  algebraically, and moves about a twentieth of the memory.
 - Coupled: V^T V stands as it is, with all that joins the blocks. Until the first rows are given up, P is exact. Then
   what the oldest of them say is left to the blocks, see `age`.
 """
@@ -41,8 +41,8 @@ class Covariance:
     scale, shift, traces : array, shape (L,)
         s_l, d_l and the trace of each block of P.
     information : array, shape (capacity, n), or None
-        For coupled rows: the rows U with D P^-1 D = (Q + d I)^-1 + U^T U, as many as there are of V. None where the rows
-        belong to each block for itself.
+        For coupled rows: the rows U with D P^-1 D = (Q + d I)^-1 + U^T U, as many as there are of V. None where the
+        rows belong to each block for itself.
     """
 
     backend: Backend
@@ -177,7 +177,8 @@ class Covariance:
 
         What an old row u says joins the information of each block, :math:`Q_l^{-1} \leftarrow Q_l^{-1} + u_l^T u_l`,
         without what it says about several blocks at once. P is the inverse of a sum of positive matrices before and
-        after, so that it stays positive; taking a part of the rows of V off the blocks of P itself would not keep it so.
+        after, so that it stays positive; taking a part of the rows of V off the blocks of P itself would not keep it
+        so.
 
         Parameters
         ----------
