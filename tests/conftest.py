@@ -96,7 +96,7 @@ class Contender:
 )
 def xp(request: pytest.FixtureRequest) -> Xp:
     """Return each array library in turn."""
-    if request.param is Library.JAX and request.path.name in ("test_filter.py", "test_checkpoint.py"):
+    if request.param is Library.JAX and request.path.name in ("test_filter.py", "test_checkpoint.py", "test_noise.py"):
         pytest.skip("JAX compiles for every shape anew, and here are many; test_conformance.py has the filter with JAX")
     return _load(request.param)
 
@@ -136,6 +136,20 @@ def contender(request: pytest.FixtureRequest) -> Contender:
         except InputError as error:
             pytest.skip(str(error))
     return Contender(xp, kernels)
+
+
+@pytest.fixture
+def kernels_in_use(contender: Contender, monkeypatch: pytest.MonkeyPatch) -> Xp:
+    """Return the array library of all kernels in turn, which the filter uses whatever it is asked for."""
+
+    def choose(name: str | None, *, like: Any) -> Any:
+        if name != "generic" and array_namespace(like) is contender.xp.namespace:
+            return contender.kernels
+        return get_backend(name, like=like)
+
+    for module in ("filter", "checkpoint"):
+        monkeypatch.setattr(f"ekfcore.{module}.get_backend", choose)
+    return contender.xp
 
 
 @pytest.fixture(scope="session")

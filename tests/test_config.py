@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ekfcore import Anneal, EKFConfig, InputError
+from ekfcore.noise import AdaptiveNoise
 
 positive = st.floats(1e-6, 1e6)
 
@@ -26,11 +27,20 @@ def test_settings_cannot_be_changed() -> None:
         EKFConfig().p0 = 2.0  # type: ignore[misc]
 
 
-def test_noise_is_a_number_an_anneal_or_the_blocks() -> None:
-    """All three give a variance."""
+def test_noise_is_a_number_an_anneal_the_blocks_or_adaptive() -> None:
+    """The first three give a variance, the last a relative one."""
     assert EKFConfig(noise=0.25).noise_at(10, 7) == 0.25
     assert EKFConfig(noise="blocks").noise_at(10, 7) == 7.0
     assert EKFConfig(noise=Anneal(1.0, 0.01, 5)).noise_at(5, 7) == pytest.approx(0.1, rel=1e-15)
+    for noise in ("adaptive", AdaptiveNoise(factor=3.0)):
+        assert EKFConfig(noise=noise).noise_at(5, 7) == 1.0
+
+
+def test_only_adaptive_noise_follows_the_innovations() -> None:
+    """The name stands for the default."""
+    assert EKFConfig(noise="adaptive").adaptive == AdaptiveNoise()
+    assert EKFConfig(noise=AdaptiveNoise(window=7)).adaptive == AdaptiveNoise(window=7)
+    assert [EKFConfig(noise=noise).adaptive for noise in (1.0, "blocks", Anneal(1.0, 0.1, 5))] == [None] * 3
 
 
 def test_process_noise_is_a_number_or_an_anneal() -> None:
@@ -78,7 +88,7 @@ def test_anneal_takes_positive_numbers(values: tuple[float, float, float]) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise": 0.0}, '`noise` must be a positive number, an Anneal or "blocks", got 0.0'),
+        ({"noise": 0.0}, '`noise` must be a positive number, an Anneal, "adaptive" or "blocks", got 0.0'),
         ({"noise": math.nan}, "`noise` must be .* got nan"),
         ({"noise": math.inf}, "`noise` must be .* got inf"),
         ({"noise": "layers"}, "`noise` must be .* got 'layers'"),
@@ -87,6 +97,13 @@ def test_anneal_takes_positive_numbers(values: tuple[float, float, float]) -> No
         ({"p0": 0.0}, "`p0` must be a positive number, got 0.0"),
         ({"p0": math.inf}, "`p0` must be a positive number, got inf"),
         ({"pending": 0}, "`pending` must be at least 1, got 0"),
+        ({"rows": 1}, "`rows` must be 0, or at least 2, got 1"),
+        ({"rows": -1}, "`rows` must be 0, or at least 2, got -1"),
+        ({"rows": 2, "process_noise": 0.5}, "`process_noise` needs rows = 0, got 0.5 with rows = 2"),
+        (
+            {"rows": 2, "process_noise": Anneal(1.0, 0.1, 5.0)},
+            r"`process_noise` needs rows = 0, got Anneal\(start=1.0, stop=0.1, measurements=5.0\) with rows = 2",
+        ),
         ({"dtype": "float16"}, '`dtype` must be "float64" or "float32", got \'float16\''),
     ],
 )

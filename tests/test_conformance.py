@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 import ekfcore as ek
 from ekfcore.arrays import to_numpy
-from ekfcore.registry import get_backend
 
 if TYPE_CHECKING:
-    from conftest import Contender, Xp
+    from conftest import Xp
 
 Precision: TypeAlias = Literal["float64", "float32"]
 
@@ -35,17 +34,9 @@ def _config(dtype: Precision = "float64") -> ek.EKFConfig:
 
 
 @pytest.fixture
-def xp(contender: "Contender", monkeypatch: pytest.MonkeyPatch) -> "Xp":
+def xp(kernels_in_use: "Xp") -> "Xp":
     """Return the array library of the kernels, which the filter uses whatever it is asked for."""
-
-    def choose(name: str | None, *, like: Any) -> Any:
-        if name != "generic" and array_namespace(like) is contender.xp.namespace:
-            return contender.kernels
-        return get_backend(name, like=like)
-
-    for module in ("filter", "checkpoint"):
-        monkeypatch.setattr(f"ekfcore.{module}.get_backend", choose)
-    return contender.xp
+    return kernels_in_use
 
 
 @functools.cache
