@@ -71,7 +71,7 @@ def _assert_near(actual: NDArray[Any], desired: NDArray[Any], dtype: str) -> Non
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("m", "k"), [(1, 0), (1, 4), (2, 1), (3, 7), (5, 32), (TILE + 6, 9)])
+@pytest.mark.parametrize(("m", "k"), [(1, 0), (1, 4), (2, 1), (3, 7), (5, 32), (12, 3), (13, 0), (TILE + 6, 9)])
 def test_kernels_equal_dense(m: int, k: int, dtype: str) -> None:
     """With pending rows and without, one measurement and more than a tile is wide, in both precisions."""
     _assert_kernels_agree(LAYOUT, _random(LAYOUT, m, k, dtype), dtype)
@@ -88,10 +88,10 @@ def test_any_layout(sizes: list[int], m: int, k: int) -> None:
 def _some_results(layout: ek.BlockLayout, seed: int = 0) -> list[NDArray[Any]]:
     """Return products with P before and after a fold, and what the fold made."""
     rng = np.random.default_rng(seed)
-    H, V = rng.standard_normal((5, layout.n_params)), 0.01 * rng.standard_normal((6, layout.n_params))
+    H, V = rng.standard_normal((13, layout.n_params)), 0.01 * rng.standard_normal((6, layout.n_params))
     scale, shift = rng.uniform(0.5, 2.0, (2, len(layout.sizes)))
     folded = KERNELS.fold(KERNELS.identity(layout, 1.0, like=H), V, scale, shift, donate=True)
-    products = [KERNELS.multiply(folded, H[:m], V, scale, shift) for m in (1, 2, 5)]
+    products = [KERNELS.multiply(folded, H[:m], V, scale, shift) for m in (1, 2, 5, 13)]
     lower = [np.tril(KERNELS.lower(folded, index)) for index in range(len(layout.sizes))]
     return [*products, KERNELS.traces(folded), *lower]
 
@@ -107,6 +107,42 @@ def test_number_of_threads_changes_no_bit() -> None:
     for others in found[1:]:
         for one, other in zip(found[0], others, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("m", [1, 5, 12, 13])
+def test_number_of_threads_changes_no_bit_of_what_joins_the_blocks(m: int) -> None:
+    """Of products with rows that join blocks, and of the loss of some: sums depend on the number of rows alone."""
+    layout, found = ek.BlockLayout((1500, 7, 300)), []
+    rng = np.random.default_rng(8)
+    H, V = rng.standard_normal((m, layout.n_params)), rng.standard_normal((101, layout.n_params))
+    for count in (1, 2, 3, 7):
+        with limited_threads(count):
+            results = [KERNELS.correlate(H, V), KERNELS.correlate(H, V[:33])]
+            P = ek.Covariance.identity(layout, 1.0, backend=KERNELS, like=H, coupled=True)
+            for h in 0.1 * V[:40]:
+                G = P.multiply(h[None, :])
+                active = np.ones(3, dtype=bool)
+                P = P.downdate(G / np.sqrt(1 + G @ h), active, 0.99, 0.0, information=h[None, :])
+            P = P.age(20, donate=True)
+            found.append([*results, P.multiply(H), P.pending, P.traces])
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("m", [5, 13])
+def test_rows_that_join_blocks_may_lie_as_they_like(m: int) -> None:
+    """Read-only, in column order, with gaps: nothing is written to them, and the sums are the same."""
+    rng = np.random.default_rng(9)
+    H, V = rng.standard_normal((m, 90)), rng.standard_normal((37, 90))
+    product = KERNELS.correlate(H, V)
+    read_only = H.copy(), V.copy()
+    for array in read_only:
+        array.flags.writeable = False
+    for h, v in (read_only, (np.asfortranarray(H), np.asfortranarray(V)), (np.repeat(H, 2, axis=1)[:, ::2], V)):
+        np.testing.assert_allclose(KERNELS.correlate(h, v), product, rtol=0, atol=1e-12)
+    for array, before in zip(read_only, (H, V), strict=True):
+        np.testing.assert_array_equal(array, before)
 
 
 def test_two_callers_at_once() -> None:

@@ -1,5 +1,6 @@
 """The optimizer facade: the same as the filter itself, and restarts to the bit."""
 
+import io
 import subprocess
 import sys
 from functools import partial
@@ -82,6 +83,42 @@ def test_a_restart_in_another_process_changes_no_bit(tmp_path: Path, dtype: str)
     found = torch.load(tmp_path / "parts.pt")
     for name, tensor in whole.state_dict().items():
         assert torch.equal(found[name], tensor), name
+
+
+@pytest.mark.parametrize("stop", [3, 13])
+def test_a_restart_keeps_rows_and_noise(stop: int) -> None:
+    """Rows that join the blocks and the level of the noise, before and after rows are given up, to the last bit."""
+    config = ek.EKFConfig(rows=8, noise="adaptive")
+    whole, parts = _net(), _net()
+    one, other = EKF(whole.parameters(), config, block_size=10), EKF(parts.parameters(), config, block_size=10)
+    _train(whole, one)
+    _train(parts, other, 0, stop)
+    file = io.BytesIO()
+    torch.save({"net": parts.state_dict(), "optimizer": other.state_dict()}, file)
+    file.seek(0)
+    saved, net = torch.load(file), _net()
+    net.load_state_dict(saved["net"])
+    optimizer = EKF(net.parameters(), config, block_size=10)
+    optimizer.load_state_dict(saved["optimizer"])
+    assert float(optimizer.filter.noise.weight) == stop
+    assert optimizer.filter.covariance.count == min(stop, 4 + stop % 4)
+    _train(net, optimizer, stop, 30)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(net.state_dict()[name], tensor), name
+    assert torch.equal(optimizer.filter.noise.mean, one.filter.noise.mean)
+    assert optimizer.info is not None
+    assert one.info is not None
+    assert torch.equal(optimizer.info.noise, one.info.noise)
+
+
+def test_a_state_of_other_rows_is_refused() -> None:
+    """At the first step, for the state itself does not know how many there shall be."""
+    net = _net()
+    x, y = _data()
+    optimizer = EKF(net.parameters(), ek.EKFConfig(rows=8))
+    optimizer.load_state_dict(EKF(net.parameters()).state_dict())
+    with pytest.raises(ek.InputError, match=r"`config.rows` is 8, but the state keeps none"):
+        optimizer.step(partial(_pair, net, x[0], y[0]))
 
 
 def test_it_learns_in_single_precision() -> None:
