@@ -28,21 +28,21 @@ HERE = Path(__file__).resolve().parent
 PICTURE, TABLE = HERE / "_static" / "tune-the-filter.png", HERE / "how-to" / "_tune-the-filter.md"
 DEFAULTS = {
     "fitting_gain": 10.0,
-    "p0": 0.1,
-    "force_noise": 1.0,
+    "p0": 1.0,
+    "noise_factor": 0.1,
     "energy_noise": 0.03,
-    "block_size": 1024,
-    "memory": 0.98,
-    "memory_rate": 0.9987,
+    "rows": 128,
+    "block_size": 256,
+    "groups": 4,
 }
 OTHERS = {
-    "fitting_gain": (1.0, 3.0, 30.0, 100.0),
-    "p0": (0.01, 1.0, 10.0),
-    "force_noise": (0.1, 10.0),
-    "energy_noise": (0.003, 0.3),
-    "block_size": (256, 2048, 5120),
-    "memory": (0.9, 0.97, 0.99, 1.0),
-    "memory_rate": (0.99,),
+    "fitting_gain": (1.0, 3.0, 30.0),
+    "p0": (0.1, 10.0, 100.0),
+    "noise_factor": (0.01, 0.03, 0.3, 1.0),
+    "energy_noise": (0.01, 0.1),
+    "rows": (32, 512),
+    "block_size": (64, 1024),
+    "groups": (2, 8),
 }
 TABLES = {"fitting_gain": "model"}  # of CONFIG; the others belong to [optimizer]
 EPOCHS, SEEDS = 12, (0, 1)

@@ -104,16 +104,16 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
         If the name is unknown.
     """
     if name == "recommended":
-        noise = AdaptiveNoise(factor=0.3, settling=measurements_per_epoch)
+        noise = AdaptiveNoise(factor=0.1, settling=measurements_per_epoch)
         return Recipe(
             config=EKFConfig(memory=MemoryFactor(1.0), noise=noise, rows=128),
             block_size=256,
             mode="pinned",
             group_size=None,
             groups_per_update=2,
-            energy_noise=0.1,
+            energy_noise=0.03,
             force_noise=1.0,
-            virial_noise=0.1,
+            virial_noise=0.03,
         )
     if name == "rlekf":
         return Recipe(config=EKFConfig(noise="blocks"), force_per_atom=True)

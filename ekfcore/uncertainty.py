@@ -160,7 +160,7 @@ class CovarianceRoot:
         Weights of a block with the same number have equal gradients, and are taken as one.
     dtype : {"float64", "float32"}, optional
         Precision of the root and of the products; that of P if not given. The root itself is always found in double
-        precision.
+        precision. With rows that join the blocks, the variance is a small difference, and float32 has few digits of it.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""From variances to error bars: one factor fitted on labelled frames, and how well the result holds."""
+"""Whether error bars hold: how many errors they cover on labelled frames, and the factor with which they would."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from ekfcore.errors import InputError
 
 from .kpu import FrameUncertainty
 
-__all__ = ["Calibration", "calibrate", "force_errors", "rank_correlation"]
+__all__ = ["Calibration", "calibrate", "coverage", "force_errors", "rank_correlation"]
 
 _Vector = NDArray[np.float64]
 
@@ -93,6 +93,24 @@ def calibrate(
         within_one=float(np.mean(away <= 1)),
         within_two=float(np.mean(away <= 2)),
     )
+
+
+def coverage(pairs: Iterable[tuple[FrameUncertainty, _Vector]]) -> tuple[float, float]:
+    """Return the shares of the errors of force components below one and below two error bars, without any factor.
+
+    Raises
+    ------
+    InputError
+        If there are no frames.
+
+    Examples
+    --------
+    >>> found = FrameUncertainty(energy=0.0, forces=np.asarray([3 * 0.01]), atoms=np.asarray([0]))
+    >>> coverage([(found, np.asarray([[0.05, -0.15, 0.3]]))])
+    (0.3333333333333333, 0.6666666666666666)
+    """
+    away = _standardised(pairs)
+    return float(np.mean(away <= 1)), float(np.mean(away <= 2))
 
 
 def rank_correlation(uncertainty: Sequence[float] | _Vector, error: Sequence[float] | _Vector) -> float:

@@ -74,20 +74,23 @@ def choose(
         backend=backend,
         device=device,
         fraction=settings.fraction,
-        dtype="float32",  # four digits are enough to choose by, and take less time
         refresh=known if fresh else (),
     )
     some = [known[k] for k in rng.permutation(len(known))[: settings.base_frames]]
     base = _Base(some, uncertainty.many(some), settings.quantity)
     values = base.values(frames, uncertainty.many(frames))
+    # Thresholds in eV/Å, as users of committees know them, are compared with roots of variances.
+    power = 2 if settings.kind == "absolute" and settings.quantity != "element_max" else 1
+    values = values ** (1 / power)
 
     def greedy(candidates: Sequence[int], count: int, low: float) -> list[int]:
         pool = sorted(int(k) for k in rng.permutation(candidates)[:_POOL])
         if not pool:
             return []
         gram = _gram(uncertainty, [frames[k] for k in pool], rng)
-        noise = _fresh_noise() if fresh else _noise(optimizer, epochs, [frames[k] for k in pool])
-        return [pool[k] for k in choose_greedily(gram, values[pool], noise=noise, maximum=count, low=low)]
+        noise = _fresh_noise() if fresh else _noise(models[0], optimizer, epochs, [frames[k] for k in pool])
+        variances = values[pool] ** power
+        return [pool[k] for k in choose_greedily(gram, variances, noise=noise, maximum=count, low=low**power)]
 
     return select(values, settings, base=base.value, maximum=maximum, rng=rng, greedy=greedy)
 
@@ -131,14 +134,20 @@ def _fresh_noise() -> NDArray[np.float64]:
     return np.asarray([3 * FORCE_NOISE**2] * _PROBES + [ENERGY_NOISE**2])
 
 
-def _noise(optimizer: OptimizerSettings, epochs: int, frames: Sequence[Frame]) -> NDArray[np.float64]:
+def _noise(
+    model: LoadedModel, optimizer: OptimizerSettings, epochs: int, frames: Sequence[Frame]
+) -> NDArray[np.float64]:
     """Return R of each probe of a labelled frame, as the training will see it in all its epochs."""
     recipe = optimizer.recipe(1)
-    components = 3 * recipe.group_size
+    adaptive, level = recipe.config.adaptive, 1.0
+    if adaptive is not None:
+        level = adaptive.factor * float(model.arrays["noise"][0])
     # The mean over a group's components has variance R, one component that many times more, and a probe, which is the
     # sum of 3 N of them over the root of N, three times that; an epoch measures a component with this probability.
     atoms = float(np.mean([frame.n_atoms for frame in frames]))
-    seen = epochs * min(1.0, recipe.groups * recipe.group_size / atoms)
-    force = 3 * (recipe.force_noise or 1.0) ** 2 * components / seen
-    energy = (recipe.energy_noise or 1.0) ** 2 / (epochs * recipe.groups)
+    size = atoms / recipe.groups if recipe.group_size is None else recipe.group_size
+    seen = epochs * min(1.0, recipe.groups * size / atoms)
+    updates = -(-recipe.groups // recipe.groups_per_update) if recipe.mode == "pinned" else 1
+    force = 3 * level * (recipe.force_noise or 1.0) ** 2 * 3 * size / seen
+    energy = level * (recipe.energy_noise or 1.0) ** 2 / (epochs * updates)
     return np.asarray([force] * _PROBES + [energy])

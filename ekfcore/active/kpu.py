@@ -23,6 +23,8 @@ from ekfcore.filter import EKFState
 from ekfcore.models.deep_potential import Architecture, DeepPotential, NodalPotential, find_kernels
 from ekfcore.threads import limited_threads, thread_count
 from ekfcore.training import LoadedModel, load_model
+from ekfcore.training.dataset import Dataset
+from ekfcore.training.error_bars import KpuScale, kpu_scale
 from ekfcore.uncertainty import CovarianceRoot
 
 from .gradients import energy_per_atom, force_component, frame_gradients
@@ -35,7 +37,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameUncertainty:
-    """Variances that P gives to what is predicted for one frame, in the scale of the noise that the filter assumed.
+    """Variances that P gives to what is predicted for one frame.
 
     Parameters
     ----------
@@ -78,6 +80,8 @@ class KalmanUncertainty:
         Seed of that choice.
     parameters : array of int, optional
         Weights that count, as `last_layer`; all of them if not given.
+    scale : KpuScale, optional
+        Factors on the variances; without them they are those of the filter's own P.
     dtype : {"float64", "float32"}, optional
         Precision of the product with the root of P, which takes about half of the time; that of P if not given.
         Gradients keep the precision of the weights.
@@ -98,6 +102,7 @@ class KalmanUncertainty:
         fraction: float = 0.5,
         seed: int = 0,
         parameters: NDArray[np.integer] | None = None,
+        scale: KpuScale | None = None,
         dtype: str | None = None,
     ) -> None:
         if not 0 < fraction <= 1:
@@ -105,7 +110,7 @@ class KalmanUncertainty:
         if seed < 0:
             raise InputError(f"`seed` must not be negative, got {seed}")
         self.model, self.weights = model, state.weights
-        self.fraction, self.seed = fraction, seed
+        self.fraction, self.seed, self.scale = fraction, seed, scale or KpuScale()
         ties = symmetric_weights(model.architecture)
         self.root = CovarianceRoot(state, parameters=parameters, ties=ties, dtype=dtype)
 
@@ -124,7 +129,7 @@ class KalmanUncertainty:
     ) -> "KalmanUncertainty":
         """Take model and filter from a model file, the folder of a run, or what `load_model` returned.
 
-        With the frames of the training as `refresh`, P is computed afresh from them, see `refreshed`; then the model
+        The variances have the scale that the training found after its last epoch. With the frames of the training as `refresh`, P is computed afresh from them, see `refreshed`; then the model
         may have been trained with Adam as well.
 
         Raises
@@ -148,9 +153,13 @@ class KalmanUncertainty:
             model = NodalPotential(loaded.model, loaded.position.spacing, kernels)
         if refresh:
             state = refreshed(model, weights, refresh, seed=seed, backend=backend)
+            labelled = [frame for frame in refresh if frame.energy is not None and frame.forces is not None]
+            samples = Dataset(model, labelled, like=weights)
+            scale = kpu_scale(model, state, samples) if labelled else KpuScale()
         else:
             state = restore_state(dict(loaded.optimizer), loaded.arrays, like=weights, backend=backend)
-        return cls(model, state, fraction=fraction, seed=seed, parameters=parameters, dtype=dtype)
+            scale = loaded.kpu_scale
+        return cls(model, state, fraction=fraction, seed=seed, parameters=parameters, scale=scale, dtype=dtype)
 
     def __call__(self, frame: Frame) -> FrameUncertainty:
         """Return the uncertainty of a frame; its labels are not used.
@@ -166,8 +175,8 @@ class KalmanUncertainty:
             self.root.kpu(frame_gradients(self.model, self.weights, frame, [*components, energy_per_atom(frame)]))
         )
         return FrameUncertainty(
-            energy=float(variances[-1]),
-            forces=variances[:-1].astype(np.float64, copy=False).reshape(-1, 3).sum(axis=1),
+            energy=self.scale.energy * float(variances[-1]),
+            forces=self.scale.force * variances[:-1].astype(np.float64, copy=False).reshape(-1, 3).sum(axis=1),
             atoms=atoms,
         )
 
@@ -192,7 +201,8 @@ class KalmanUncertainty:
         Returns
         -------
         array, shape (count + 1, k)
-            Rows y with :math:`|y|^2 = h P h^T`, in single precision: first `count` of forces, then the energy per atom.
+            Rows y with :math:`|y|^2 = h P h^T`, without the scale, in single precision: first `count` of forces, then the
+            energy per atom.
         """
         signs = rng.choice([-1.0, 1.0], (count, frame.n_atoms, 3)) / math.sqrt(frame.n_atoms)
         rows = frame_gradients(

@@ -62,22 +62,22 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
     write_csv(path, columns, lines)
 
 
-def write_deviations(rows: Sequence[Row], path: Path, *, scale: float) -> None:
+def write_deviations(rows: Sequence[Row], path: Path) -> None:
     """Write DP-GEN's columns.
 
-    The deviation of an atom's force is the root of its variance, as that of a committee would be, times `scale`. That
-    of the virial is not calculated: zeros.
+    The deviation of an atom's force is the root of its variance, as that of a committee would be. That of the virial is
+    not calculated: zeros.
     """
     names = [f"{kind}_devi_{quantity}" for quantity in "vf" for kind in ("max", "min", "avg")]
     lines = [f"#{'step':>11}" + "".join(f"{name:>19}" for name in names)]
     for number, row in enumerate(rows):
-        sigma = scale * np.sqrt(row.found.forces)
+        sigma = np.sqrt(row.found.forces)
         values = [0.0, 0.0, 0.0, np.max(sigma), np.min(sigma), np.mean(sigma)]
         lines.append(f"{number:>12}" + "".join(f"{value:>19.6e}" for value in values))
     write_text(path, "\n".join(lines) + "\n")
 
 
-def write_picture(rows: Sequence[Row], path: Path, *, scale: float | None) -> None:
+def write_picture(rows: Sequence[Row], path: Path) -> None:
     """Draw the uncertainty against the true error, of frames and of atoms; without labels, frame by frame.
 
     Parameters
@@ -86,26 +86,24 @@ def write_picture(rows: Sequence[Row], path: Path, *, scale: float | None) -> No
         All frames.
     path : path
         Picture to write.
-    scale : float, optional
-        Factor of the calibration; None without labels.
     """
     figure = Figure(figsize=(9.4, 4.2), layout="constrained")
     labelled = [row for row in rows if row.force_errors is not None]
-    if labelled and scale is not None:
+    if labelled:
         left, right = figure.subplots(1, 2)
-        _frames(left, labelled, scale)
-        _atoms(right, labelled, scale)
+        _frames(left, labelled)
+        _atoms(right, labelled)
     else:
         axes = figure.subplots()
-        axes.plot([row.found.force_mean**0.5 for row in rows], ".", color=BLUE, markersize=4)
-        axes.set(xlabel="Frame", ylabel="Root of the KPU of the forces [eV/Å]", yscale="log")
-        tidy(axes, "Uncertainty, not calibrated")
+        axes.plot([1e3 * (row.found.force_mean / 3) ** 0.5 for row in rows], ".", color=BLUE, markersize=4)
+        axes.set(xlabel="Frame", ylabel="Error bar from KPU [meV/Å]", yscale="log")
+        tidy(axes, "Uncertainty of the forces")
     save_figure(figure, path)
 
 
-def _frames(axes: Axes, rows: Sequence[Row], scale: float) -> None:
+def _frames(axes: Axes, rows: Sequence[Row]) -> None:
     """Draw one point a frame."""
-    x = scale * np.sqrt([row.found.force_mean / 3 for row in rows])
+    x = np.sqrt([row.found.force_mean / 3 for row in rows])
     y = np.asarray([row.force_rmse for row in rows], dtype=np.float64)
     axes.scatter(1e3 * x, 1e3 * y, s=14, color=BLUE, alpha=0.6, linewidths=0)
     _diagonal(axes, 1e3 * np.concatenate([x, y]))
@@ -113,9 +111,9 @@ def _frames(axes: Axes, rows: Sequence[Row], scale: float) -> None:
     tidy(axes, "Frames", f"rank correlation {rank_correlation(x, y):.2f}")
 
 
-def _atoms(axes: Axes, rows: Sequence[Row], scale: float) -> None:
+def _atoms(axes: Axes, rows: Sequence[Row]) -> None:
     """Draw the atoms of all frames in groups of similar uncertainty."""
-    x = scale * np.sqrt(np.concatenate([row.found.forces for row in rows]) / 3)
+    x = np.sqrt(np.concatenate([row.found.forces for row in rows]) / 3)
     y = np.concatenate([np.sqrt(np.mean(row.force_errors**2, axis=1)) for row in rows if row.force_errors is not None])
     axes.scatter(1e3 * x, 1e3 * y, s=3, color=GREY, alpha=min(0.5, 300 / len(x)), linewidths=0)
     groups = [group for group in np.array_split(np.argsort(x), _BINS) if len(group) >= _FEW]

@@ -37,7 +37,7 @@ class SelectSettings(Table):
         By the uncertainty of one model; by the largest deviation of the forces of several [eV/Å]; or whatever comes.
     covariance : {"filter", "fresh"}
         P as the filter left it, as in the paper, or computed afresh from the training frames at the final weights, see
-        `refreshed`, which takes longer, foretells errors better, and allows models trained with Adam.
+        `refreshed`, which takes longer and allows models trained with Adam.
     quantity : {"force_mean", "force_max", "element_max", "energy"}
         KPU of a frame: of its forces on average, of its most uncertain atom, of its most uncertain element, each
         element being compared with itself, or of its energy per atom.
@@ -45,7 +45,7 @@ class SelectSettings(Table):
         Share of the atoms of a frame whose KPU is computed.
     thresholds : {"base", "quantile", "absolute"}
         What `low` and `high` count: multiples of the mean over training frames; quantiles of the explored frames; or
-        the value itself, which the committee's always do.
+        the error bar itself, the root of the KPU, in eV/Å or eV/atom, which the committee's always do.
     low, high : float
         Thresholds; twice and twenty times the base, or 0.05 and 0.2 eV/Å for the committee, if not given.
     base_frames : int

@@ -14,7 +14,6 @@ from ekfcore.errors import InputError
 from ._options import Commands, add_command, add_run_options, limited_threads
 
 if TYPE_CHECKING:
-    from ekfcore.active.calibration import Calibration
     from ekfcore.active.kpu import KalmanUncertainty
     from ekfcore.active.kpu_files import Row
     from ekfcore.atoms import Frame
@@ -29,12 +28,12 @@ examples:
   ekfcore kpu run explored.xyz --refresh train.xyz
 
 DATA is whatever `ekfcore test` reads; labels are not needed. Where there are any, the errors stand beside the
-uncertainties. KPU is a variance in the scale of the noise that the filter assumed. To make error bars in eV/Å of it, a
-factor is fitted to the labelled frames of HELDOUT, or else to every other labelled frame of DATA; how well it holds is
-counted on frames that it was not fitted to.
+uncertainties. KPU is a variance in (eV/Å)^2, scaled by the training to the errors on its own frames. How many errors the
+error bars cover is counted on the labelled frames of DATA; beside it stands the factor with which they would cover 68.3 %
+of the errors of HELDOUT, or else of DATA. It is not applied.
 
-With --refresh, the covariance is computed afresh from the frames of the training, at the final weights. That foretells
-errors better than the covariance that the filter leaves, and works for models trained with Adam.
+With --refresh, the covariance is computed afresh from the frames of the training, at the final weights: for models
+trained with Adam, or by an earlier version.
 """
 
 
@@ -44,15 +43,15 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("model", metavar="MODEL", help="folder of a run, or its model.npz")
     parser.add_argument("data", metavar="DATA", nargs="+", help="files or folders with frames")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("kpu"), help="folder (default: kpu)")
-    parser.add_argument("--calibrate", metavar="HELDOUT", nargs="+", help="labelled frames to fit error bars to")
+    parser.add_argument("--calibrate", metavar="HELDOUT", nargs="+", help="labelled frames to check error bars on")
     parser.add_argument("--refresh", metavar="TRAIN", nargs="+", help="frames of the training, for a fresh covariance")
     parser.add_argument("--fraction", metavar="X", type=float, default=0.5, help="share of the atoms (default: 0.5)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of their choice (default: 0)")
     parser.add_argument(
         "--precision",
         choices=["float32", "float64"],
-        default="float32",
-        help="of the products with P (default: float32, true to four digits and better)",
+        default="float64",
+        help="of the products with P (default: float64; float32 loses digits where P is small beside its blocks)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_run_options(parser)
@@ -81,12 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
             **where,
         )
         rows, fitted = _rows(uncertainty, frames), _rows(uncertainty, held_out)
-    calibration = _calibration(rows, fitted)
-    scale = None if calibration is None else calibration.scale
     write_table(rows, arguments.out / TABLE)
-    write_deviations(rows, arguments.out / DEVIATIONS, scale=scale or 1.0)
-    write_picture(rows, arguments.out / PICTURE, scale=scale)
-    report = _report(rows, calibration)
+    write_deviations(rows, arguments.out / DEVIATIONS)
+    write_picture(rows, arguments.out / PICTURE)
+    report = _report(rows, fitted)
     if arguments.json:
         # NaN is no JSON.
         print(json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in report.items()}))
@@ -122,20 +119,9 @@ def _rows(uncertainty: "KalmanUncertainty", frames: "Sequence[Frame]") -> "list[
     return rows
 
 
-def _calibration(rows: "Sequence[Row]", fitted: "Sequence[Row]") -> "Calibration | None":
-    """Fit error bars, if there is something to fit them to; check them on other frames where there are any."""
-    from ekfcore.active.calibration import calibrate
-
-    labelled = [(row.found, row.force_errors) for row in rows if row.force_errors is not None]
-    known = [(row.found, row.force_errors) for row in fitted if row.force_errors is not None]
-    if known:
-        return calibrate(known, labelled or known)
-    return calibrate(labelled[::2], labelled[1::2] or labelled) if labelled else None
-
-
-def _report(rows: "Sequence[Row]", calibration: "Calibration | None") -> dict[str, Any]:
+def _report(rows: "Sequence[Row]", held_out: "Sequence[Row]") -> dict[str, Any]:
     """Return all that there is to tell, in eV and Å."""
-    from ekfcore.active.calibration import rank_correlation
+    from ekfcore.active.calibration import calibrate, coverage, rank_correlation
 
     report: dict[str, Any] = {
         "frames": len(rows),
@@ -152,12 +138,13 @@ def _report(rows: "Sequence[Row]", calibration: "Calibration | None") -> dict[st
             ),
             "rank_correlation_atoms": rank_correlation(np.concatenate([row.found.forces for row in labelled]), atoms),
         }
-    if calibration is not None:
-        report |= {
-            "scale": calibration.scale,
-            "within_one_sigma": calibration.within_one,
-            "within_two_sigma": calibration.within_two,
-        }
+    pairs, others = (
+        [(row.found, row.force_errors) for row in some if row.force_errors is not None] for some in (rows, held_out)
+    )
+    if pairs or others:
+        within_one, within_two = coverage(pairs or others)
+        factor = calibrate(others or pairs, pairs or others).scale
+        report |= {"within_one_sigma": within_one, "within_two_sigma": within_two, "factor": factor}
     return report
 
 
@@ -171,10 +158,10 @@ def _text(report: dict[str, Any]) -> str:
             f"rank correlation with the true error: frames {report['rank_correlation_frames']:.3f}, "
             f"atoms {report['rank_correlation_atoms']:.3f}"
         )
-    if "scale" in report:
+    if "factor" in report:
         lines.append(
-            f"error bar of a component: {report['scale']:.4g} x sqrt(KPU / 3); it covers "
-            f"{100 * report['within_one_sigma']:.1f} % (Gaussian: 68.3 %), "
-            f"twice it {100 * report['within_two_sigma']:.1f} % (95.4 %)"
+            f"error bars of force components, sqrt(KPU / 3), cover {100 * report['within_one_sigma']:.1f} % of the errors "
+            f"(Gaussian: 68.3 %), twice they {100 * report['within_two_sigma']:.1f} % (95.4 %); "
+            f"{report['factor']:.3g} times as long they would cover 68.3 %"
         )
     return "\n".join(lines)

@@ -86,9 +86,8 @@ class AdamOptimizer:
         stairs = self.count // self.settings.decay_steps * self.settings.decay_steps
         return float(self.settings.learning_rate * decay ** (stairs / self.total_steps))
 
-    @property
-    def noise(self) -> Mapping[str, float]:
-        """None: a gradient alone says nothing of noise."""
+    def diagnose(self, samples: Sequence[Sample]) -> Mapping[str, float]:
+        """Return nothing: a gradient alone tells neither noise nor uncertainty."""
         return {}
 
     def step(self, samples: Sequence[Sample], rng: np.random.Generator) -> None:

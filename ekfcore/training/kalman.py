@@ -15,6 +15,7 @@ from ekfcore.measurement import atom_groups, reduce_batch, signed_mean
 from ekfcore.presets import Recipe
 from ekfcore.protocols import Cotangent, JacobianProvider, Prediction
 
+from .error_bars import kpu_scale
 from .sample import Sample
 
 __all__ = ["KalmanOptimizer", "plan"]
@@ -49,13 +50,17 @@ class KalmanOptimizer:
         """Memory factor lambda."""
         return self.state.lam
 
-    @property
-    def noise(self) -> Mapping[str, float]:
-        """Standard deviations of a measured energy [meV/atom] and of a group of forces [meV/Å]."""
+    def diagnose(self, samples: Sequence[Sample]) -> Mapping[str, float]:
+        """Return noise and the scale of P after an epoch, see `EpochRecord`."""
         adaptive, state = self.recipe.config.adaptive, self.state
         level = 1.0 if adaptive is None else adaptive.share(state.count) * float(state.noise.mean)
-        sigmas = {"energy_noise": self.recipe.energy_noise, "force_noise": self.recipe.force_noise}
-        return {name: 1e3 * (level * self._variance(sigma)) ** 0.5 for name, sigma in sigmas.items()}
+        scale = kpu_scale(self.model, state, samples)
+        return {
+            "energy_noise": 1e3 * (level * self._variance(self.recipe.energy_noise)) ** 0.5,
+            "force_noise": 1e3 * (level * self._variance(self.recipe.force_noise)) ** 0.5,
+            "energy_kpu_scale": scale.energy,
+            "force_kpu_scale": scale.force,
+        }
 
     def step(self, samples: Sequence[Sample], rng: np.random.Generator) -> None:
         """Absorb one batch.

@@ -36,9 +36,8 @@ class Optimizer(Protocol):
     def pace(self) -> float:
         """Memory factor or learning rate, for the table of metrics."""
 
-    @property
-    def noise(self) -> Mapping[str, float]:
-        """Standard deviation given to each measured quantity, by the name of its column in the table of metrics."""
+    def diagnose(self, samples: Sequence[Sample]) -> Mapping[str, float]:
+        """Return what there is to tell beside the errors, by the name of its column in the table of metrics."""
 
     def step(self, samples: Sequence[Sample], rng: np.random.Generator) -> None:
         """Learn from one batch."""
@@ -235,7 +234,7 @@ class Trainer:
             force_rmse_test=test.force_rmse,
             virial_rmse_train=train.virial_rmse,
             virial_rmse_test=test.virial_rmse,
-            **self.optimizer.noise,
+            **self.optimizer.diagnose(self.train),
         )
         self.position = replace(self.position, epoch=record.epoch, batch=0, records=(*self.records, record))
 

@@ -15,6 +15,7 @@ from ekfcore.atoms import Frame
 from ekfcore.errors import CheckpointError
 from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistics
 
+from .error_bars import KpuScale
 from .records import EpochRecord
 
 __all__ = ["MODEL_FILE", "LoadedModel", "Position", "evaluate", "load_model", "save_model"]
@@ -83,6 +84,14 @@ class LoadedModel:
     def has_optimizer(self) -> bool:
         """Whether there is a filter or Adam to go on with."""
         return self.optimizer.get("type") in ("filter", "adam")
+
+    @property
+    def kpu_scale(self) -> KpuScale:
+        """Factors that give the variances of P the size of the errors, found after the last whole epoch."""
+        last = self.position.records[-1] if self.position.records else None
+        if last is None or last.energy_kpu_scale is None or last.force_kpu_scale is None:
+            return KpuScale()
+        return KpuScale(energy=last.energy_kpu_scale, force=last.force_kpu_scale)
 
     def without_optimizer(self) -> "LoadedModel":
         """Return the same model, from whose weights a training begins with a fresh filter."""

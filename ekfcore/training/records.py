@@ -35,6 +35,8 @@ class EpochRecord:
         Over the frames that have a virial, if there are any [meV/atom].
     energy_noise, force_noise : float, optional
         Standard deviation that the filter gives a measured energy [meV/atom] and the mean of a group of forces [meV/Å].
+    energy_kpu_scale, force_kpu_scale : float, optional
+        Factors that make the variances of P those of the errors on training frames, see `kpu_scale`.
     """
 
     epoch: int
@@ -49,6 +51,8 @@ class EpochRecord:
     virial_rmse_test: float | None = None
     energy_noise: float | None = None
     force_noise: float | None = None
+    energy_kpu_scale: float | None = None
+    force_kpu_scale: float | None = None
 
 
 _COLUMNS = tuple("lambda" if field.name == "lam" else field.name for field in fields(EpochRecord))

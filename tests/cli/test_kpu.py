@@ -26,9 +26,12 @@ def _table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float64", 1e-8), ("float32", 1e-4)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("float64", 1e-8), ("float32", 1e-2)])
 def test_labelled_frames(tmp_path: Path, run: Path, cli: Cli, precision: str, tolerance: float) -> None:
-    """The table has the numbers of the library, and errors are those of `ekfcore test`."""
+    """The table has the numbers of the library, and errors are those of `ekfcore test`.
+
+    In single precision a KPU that is far below the variance of the blocks alone keeps some digits.
+    """
     from ekfcore.active.kpu import KalmanUncertainty
     from ekfcore.atoms import read_frames
 
@@ -52,24 +55,24 @@ def test_labelled_frames(tmp_path: Path, run: Path, cli: Cli, precision: str, to
 
 
 def test_json_and_dpgen(tmp_path: Path, run: Path, cli: Cli) -> None:
-    """One object; the deviations are the calibrated roots of the variances, in DP-GEN's columns."""
+    """One object; the deviations are the roots of the variances, in DP-GEN's columns, whatever factor was found."""
     data, out = tmp_path / "copper.xyz", tmp_path / "kpu"
     code, text, _ = cli("kpu", run, data, "--calibrate", data, "--out", out, "--json")
     report = json.loads(text)
     assert code == 0
     names = {"frames", "atoms", "kpu_force_mean", "kpu_force_max", "rank_correlation_frames", "rank_correlation_atoms"}
-    assert set(report) == names | {"scale", "within_one_sigma", "within_two_sigma"}
+    assert set(report) == names | {"factor", "within_one_sigma", "within_two_sigma"}
     header, *_ = (out / "model_devi.out").read_text(encoding="utf-8").splitlines()
     assert header.split() == ["#", "step", *(f"{k}_devi_{q}" for q in "vf" for k in ("max", "min", "avg"))]
     numbers = np.loadtxt(out / "model_devi.out")
     largest = [float(row["kpu_force_max"]) for row in _table(out)]
-    np.testing.assert_allclose(numbers[:, 4], report["scale"] * np.sqrt(largest), rtol=1e-5)
+    np.testing.assert_allclose(numbers[:, 4], np.sqrt(largest), rtol=1e-5)
     assert np.all(numbers[:, 5] <= numbers[:, 6])
     assert np.all(numbers[:, 6] <= numbers[:, 4])
 
 
 def test_frames_without_labels(tmp_path: Path, run: Path, cli: Cli) -> None:
-    """Uncertainty needs none: the columns of errors are empty; held-out frames still give the scale."""
+    """Uncertainty needs none: the columns of errors are empty; held-out frames are still checked."""
     from ase.io import read, write
 
     frames = read(tmp_path / "copper.xyz", ":")
@@ -80,9 +83,9 @@ def test_frames_without_labels(tmp_path: Path, run: Path, cli: Cli) -> None:
     assert cli("kpu", run, bare, "--out", out)[0] == 0
     assert {row["force_rmse"] + row["energy_error"] for row in _table(out)} == {""}
     report = json.loads(cli("kpu", run, bare, "--out", out, "--json")[1])
-    assert "scale" not in report
+    assert "factor" not in report
     report = json.loads(cli("kpu", run, bare, "--out", out, "--json", "--calibrate", tmp_path / "copper.xyz")[1])
-    assert report["scale"] > 0
+    assert report["factor"] > 0
 
 
 def test_mistakes(tmp_path: Path, run: Path, config: Path, cli: Cli, refuse: Refuse) -> None:

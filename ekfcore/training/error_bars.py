@@ -1,0 +1,75 @@
+"""The scale of P: variances that are as large as the errors on the frames of the training."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, device
+from numpy.typing import NDArray
+
+from ekfcore._typing import Array
+from ekfcore.arrays import to_numpy
+from ekfcore.filter import EKFState
+from ekfcore.linearize import linearize
+from ekfcore.protocols import Cotangent, JacobianProvider
+from ekfcore.uncertainty import kpu
+
+from .sample import Sample
+
+__all__ = ["KpuScale", "kpu_scale"]
+
+_FRAMES, _PROBES = 32, 2  # at most so many frames, and sums of force components in each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KpuScale:
+    """Factors on H P H^T.
+
+    Parameters
+    ----------
+    energy, force : float
+        For the energy per atom and for forces; 1 leaves the variance that the filter gave.
+    """
+
+    energy: float = 1.0
+    force: float = 1.0
+
+
+def kpu_scale(model: JacobianProvider[Any], state: EKFState, samples: Sequence[Sample]) -> KpuScale:
+    """Return the factors with which H P H^T is on average the squared error.
+
+    The noise of a training is chosen so that it converges: a group of forces is trusted as one number, whatever the
+    correlation of its errors, and earlier frames count less than later ones. Which prediction is more uncertain than
+    another does not depend on that; how uncertain they are all together is counted here, on labelled frames. As in a
+    least-squares fit whose residuals give the scale of its covariance, those of the training serve.
+
+    Parameters
+    ----------
+    model : JacobianProvider
+        Predicts energy and forces.
+    state : EKFState
+        Weights and P.
+    samples : sequence of Sample
+        Labelled frames, of which at most 32 are looked at.
+    """
+    chosen = [samples[k] for k in np.unique(np.linspace(0, len(samples) - 1, _FRAMES).round().astype(int))]
+    squares, variances = np.zeros(2), np.zeros(2)
+    for index, sample in enumerate(chosen):
+        prediction, pull = linearize(model, state.weights, sample.environment)
+        forces, n = prediction["forces"], sample.n_atoms
+        signs = np.random.default_rng(index).choice([-1.0, 1.0], (_PROBES, n, 3))
+        functionals: list[Cotangent] = [{"energy": _like(prediction["energy"], np.asarray(1 / n))}]
+        functionals += [{"forces": _like(forces, z)} for z in signs]
+        hph = to_numpy(kpu(state, pull(functionals)[1]))
+        # The square of a sum with random signs is on average the sum of the squares.
+        variances += hph[0], np.mean(hph[1:]) / 3
+        away = float(sample.energy - prediction["energy"]) / n
+        squares += away**2, float(np.sum((to_numpy(sample.forces) - to_numpy(forces)) ** 2)) / 3
+    factors = [s / v if v > 0 and math.isfinite(s / v) else 1.0 for s, v in zip(squares, variances, strict=True)]
+    return KpuScale(energy=factors[0], force=factors[1])
+
+
+def _like(array: Array, values: NDArray[np.float64]) -> Array:
+    return array_namespace(array).asarray(values, dtype=array.dtype, device=device(array))
