@@ -10,7 +10,7 @@ from ekfcore.partition import BlockLayout
 from ekfcore.threads import in_parallel, thread_count
 
 from . import _numba_kernels as kernels
-from ._tiles import TILE, Tiles, aligned, from_lower, identity, lower, shares, tile_grid, traces
+from ._tiles import TILE, Tiles, aligned, from_lower, identity, lower, shares, square, tile_grid, traces
 
 __all__ = ["NumbaBackend", "backend"]
 
@@ -49,11 +49,8 @@ class NumbaBackend:
 
     def _multiply_many(self, store: Tiles, H: _Array, V: _Array, scale: _Array, shift: _Array) -> _Array:
         G = np.empty_like(H)
-        for index, part in enumerate(store.grid.layout.slices):
-            Q = np.tril(lower(store, index))
-            h, v = H[:, part], V[:, part]
-            g = h @ (Q + np.tril(Q, k=-1).T) + shift[index] * h
-            G[:, part] = scale[index] * (g - (h @ v.T) @ v)
+        _, blocks = shares(store.grid, thread_count())
+        in_parallel(_multiply_blocks, blocks, store, H, V, scale, shift, G)
         return G
 
     def correlate(self, H: _Array, V: _Array) -> _Array:
@@ -104,6 +101,26 @@ class NumbaBackend:
     def from_lower(self, layout: BlockLayout, matrices: Iterable[_Array]) -> Tiles:
         """Return the store of the blocks with these lower triangles."""
         return from_lower(layout, matrices)
+
+
+def _multiply_blocks(
+    first: int, last: int, store: Tiles, H: _Array, V: _Array, scale: _Array, shift: _Array, G: _Array
+) -> None:
+    """Write H P, shape (m, n), in some blocks, by matrix products."""
+    sizes, slices = store.grid.layout.sizes, store.grid.layout.slices
+    # One for all blocks: memory that was not in use before costs as much as the product.
+    room = np.empty(max(sizes[first:last]) ** 2, dtype=G.dtype)
+    for index in range(first, last):
+        size, part = sizes[index], slices[index]
+        Q = room[: size**2].reshape(size, size)
+        square(store, index, Q)
+        h, v, g = H[:, part], V[:, part], G[:, part]
+        np.matmul(h, Q, out=g)
+        if shift[index]:
+            g += shift[index] * h
+        if len(v):
+            g -= (h @ v.T) @ v
+        g *= scale[index]
 
 
 def _plain(*arrays: _Array) -> tuple[_Array, ...]:

@@ -19,7 +19,19 @@ from numpy.typing import NDArray
 
 from ekfcore.partition import BlockLayout
 
-__all__ = ["TILE", "TileGrid", "Tiles", "aligned", "from_lower", "identity", "lower", "shares", "tile_grid", "traces"]
+__all__ = [
+    "TILE",
+    "TileGrid",
+    "Tiles",
+    "aligned",
+    "from_lower",
+    "identity",
+    "lower",
+    "shares",
+    "square",
+    "tile_grid",
+    "traces",
+]
 
 TILE = 64
 _ALIGNMENT = 64  # [bytes]: a cache line, and the widest register
@@ -138,6 +150,18 @@ def lower(store: Tiles, index: int) -> NDArray[Any]:
         for column, tile in enumerate(row):
             part[:, column * TILE : (column + 1) * TILE] = tile[: len(part), : n - column * TILE]
     return matrix
+
+
+def square(store: Tiles, index: int, matrix: NDArray[Any]) -> None:
+    """Write a block as a full symmetric matrix, shape (n_l, n_l)."""
+    n = len(matrix)
+    for start, row in _rows(store, index):
+        part, mirrored = matrix[start : start + TILE], matrix[:, start : start + TILE]
+        for column, tile in enumerate(row):
+            here = slice(column * TILE, (column + 1) * TILE)
+            part[:, here] = tile[: len(part), : n - column * TILE]
+            if here.start < start:
+                mirrored[here] = tile[: len(part)].T
 
 
 def traces(store: Tiles) -> NDArray[Any]:
