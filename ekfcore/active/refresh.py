@@ -1,24 +1,21 @@
 """The covariance computed afresh, at the weights where a training has ended.
 
-The P that a training leaves was gathered while the weights moved, with a memory that fades and a noise chosen for
-convergence. What the training frames say at the final weights alone foretells errors better, and any optimizer will do.
+The P that a training leaves was gathered while the weights moved. This one is that of the training frames at the final
+weights alone, and any optimizer will do.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
-from array_api_compat import array_namespace, device
-from numpy.typing import NDArray
+from array_api_compat import array_namespace
 
 from ekfcore._typing import Array
-from ekfcore.arrays import to_numpy
 from ekfcore.atoms import Frame
 from ekfcore.config import EKFConfig
-from ekfcore.covariance import Covariance
 from ekfcore.errors import InputError
-from ekfcore.filter import EKFState, init
+from ekfcore.filter import EKFState, init, update
+from ekfcore.memory import MemoryFactor
 from ekfcore.models.deep_potential import DeepPotential, NodalPotential
 from ekfcore.partition import BlockLayout, partition
 
@@ -27,9 +24,9 @@ from .gradients import energy_per_atom, frame_gradients
 __all__ = ["ENERGY_NOISE", "FORCE_NOISE", "refreshed"]
 
 FORCE_NOISE, ENERGY_NOISE = 1.0, 0.03
-"""Standard deviations that the recommended preset gives a force [eV/Å] and an energy per atom [eV]."""
+"""Standard deviations of a force component [eV/Å] and of an energy per atom [eV], relative to each other."""
 
-_TOGETHER = 256  # rows added to the information at once: sums of few rows would be bound by memory
+_ROWS, _TOGETHER = 128, 32  # rows that join the blocks, and measurements absorbed at once
 
 
 def refreshed(
@@ -56,7 +53,7 @@ def refreshed(
     frames : sequence of Frame
         Frames of the training; their labels are not used.
     layout : BlockLayout, optional
-        Blocks of P; those of the recommended preset if not given.
+        Blocks of P; of at most 256 weights if not given.
     probes : int
         Sums of all force components of a frame, signed at random, that stand for the components one by one: on average
         over the signs their information is the same.
@@ -72,8 +69,8 @@ def refreshed(
     Returns
     -------
     EKFState
-        With these weights, and in each block :math:`P_l^{-1} = I / p_0 + \sum H_l^T R^{-1} H_l` over all energies and
-        forces of the frames.
+        With these weights. Each block of the inverse of P is :math:`I / p_0 + \sum H_l^T R^{-1} H_l` over all energies
+        and forces of the frames; what the last of them say about several blocks at once is there as well.
 
     Raises
     ------
@@ -85,55 +82,16 @@ def refreshed(
     for name, value in {"probes": probes, "force_noise": force_noise, "energy_noise": energy_noise, "p0": p0}.items():
         if not 0 < value < math.inf:
             raise InputError(f"`{name}` must be a positive number, got {value}")
-    layout = layout or partition(model.layer_sizes, block_size=1024)
-    rng = np.random.default_rng(seed)
-    information = [np.eye(size) / p0 for size in layout.sizes]
-    for rows in _batches(model, weights, frames, rng, probes, force_noise, energy_noise):
-        for index, part in enumerate(layout.slices):
-            information[index] += rows[:, part].T @ rows[:, part]
-    state = init(weights, layout, EKFConfig(p0=p0), backend=backend)
-    return replace(state, covariance=_inverse(state.covariance, information), lam=1.0)
-
-
-def _batches(
-    model: DeepPotential | NodalPotential,
-    weights: Array,
-    frames: Sequence[Frame],
-    rng: np.random.Generator,
-    probes: int,
-    force_noise: float,
-    energy_noise: float,
-) -> Iterator[NDArray[np.float64]]:
-    """Yield rows h with the information h^T h, many at a time."""
-    parts: list[NDArray[np.float64]] = []
+    xp, rng = array_namespace(weights), np.random.default_rng(seed)
+    config = EKFConfig(memory=MemoryFactor(1.0), p0=p0, rows=_ROWS)
+    state = init(weights, layout or partition(model.layer_sizes, block_size=256), config, backend=backend)
+    noise = [probes * force_noise**2] * probes + [energy_noise**2]
     for frame in frames:
-        signs = rng.choice([-1.0, 1.0], (probes, frame.n_atoms, 3)) / (math.sqrt(probes) * force_noise)
-        functionals = [*({"forces": z} for z in signs), energy_per_atom(frame)]
-        rows = np.array(to_numpy(frame_gradients(model, weights, frame, functionals)), dtype=np.float64)
-        rows[-1] /= energy_noise
-        parts.append(rows)
-        if sum(map(len, parts)) >= _TOGETHER:
-            yield np.concatenate(parts)
-            parts = []
-    if parts:
-        yield np.concatenate(parts)
-
-
-def _inverse(like: Covariance, information: Sequence[NDArray[np.float64]]) -> Covariance:
-    """Return the covariance whose blocks are the inverses, with the backend and the arrays of another."""
-    xp = array_namespace(like.scale)
-    blocks = [np.linalg.inv(F) for F in information]
-
-    def array(values: NDArray[np.float64]) -> Array:
-        return xp.asarray(values, dtype=like.scale.dtype, device=device(like.scale))
-
-    return Covariance(
-        backend=like.backend,
-        layout=like.layout,
-        store=like.backend.from_lower(like.layout, (array((P + P.T) / 2) for P in blocks)),
-        rows=like.rows,
-        count=0,
-        scale=like.scale,
-        shift=like.shift,
-        traces=array(np.asarray([np.trace(P) for P in blocks])),
-    )
+        signs = rng.choice([-1.0, 1.0], (probes, frame.n_atoms, 3))
+        H = frame_gradients(model, weights, frame, [*({"forces": z} for z in signs), energy_per_atom(frame)])
+        for k in range(0, len(noise), _TOGETHER):
+            some = slice(k, k + _TOGETHER)
+            rows = H[some, :]
+            nothing = xp.zeros_like(rows[:, 0])  # innovations of zero leave the weights where they are
+            state, _ = update(state, rows, nothing, config=config, noise=noise[some], throw=True, donate=True)
+    return state
