@@ -6,11 +6,13 @@ from ekfcore.covariance import Covariance
 from ekfcore.errors import CheckpointError, EKFError, FilterError, InputError
 from ekfcore.filter import EKFState, UpdateInfo, init, update
 from ekfcore.memory import MemoryFactor
+from ekfcore.noise import AdaptiveNoise
 from ekfcore.partition import BlockLayout, partition
 from ekfcore.protocols import Backend, JacobianProvider
 from ekfcore.uncertainty import kpu
 
 __all__ = [
+    "AdaptiveNoise",
     "Anneal",
     "Backend",
     "BlockLayout",

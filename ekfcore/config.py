@@ -82,7 +82,8 @@ class EKFConfig:
             known = isinstance(self.noise, Anneal | AdaptiveNoise) or 0 < self.noise < math.inf
         if not known:
             raise InputError(
-                f'`noise` must be a positive number, an Anneal, "adaptive" or "blocks", got {self.noise!r}'
+                '`noise` must be a positive number, an Anneal, an AdaptiveNoise, "adaptive" or "blocks", '
+                f"got {self.noise!r}"
             )
         if not isinstance(self.process_noise, Anneal) and not 0 <= self.process_noise < math.inf:
             raise InputError(f"`process_noise` must be zero or a positive number, got {self.process_noise!r}")

@@ -88,7 +88,7 @@ def test_anneal_takes_positive_numbers(values: tuple[float, float, float]) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise": 0.0}, '`noise` must be a positive number, an Anneal, "adaptive" or "blocks", got 0.0'),
+        ({"noise": 0.0}, '`noise` must be a positive .*, an Anneal, an AdaptiveNoise, "adaptive" or "blocks", got 0.0'),
         ({"noise": math.nan}, "`noise` must be .* got nan"),
         ({"noise": math.inf}, "`noise` must be .* got inf"),
         ({"noise": "layers"}, "`noise` must be .* got 'layers'"),

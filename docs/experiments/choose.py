@@ -34,7 +34,9 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=[""])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--marks", type=float, nargs="*", default=[0.25, 1.0], help="epochs to judge after, and the last")
+    parser.add_argument(
+        "--marks", type=float, nargs="*", default=[0.25, 1.0], help="epochs to judge after, and the last"
+    )
     args = parser.parse_args()
     for name in args.sets:
         for variant in args.variants:
@@ -55,7 +57,9 @@ def run(path: Path, variant: str, args: argparse.Namespace, seed: int) -> list[t
     with tempfile.TemporaryDirectory() as folder:
         trainer = prepare(Settings.from_json(settings), Path(folder) / "run")
         found = list(steps(trainer, args.epochs, seed, sorted({*args.marks, float(args.epochs)})))
-    print(f"  {path.parent.name} {variant} seed {seed}: {[tuple(round(x, 3) for x in row) for row in found]}", flush=True)
+    print(
+        f"  {path.parent.name} {variant} seed {seed}: {[tuple(round(x, 3) for x in row) for row in found]}", flush=True
+    )
     return found
 
 

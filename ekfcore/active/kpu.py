@@ -129,8 +129,9 @@ class KalmanUncertainty:
     ) -> "KalmanUncertainty":
         """Take model and filter from a model file, the folder of a run, or what `load_model` returned.
 
-        The variances have the scale that the training found after its last epoch. With the frames of the training as `refresh`, P is computed afresh from them, see `refreshed`; then the model
-        may have been trained with Adam as well.
+        The variances have the scale that the training found after its last epoch. With the frames of the training as
+        `refresh`, P is computed afresh from them, see `refreshed`, and so is the scale; then the model may have been
+        trained with Adam as well.
 
         Raises
         ------
@@ -201,8 +202,8 @@ class KalmanUncertainty:
         Returns
         -------
         array, shape (count + 1, k)
-            Rows y with :math:`|y|^2 = h P h^T`, without the scale, in single precision: first `count` of forces, then the
-            energy per atom.
+            Rows y with :math:`|y|^2 = h P h^T`, without the scale, in single precision: first `count` of forces, then
+            the energy per atom.
         """
         signs = rng.choice([-1.0, 1.0], (count, frame.n_atoms, 3)) / math.sqrt(frame.n_atoms)
         rows = frame_gradients(

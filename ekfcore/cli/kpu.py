@@ -28,9 +28,9 @@ examples:
   ekfcore kpu run explored.xyz --refresh train.xyz
 
 DATA is whatever `ekfcore test` reads; labels are not needed. Where there are any, the errors stand beside the
-uncertainties. KPU is a variance in (eV/Å)^2, scaled by the training to the errors on its own frames. How many errors the
-error bars cover is counted on the labelled frames of DATA; beside it stands the factor with which they would cover 68.3 %
-of the errors of HELDOUT, or else of DATA. It is not applied.
+uncertainties. KPU is a variance in (eV/Å)^2, scaled by the training to the errors on its own frames. How many errors
+the error bars cover is counted on the labelled frames of DATA; beside it stands the factor with which they would cover
+68.3 % of the errors of HELDOUT, or else of DATA. It is not applied.
 
 With --refresh, the covariance is computed afresh from the frames of the training, at the final weights: for models
 trained with Adam, or by an earlier version.
@@ -160,8 +160,8 @@ def _text(report: dict[str, Any]) -> str:
         )
     if "factor" in report:
         lines.append(
-            f"error bars of force components, sqrt(KPU / 3), cover {100 * report['within_one_sigma']:.1f} % of the errors "
-            f"(Gaussian: 68.3 %), twice they {100 * report['within_two_sigma']:.1f} % (95.4 %); "
+            f"error bars of force components, sqrt(KPU / 3), cover {100 * report['within_one_sigma']:.1f} % of the "
+            f"errors (Gaussian: 68.3 %), twice they {100 * report['within_two_sigma']:.1f} % (95.4 %); "
             f"{report['factor']:.3g} times as long they would cover 68.3 %"
         )
     return "\n".join(lines)

@@ -107,7 +107,7 @@ class KalmanOptimizer:
     def _measure(
         self, xp: Namespace, sample: Sample, groups: list[list[int]], kinds: Sequence[_Kind]
     ) -> tuple[list[Array], list[Array], list[float], list[bool]]:
-        """Return gradient, innovation and noise of each measurement that this frame has, and whether it is of forces."""
+        """Return gradient, innovation, noise and whether it is of forces, for each measurement that this frame has."""
         kinds = [
             k for k in kinds if (k < len(groups) if isinstance(k, int) else k != "virial" or sample.virial is not None)
         ]

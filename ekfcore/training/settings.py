@@ -202,7 +202,9 @@ class OptimizerSettings(Table):
         if adaptive:
             if changed.adaptive is None:
                 name = next(name for name in _NOISE if _NOISE[name] in adaptive)
-                raise InputError(f'`{name}` needs optimizer.noise = "adaptive", got {changed.noise}; remove one of them')
+                raise InputError(
+                    f'`{name}` needs optimizer.noise = "adaptive", got {changed.noise}; remove one of them'
+                )
             changed = replace(changed, noise=replace(changed.adaptive, **adaptive))
         return replace(base, config=changed, **given)
 

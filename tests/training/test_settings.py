@@ -190,7 +190,10 @@ def test_json_keeps_everything(tmp_path: Path) -> None:
         (f"{_DATA}[training]\nepochs = true", "training.epochs must be an integer, got true"),
         (f'{_DATA}[model]\nembedding = [1, "a"]', 'model.embedding[1] must be an integer, got "a"'),
         (f"{_DATA}[model]\ncapacity = 3", "model.capacity must be a list or a table, got 3"),
-        (f'{_DATA}[optimizer]\nnoise = "block"', """optimizer.noise must be a number or 'adaptive' or 'blocks', got "block\""""),
+        (
+            f'{_DATA}[optimizer]\nnoise = "block"',
+            """optimizer.noise must be a number or 'adaptive' or 'blocks', got "block\"""",
+        ),
         # Numbers
         (f"{_DATA}[training]\nepochs = 0", "training.epochs must be at least 1, got 0"),
         (f"{_DATA}[model]\ncutoff = nan", "model.cutoff must be a finite number, got NaN"),
