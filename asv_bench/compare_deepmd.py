@@ -40,8 +40,7 @@ FASTER = [  # ekfcore's, what it is compared with
     ("prediction and five gradients, nodal", "exact nets, Numba"),
 ]
 LONGER = [
-    (f"vector step, N_b {BLOCK_SIZE}", "DeePMD-kit, step of Adam"),
-    ("vector step, N_b 1024", "DeePMD-kit, step of Adam"),
+    ("vector step, preset recommended", "DeePMD-kit, step of Adam"),
     ("training step, preset recommended", "DeePMD-kit, step of Adam"),
     (UPDATE.format(1), "reading one triangle of P"),
     (UPDATE.format(5), UPDATE.format(1)),
@@ -115,9 +114,8 @@ def _cases(folder: Path) -> Iterator[tuple[str, Case]]:
     yield "DeePMD-kit, step of Adam", Case(deepmd_side.make_adam_step(folder / ADAM), calls=20)
     for preset in ("deepmd-lkf", "recommended"):
         yield f"training step, preset {preset}", ours.make_step(data, {"preset": preset}, folder)
-    for size in (BLOCK_SIZE, 1024):
-        vector = {"preset": "recommended", "mode": "vector", "block_size": size}
-        yield f"vector step, N_b {size}", ours.make_step(data, vector, folder)
+    vector = {"preset": "recommended", "mode": "vector"}
+    yield "vector step, preset recommended", ours.make_step(data, vector, folder)
 
 
 def _write_data(folder: Path) -> None:

@@ -56,7 +56,7 @@ def make_updates(block_size: int, rows: Sequence[int]) -> list[Case]:
 
     def case(m: int) -> Case:
         H = random_rows(BACKEND, "float64", m, layout.n_params)
-        return _Ours(lambda: running.update(H, np.full(m, 0.01)), calls=calls_in_cycles(config.pending, m))
+        return _Ours(lambda: running.update(H, np.full(m, 0.01)), calls=calls_in_cycles(config, [m]))
 
     return [case(m) for m in rows]
 
@@ -91,7 +91,7 @@ def make_evaluation(embedding: str) -> Case:
 
 
 def make_step(data: Path, optimizer: dict[str, Any], folder: Path) -> Case:
-    """Return a step of the training on one frame, with its share of the fold-ins."""
+    """Return a step of the training on one frame, with its share of the fold-ins, or of the times that rows age."""
     trainer, rng = make_trainer(data, optimizer, folder), np.random.default_rng(0)
     samples, kalman = trainer.train[:1], trainer.optimizer
     return _Ours(lambda: kalman.step(samples, rng), calls=steps_in_cycles(kalman.recipe))

@@ -24,7 +24,9 @@ from ekfcore.threads import thread_count
 HERE = Path(__file__).resolve().parent
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#7f7f7f", "#cc79a7", "#e69f00", "#56b4e9")  # of Okabe and Ito
 MEASUREMENTS = ("1", "2", "5")
-MODES = ("sequential", "pinned", "vector")
+ROWS = ("0", "32", "128", "512")
+COUPLED = ("1", "3", "8")
+PRESETS = ("recommended", "rlekf")
 EVALUATIONS = {
     "time_predict": "prediction",
     "time_energy_gradient": "gradient of the energy",
@@ -46,6 +48,7 @@ def main() -> None:
     sections = {
         "machine": f"{describe_machine(thread_count())}. {describe_versions()}.",
         "covariance": covariance(results),
+        "coupled": coupled(results),
         "model": model(results),
         "training": training(results),
         "scaling": scaling(results),
@@ -107,6 +110,26 @@ def covariance(results: Results) -> str:
     return _table([*header, "m = 1 with fold-ins [ms]", "over reading P", "peak memory [MiB]"], rows)
 
 
+def coupled(results: Results) -> str:
+    """Return what rows that join the blocks cost; with none of them, the same without."""
+    update, mean = results["coupled.Update.time_update"], results["coupled.Update.track_update"]
+    age, memory = results["coupled.Age.time_age"], results["coupled.Memory.track_memory"]
+    rows = [
+        [
+            backend,
+            count,
+            *(_number(values.get((backend, count, m)), 1e3) for values in (update, mean) for m in COUPLED),
+            _number(age.get((backend, count)), 1e3),
+            _number(memory.get((backend, count)), 2**-20),
+        ]
+        for backend in dict.fromkeys(name for name, _ in age)
+        for count in ROWS
+    ]
+    alone = [f"m = {m} [ms]" for m in COUPLED]
+    whole = [f"m = {m} with ageing [ms]" for m in COUPLED]
+    return _table(["backend", "rows", *alone, *whole, "ageing or fold-in [ms]", "memory [MiB]"], rows)
+
+
 def model(results: Results) -> str:
     """Return what an evaluation of the model costs."""
     columns = [results[f"model.Model.{name}"] for name in EVALUATIONS]
@@ -118,14 +141,14 @@ def training(results: Results) -> str:
     """Return what a step and an epoch cost."""
     step = results["training.Step.track_step"]
     epoch, memory = results["training.Epoch.time_epoch"], results["training.Epoch.peakmem_epoch"]
-    pairs = sorted(dict.fromkeys((size, backend) for backend, size, _ in step), key=lambda pair: int(pair[0]))
     steps = [
-        [size, backend, *(_number(step.get((backend, size, mode)), 1e3) for mode in MODES)] for size, backend in pairs
+        [backend, *(_number(step.get((backend, preset)), 1e3) for preset in PRESETS)]
+        for backend in dict.fromkeys(name for name, _ in step)
     ]
     epochs = [[*key, _number(epoch[key]), _number(memory.get(key), 2**-20)] for key in epoch]
     return "\n\n".join(
         [
-            _table(["N_b", "backend", *(f"{mode} [ms]" for mode in MODES)], steps),
+            _table(["backend", *(f"a step of {preset} [ms]" for preset in PRESETS)], steps),
             _table(["backend", "an epoch of 8 frames [s]", "peak memory [MiB]"], epochs),
         ]
     )
@@ -135,15 +158,15 @@ def scaling(results: Results) -> str:
     """Return how time and memory grow with the number of weights."""
     seconds, memory = results["scaling.Scaling.track_update"], results["scaling.ScalingMemory.track_memory"]
     slopes = [results[f"scaling.Slope.track_slope_of_{cost}"] for cost in ("time", "memory")]
-    sizes = list(dict.fromkeys(n for _, n in seconds))
+    sizes = list(dict.fromkeys(n for *_, n in seconds))
     rows = []
-    for backend in dict.fromkeys(name for name, _ in seconds):
-        rows.append([backend, "time [ms]", *(_number(seconds.get((backend, n)), 1e3) for n in sizes)])
-        rows[-1].append(_number(slopes[0].get((backend,))))
-        if any(name == backend for name, _ in memory):
-            rows.append([backend, "memory [MiB]", *(_number(memory.get((backend, n)), 2**-20) for n in sizes)])
-            rows[-1].append(_number(slopes[1].get((backend,))))
-    return _table(["backend", "", *(f"{int(n):,} weights" for n in sizes), "slope"], rows)
+    for key in dict.fromkeys(key[:2] for key in seconds):
+        rows.append([*key, "time [ms]", *(_number(seconds.get((*key, n)), 1e3) for n in sizes)])
+        rows[-1].append(_number(slopes[0].get(key)))
+        if any(other[:2] == key for other in memory):
+            rows.append([*key, "memory [MiB]", *(_number(memory.get((*key, n)), 2**-20) for n in sizes)])
+            rows[-1].append(_number(slopes[1].get(key)))
+    return _table(["backend", "rows", "", *(f"{int(n):,} weights" for n in sizes), "slope"], rows)
 
 
 def package(results: Results) -> str:
@@ -162,8 +185,9 @@ def draw(results: Results, picture: Path) -> None:
     left.set_title("26,551 weights, blocks of 5120", loc="left", fontsize=10)
     left.set_xlabel("measurements in an update")
     left.set_ylim(bottom=0)
-    _lines(right, {key: 1e3 * t for key, t in results["scaling.Scaling.track_update"].items()})
-    right.set_title("one measurement, blocks of 1024", loc="left", fontsize=10)
+    scaled = results["scaling.Scaling.track_update"].items()
+    _lines(right, {(key[0], key[2]): 1e3 * t for key, t in scaled if key[1] == "0"})
+    right.set_title("one measurement, blocks of 1024, no rows between them", loc="left", fontsize=10)
     right.set_xlabel("weights")
     right.set_xscale("log")
     right.set_yscale("log")

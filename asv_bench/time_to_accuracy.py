@@ -2,11 +2,13 @@
 """Train until the test errors are small enough, and tell after how many seconds they are.
 
     python asv_bench/time_to_accuracy.py DATA                  # every run below, three seeds each
-    python asv_bench/time_to_accuracy.py DATA --runs filter adam-20 --seeds 1
+    python asv_bench/time_to_accuracy.py DATA --runs filter adam-50 --seeds 1 --relative
 
 DATA is a folder with train.xyz.xz and test.xyz.xz. The time to accuracy is that of the steps up to the first evaluation
-for which the mean of it and of the next two is below both thresholds; evaluations are not counted. Curves go to --out,
-one file a run. README.md beside this file tells what DeePMD-kit's curves beside them are.
+for which the mean of it and of the next two is below both thresholds; evaluations are not counted. --relative adds the
+measure of the paper's Figure 4: when the error of energy and that of forces, each for itself, is at most 1.2 times the
+lower one that the filter and the best schedule of Adam end with. Curves go to --out, one file a run. README.md beside
+this file tells what DeePMD-kit's curves beside them are.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from ekfcore.training import Settings, Trainer, prepare
 HERE = Path(__file__).resolve().parent
 COLUMNS = ("step", "epoch", "train_s", "energy_rmse_meV_per_atom", "force_rmse_meV_per_A")
 EVALUATIONS = 4  # in an epoch of the filter
+MARGIN = 1.2  # of the paper's Figure 4
 FILTER = {"preset": "recommended"}
 ADAM = {"preset": "adam", "final_learning_rate": 1e-8}
 RUNS: dict[str, tuple[dict[str, object], int, int]] = {
@@ -40,10 +43,12 @@ def main() -> None:
     args = _arguments()
     args.out.mkdir(parents=True, exist_ok=True)
     print(f"{'run':<14}{'seed':>5}{'epochs':>8}{'steps':>8}{'seconds':>9}{'ms/step':>9}   last errors")
+    curves: dict[str, list[list[Row]]] = {}
     for name in args.runs:
-        reached = []
+        reached, curves[name] = [], []
         for seed in range(1, args.seeds + 1):
             rows = list(_train(args, name, seed))
+            curves[name].append(rows)
             _write(args.out / f"ekfcore-{name}-s{seed}.csv", rows)
             found = time_to_accuracy(rows, args.energy, args.force)
             reached.append(found[2] if found else float("inf"))
@@ -51,6 +56,8 @@ def main() -> None:
             last = f"{rows[-1][3]:.2f} meV/atom, {rows[-1][4]:.1f} meV/Å"
             print(f"{name:<14}{seed:>5}{at}{1e3 * rows[-1][2] / rows[-1][0]:9.2f}   {last}", flush=True)
         print(f"{name:<14} median {median(reached):.2f} s, best {min(reached):.2f} s", flush=True)
+    if args.relative:
+        _print_relative(curves)
 
 
 def _arguments() -> argparse.Namespace:
@@ -60,9 +67,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds of each (default 3)")
     parser.add_argument("--energy", type=float, default=1.0, help="threshold [meV/atom] (default 1)")
     parser.add_argument("--force", type=float, default=30.0, help="threshold [meV/Å] (default 30)")
+    parser.add_argument("--relative", action="store_true", help=f"also tell when {MARGIN} times the best is reached")
     parser.add_argument("--backend", default="auto", help="as of ekfcore train")
     parser.add_argument("--out", type=Path, default=HERE / "curves" / "copper", help="folder for the curves")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.relative and ("filter" not in args.runs or set(args.runs) == {"filter"}):
+        parser.error("--relative needs the filter and a run of Adam among --runs")
+    return args
 
 
 def time_to_accuracy(rows: list[Row], energy: float, force: float) -> Row | None:
@@ -72,6 +83,24 @@ def time_to_accuracy(rows: list[Row], energy: float, force: float) -> Row | None
         if means[0] < energy and means[1] < force:
             return rows[k]
     return None
+
+
+def _print_relative(curves: dict[str, list[list[Row]]]) -> None:
+    """Print after how many seconds each run is as good as `MARGIN` times the best final error; medians of the seeds."""
+    for quantity, unit in enumerate(("meV/atom", "meV/Å")):
+        final = {
+            name: median(float(np.mean([row[3 + quantity] for row in rows[-3:]])) for rows in seeds)
+            for name, seeds in curves.items()
+        }
+        adam = min((name for name in final if name != "filter"), key=final.__getitem__)
+        limit = MARGIN * min(final["filter"], final[adam])
+        limits = [np.inf, np.inf]
+        limits[quantity] = limit
+        print(f"\n{('energy', 'force')[quantity]}: {limit:.3g} {unit}, {MARGIN} times the lower of two final errors,")
+        print(f"{final['filter']:.3g} of the filter and {final[adam]:.3g} of {adam}")
+        for name, seeds in curves.items():
+            found = [time_to_accuracy(rows, *limits) for rows in seeds]
+            print(f"{name:<14} median {median(row[2] if row else np.inf for row in found):.2f} s")
 
 
 def _train(args: argparse.Namespace, name: str, seed: int) -> Iterator[Row]:

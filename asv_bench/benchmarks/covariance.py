@@ -1,4 +1,4 @@
-"""The covariance of the paper's network: update, fold-in, and both together.
+"""The covariance of the paper's network, block by block: update, fold-in, and both together.
 
 Each time is also given over that of reading one triangle of P once, "x", which bounds every way that reads P: the bytes
 of the triangle at the speed at which the same threads, or the device, copy memory in the same run.
@@ -83,7 +83,7 @@ class Cycle:
     def setup(self, backend: str, block_size: int, dtype: str) -> None:
         """Build a filter that has just folded."""
         config = steady_config(dtype)
-        self.calls = calls_in_cycles(config.pending, 1)
+        self.calls = calls_in_cycles(config, [1])
         self.filter = RunningFilter(running_filter(backend, dtype, block_size=block_size), config)
         self.H = random_rows(backend, dtype, 1, _N)
 

@@ -1,6 +1,7 @@
 """How cost grows with the number of weights at a fixed block size: time and memory of an update.
 
-The blocks' number grows with the weights, so both should grow in proportion: a slope of one on logarithmic scales.
+The blocks' number grows with the weights, so both should grow in proportion: a slope of one on logarithmic scales. Once
+block by block (rows = 0), once with as many rows that join the blocks as the recommended filter keeps.
 """
 
 import tracemalloc
@@ -9,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ekfcore import partition
+from ekfcore.presets import preset
 
 from .arrays import ON_NUMPY, WITH_KERNELS
 from .filters import RunningFilter, random_rows, settle, steady_config
@@ -20,24 +22,23 @@ timeout = 300.0
 
 _SIZES = (1000, 3000, 10000, 30000, 100000)
 _BLOCK_SIZE = 1024
-_CONFIG = steady_config("float64")
-_CYCLE = calls_in_cycles(_CONFIG.pending, 1)
+_ROWS = (0, preset("recommended").config.rows)
 _TRACED = tuple(backend for backend in WITH_KERNELS if backend in ON_NUMPY)
 
 
 class Scaling:
-    """Scalar updates, each with its share of the fold-in."""
+    """Scalar updates, each with its share of the fold-ins, or of the times that rows age."""
 
-    params = (WITH_KERNELS, _SIZES)
-    param_names = ("backend", "weights")
+    params = (WITH_KERNELS, _ROWS, _SIZES)
+    param_names = ("backend", "rows", "weights")
 
-    def setup(self, backend: str, weights: int) -> None:
+    def setup(self, backend: str, rows: int, weights: int) -> None:
         """Skip what cannot be used here."""
-        _updates(backend, _SIZES[0])
+        _updates(backend, rows, _SIZES[0])
 
-    def track_update(self, backend: str, weights: int) -> float:
+    def track_update(self, backend: str, rows: int, weights: int) -> float:
         """Return the mean time of an update over a cycle."""
-        return _seconds(backend, weights)
+        return _seconds(backend, rows, weights)
 
     track_update.unit = "seconds"  # type: ignore[attr-defined]  # asv reads attributes of functions
 
@@ -45,16 +46,16 @@ class Scaling:
 class ScalingMemory:
     """The same updates; backends for arrays of NumPy alone, which tracemalloc sees."""
 
-    params = (_TRACED, _SIZES)
-    param_names = ("backend", "weights")
+    params = (_TRACED, _ROWS, _SIZES)
+    param_names = ("backend", "rows", "weights")
 
-    def setup(self, backend: str, weights: int) -> None:
+    def setup(self, backend: str, rows: int, weights: int) -> None:
         """Skip what cannot be used here; import and compile, which does not count."""
-        _updates(backend, _SIZES[0])()
+        _updates(backend, rows, _SIZES[0])()
 
-    def track_memory(self, backend: str, weights: int) -> float:
+    def track_memory(self, backend: str, rows: int, weights: int) -> float:
         """Return the peak of what is allocated for filter and updates."""
-        return _bytes(backend, weights)
+        return _bytes(backend, rows, weights)
 
     track_memory.unit = "bytes"  # type: ignore[attr-defined]
 
@@ -62,20 +63,20 @@ class ScalingMemory:
 class Slope:
     """The slope of a straight line through the logarithms of cost and of the number of weights."""
 
-    params = (_TRACED,)
-    param_names = ("backend",)
+    params = (_TRACED, _ROWS)
+    param_names = ("backend", "rows")
 
-    def setup(self, backend: str) -> None:
+    def setup(self, backend: str, rows: int) -> None:
         """Skip what cannot be used here; import and compile."""
-        _updates(backend, _SIZES[0])()
+        _updates(backend, rows, _SIZES[0])()
 
-    def track_slope_of_time(self, backend: str) -> float:
+    def track_slope_of_time(self, backend: str, rows: int) -> float:
         """Return the exponent with which time grows."""
-        return _slope([_seconds(backend, n) for n in _SIZES])
+        return _slope([_seconds(backend, rows, n) for n in _SIZES])
 
-    def track_slope_of_memory(self, backend: str) -> float:
+    def track_slope_of_memory(self, backend: str, rows: int) -> float:
         """Return the exponent with which memory grows."""
-        return _slope([_bytes(backend, n) for n in _SIZES])
+        return _slope([_bytes(backend, rows, n) for n in _SIZES])
 
     track_slope_of_time.unit = track_slope_of_memory.unit = "exponent"  # type: ignore[attr-defined]
 
@@ -84,24 +85,29 @@ def _slope(costs: list[float]) -> float:
     return float(np.polyfit(np.log(_SIZES), np.log(costs), 1)[0])
 
 
-def _seconds(backend: str, weights: int) -> float:
-    return median_seconds(_updates(backend, weights), calls=_CYCLE, turns=1)
+def _cycle(rows: int) -> int:
+    return calls_in_cycles(steady_config("float64", rows=rows), [1])
 
 
-def _bytes(backend: str, weights: int) -> float:
+def _seconds(backend: str, rows: int, weights: int) -> float:
+    return median_seconds(_updates(backend, rows, weights), calls=_cycle(rows), turns=1)
+
+
+def _bytes(backend: str, rows: int, weights: int) -> float:
     tracemalloc.start()
     try:
-        update = _updates(backend, weights)
-        for _ in range(_CYCLE):
+        update = _updates(backend, rows, weights)
+        for _ in range(_cycle(rows)):
             update()
         return float(tracemalloc.get_traced_memory()[1])
     finally:
         tracemalloc.stop()
 
 
-def _updates(backend: str, weights: int) -> Callable[[], None]:
+def _updates(backend: str, rows: int, weights: int) -> Callable[[], None]:
     """Return an update of a filter for so many weights, which goes on with every call."""
     H = random_rows(backend, "float64", 1, weights)[0, :]
     layout = partition((weights,), block_size=_BLOCK_SIZE)
-    running = RunningFilter(settle(H, layout, _CONFIG, backend), _CONFIG)
+    config = steady_config("float64", rows=rows)
+    running = RunningFilter(settle(H, layout, config, backend), config)
     return lambda: running.update(H, 0.01)

@@ -1,31 +1,40 @@
-"""Mean times over whole cycles of the covariance: some updates are followed by a fold-in, most are not."""
+"""Mean times over whole cycles of the covariance: after some updates rows are folded or age, after most they do not."""
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
+
+from ekfcore import EKFConfig
 
 __all__ = ["calls_in_cycles", "median_seconds"]
 
 
-def calls_in_cycles(pending: int, rows: int, *, updates: int = 1) -> int:
-    """Return the smallest number of calls with so many updates each that ends where a fold-in does.
+def calls_in_cycles(config: EKFConfig, updates: Sequence[int]) -> int:
+    """Return how many calls it takes until fold-ins, or the ageing of rows, come at the same places again.
 
     Parameters
     ----------
-    pending : int
-        Rows that the covariance waits for.
-    rows : int
-        Measurements, and therefore rows, of an update.
-    updates : int
-        Updates of a call.
+    config : EKFConfig
+        Settings of the filter.
+    updates : sequence of int
+        Measurements of each update of a call.
 
     Examples
     --------
-    >>> calls_in_cycles(32, 1), calls_in_cycles(32, 5), calls_in_cycles(32, 2, updates=4)
+    >>> calls_in_cycles(EKFConfig(), [1]), calls_in_cycles(EKFConfig(), [5]), calls_in_cycles(EKFConfig(), [2, 2, 2, 2])
     (32, 7, 4)
+    >>> calls_in_cycles(EKFConfig(rows=128), [3, 3])
+    11
     """
-    return math.lcm(updates, -(-pending // rows)) // updates
+    most, kept = (config.rows, config.rows // 2) if config.rows else (config.pending, 0)
+    seen: dict[int, int] = {}
+    count, calls = kept, 0
+    while count not in seen:
+        seen[count] = calls
+        for m in updates:
+            count = count + m if count + m < most else kept
+        calls += 1
+    return calls - seen[count]
 
 
 def median_seconds(run: Callable[[], object], *, calls: int, turns: int) -> float:

@@ -2,9 +2,10 @@
 
 from functools import cache
 
-from ekfcore import EKFConfig, partition
+from ekfcore import partition
 from ekfcore.active.kpu import KalmanUncertainty
 from ekfcore.filter import EKFState
+from ekfcore.presets import preset
 from ekfcore.threads import thread_count
 
 from .copper import copper_frames, copper_model, initial_copper_weights
@@ -17,10 +18,11 @@ _FRAMES = 8  # for each thread: enough to have all of them at work nearly all of
 
 @cache
 def _state() -> EKFState:
-    """Return a filter in the middle of a training, N_b = 1024."""
-    w = initial_copper_weights()
-    layout = partition(copper_model("nodal", like=w).layer_sizes, block_size=1024)
-    return settle(w, layout, EKFConfig(p0=0.1), "auto")
+    """Return the recommended filter in the middle of a training, with as many rows as remain when some have aged."""
+    w, recipe = initial_copper_weights(), preset("recommended")
+    sizes = copper_model("nodal", like=w).layer_sizes
+    layout = partition(sizes, block_size=recipe.block_size, strategy=recipe.strategy)
+    return settle(w, layout, recipe.config, "auto")
 
 
 class Uncertainty:
