@@ -45,9 +45,9 @@ def sum_columns(
     """Return these columns of rows that join blocks, summed over each group."""
     if group is None:
         return V[:, columns]
-    sums = np.zeros((len(V), int(np.max(group)) + 1), dtype=V.dtype)
-    np.add.at(sums, (slice(None), group), V[:, columns])
-    return sums
+    sums = np.zeros((int(np.max(group)) + 1, len(V)), dtype=V.dtype)
+    np.add.at(sums, group, V[:, columns].T)
+    return sums.T
 
 
 def row_root(W: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -57,7 +57,8 @@ def row_root(W: NDArray[np.floating]) -> NDArray[np.float64]:
     slightly above one; the variance is zero there.
     """
     values, Z = np.linalg.eigh(W @ W.T)
-    return (Z / (1 + np.sqrt(np.maximum(1 - values, 0.0)))) @ Z.T
+    X: NDArray[np.float64] = (Z / (1 + np.sqrt(np.maximum(1 - values, 0.0)))) @ Z.T
+    return X
 
 
 def triangular_root(P: NDArray[np.floating], index: int, tolerance: float) -> tuple[NDArray[np.float64], float]:
