@@ -22,8 +22,11 @@ from threadpoolctl import threadpool_limits
 
 from ekfcore import Covariance, EKFState, UpdateInfo
 from ekfcore.training import Settings, Trainer, kalman, prepare
+from ekfcore.training.dataset import Dataset
 
 COLUMNS = ("updates", "seconds", "min HPH/prior", "smallest eigenvalue", "largest", "trace", "sum of them", "finite")
+
+REFINED = 100  # steps after which the nodes of the embedding are looked at, as each epoch does
 
 
 def main() -> None:
@@ -49,8 +52,11 @@ def main() -> None:
         kalman.update = partial(_observed, kalman.update, watch)
         _print_line(COLUMNS)
         _train(trainer, args, watch)
-        errors = trainer.test.errors(trainer.weights)
-    print(f"\ntest errors: {errors.energy_rmse:.3g} meV/atom, {errors.force_rmse:.3g} meV/Å; finite: {watch.finite}")
+        used = Dataset(trainer.train.model, trainer.train.frames[: args.frames], like=trainer.weights)
+        print(f"\nfinite: {watch.finite}")
+        for name, dataset in (("these frames", used), ("test frames", trainer.test)):
+            errors = dataset.errors(trainer.weights)
+            print(f"errors of {name}: {errors.energy_rmse:.3g} meV/atom, {errors.force_rmse:.3g} meV/Å")
     print(f"smallest H P H^T / prior: {watch.least_ever:.3e}; smallest eigenvalue of P: {watch.smallest_ever:.3e}")
 
 
@@ -112,9 +118,11 @@ def _observed(update: Any, watch: _Watch, state: EKFState, H: Any, e: Any, **opt
 def _train(trainer: Trainer, args: argparse.Namespace, watch: _Watch) -> None:
     """Step through the frames until there are enough updates."""
     start, step, lines = time.perf_counter(), 0, 0
-    samples = trainer.train[: args.frames]
+    frames = min(args.frames, len(trainer.train))
     while watch.updates < args.updates:
-        trainer.optimizer.step([samples[step % len(samples)]], np.random.default_rng([args.seed, step]))
+        if step % REFINED == 0:
+            trainer.refine()
+        trainer.optimizer.step([trainer.train[step % frames]], np.random.default_rng([args.seed, step]))
         step += 1
         if watch.updates >= (lines + 1) * args.updates / args.lines:
             lines += 1
