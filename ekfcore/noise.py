@@ -15,7 +15,7 @@ __all__ = ["AdaptiveNoise", "NoiseLevel"]
 class AdaptiveNoise:
     r"""A variance R that follows the innovations.
 
-    R of measurement t is :math:`\kappa\, r\, s^2 / (1 + t / \tau)`, where r is what `update` is given as its noise,
+    R of measurement t is :math:`\kappa\, r\, s^2 / (1 + t / \tau)^2`, where r is what `update` is given as its noise,
     here a relative variance, and :math:`s^2` the running mean of :math:`e^2 / r`. While the linearisation is poor,
     innovations are large and little is concluded from them; later R falls to what the model cannot explain. The
     ratios r have the unit of the measured quantity squared (or none, if all measurements are of one kind), and
@@ -28,9 +28,9 @@ class AdaptiveNoise:
     window : float
         Measurements over which the mean runs. The first ones are averaged with equal weights.
     settling : float
-        :math:`\tau`, measurements after which R is halved. What was learned long ago, about other weights, then counts
-        less than what is learned now, and nothing that was never measured grows, as it does with a memory factor below
-        one. Infinite: all that was ever learned counts the same.
+        :math:`\tau`, measurements after which R is a quarter. What was learned long ago, about other weights, then
+        counts less than what is learned now, and nothing that was never measured grows, as it does with a memory factor
+        below one. Infinite: all that was ever learned counts the same.
     """
 
     factor: float = 1.0
@@ -47,7 +47,7 @@ class AdaptiveNoise:
 
     def share(self, count: int) -> float:
         """Return R over the level after `count` measurements, for a relative variance of one."""
-        return self.factor / (1 + count / self.settling)
+        return self.factor / (1 + count / self.settling) ** 2
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
