@@ -63,4 +63,8 @@ def _scalars(record: EpochRecord) -> dict[str, float]:
             value = getattr(record, f"{quantity}_rmse_{part}")
             if value is not None:
                 scalars[f"{quantity}_rmse_{unit}/{part}"] = value
+    for quantity in ("energy", "force"):
+        noise = getattr(record, f"{quantity}_noise")
+        if noise is not None:
+            scalars[f"{quantity}_noise_{_UNITS[quantity]}"] = noise
     return scalars

@@ -18,6 +18,7 @@ Cli = Callable[..., tuple[int, str, str]]
 
 _COLUMNS = ["epoch", "step", "wall_s", "lambda"]
 _COLUMNS += [f"{quantity}_rmse_{part}" for quantity in ("energy", "force", "virial") for part in ("train", "test")]
+_COLUMNS += ["energy_noise", "force_noise", "energy_kpu_scale", "force_kpu_scale"]
 
 
 def test_train_writes_model_metrics_and_plots(tmp_path: Path, config: Path, cli: Cli) -> None:
