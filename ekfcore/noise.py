@@ -11,12 +11,15 @@ from ekfcore.errors import InputError
 __all__ = ["AdaptiveNoise", "NoiseLevel"]
 
 
+_LAST = 0.01  # share of R that is left in the end: below that, the linearisation is what is wrong
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptiveNoise:
     r"""A variance R that follows the innovations.
 
-    R of measurement t is :math:`\kappa\, r\, s^2 / (1 + t / \tau)^2`, where r is what `update` is given as its noise,
-    here a relative variance, and :math:`s^2` the running mean of :math:`e^2 / r`. While the linearisation is poor,
+    R of measurement t is :math:`\kappa\, r\, s^2\, (0.01 + 0.99 / (1 + t / \tau)^2)`, where r is what `update` is given
+    as its noise, here a relative variance, and :math:`s^2` the running mean of :math:`e^2 / r`. While the linearisation is poor,
     innovations are large and little is concluded from them; later R falls to what the model cannot explain. The
     ratios r have the unit of the measured quantity squared (or none, if all measurements are of one kind), and
     :math:`s^2` has none.
@@ -47,7 +50,7 @@ class AdaptiveNoise:
 
     def share(self, count: int) -> float:
         """Return R over the level after `count` measurements, for a relative variance of one."""
-        return self.factor / (1 + count / self.settling) ** 2
+        return self.factor * (_LAST + (1 - _LAST) / (1 + count / self.settling) ** 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
