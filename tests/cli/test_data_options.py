@@ -112,16 +112,6 @@ def test_virials_are_spoken_of(config: Path, cli: Cli, every: int, words: list[s
     assert (records[-1].virial_rmse_train is not None) == (every > 0)
 
 
-@pytest.mark.parametrize(("memory", "told"), [(0.7, 1), (0.99, 0)])
-def test_a_short_memory_is_spoken_of(config: Path, cli: Cli, memory: float, told: int) -> None:
-    """Before the first epoch."""
-    words = ["--set", f"optimizer.memory={memory}", "--set", "optimizer.memory_rate=1.0"]
-    _, out, _ = cli("train", config, "--out", config.parent / "run", *words)
-    assert (
-        out.partition("epoch ")[0].count(f"optimizer.memory = {memory} with optimizer.memory_rate = 1 lets P") == told
-    )
-
-
 def test_virials_that_nobody_gave(config: Path, refuse: Refuse) -> None:
     """Asked for, and not there."""
     _with_virials(config.parent / "copper.xyz", every=0)

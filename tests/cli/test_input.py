@@ -117,7 +117,7 @@ def test_lkf(folder: Path) -> None:
     from ekfcore.presets import preset
 
     settings, notes = load_input(_write(folder))
-    recipe, base = settings.optimizer.recipe(1), preset("recommended")
+    recipe, base = settings.optimizer.recipe(1), preset("recommended", measurements_per_epoch=1)
     assert (recipe.block_size, recipe.energy_prefactor, recipe.force_prefactor) == (40, 1.0, 2.0)
     assert (recipe.config, recipe.strategy, recipe.mode) == (base.config, base.strategy, base.mode)
     assert notes[0] == "LKF is ekfcore's filter; DeePMD-kit's own is --set optimizer.preset=deepmd-lkf"
@@ -135,7 +135,7 @@ def test_lkf(folder: Path) -> None:
     assert settings.optimizer.preset == "recommended"
     # Defaults that DeePMD-kit has filled in.
     spelled_out = {"type": "LKF", "kf_blocksize": 5120, "kf_start_pref_e": 1, "kf_start_pref_f": 1}
-    assert load_input(_write(folder, optimizer=spelled_out))[0].optimizer.recipe(1) == preset("recommended")
+    assert load_input(_write(folder, optimizer=spelled_out))[0].optimizer.recipe(1000) == preset("recommended")
     settings, _ = load_input(_write(folder, optimizer=spelled_out), ["optimizer.preset=deepmd-lkf"])
     assert settings.optimizer.recipe(1).block_size == 5120
 
