@@ -41,14 +41,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few frames, one epoch")
     parser.add_argument("--out", type=Path, help="keep the model in this .pth")
     args = parser.parse_args()
-    count, epochs = (4, 1) if args.quick else (96, 5)
+    count, epochs = (16, 1) if args.quick else (96, 5)
     folder = Path(str(files("ekfcore.demo")))
     frames = read_frames([folder / "silicon_train.xyz.xz"])[:count]
     model = DeepmdModel.from_settings(SETTINGS, frames, seed=0)
     train = Dataset(model, frames, like=model.weights)
     test = Dataset(model, read_frames([folder / "silicon_test.xyz.xz"])[:count], like=model.weights)
-    recipe = preset("recommended")
-    state = ek.init(model.weights, ek.partition(model.layer_sizes), recipe.config)
+    recipe = preset("recommended", measurements_per_epoch=6 * count)
+    layout = ek.partition(model.layer_sizes, block_size=recipe.block_size)
+    state = ek.init(model.weights, layout, recipe.config)
     optimizer, rng, spent = KalmanOptimizer(model, recipe, state), np.random.default_rng(0), 0.0
     print(f"{len(model.weights)} weights, {len(train)} frames to learn from, {len(test)} to test on")
     for epoch in range(epochs + 1):

@@ -70,8 +70,9 @@ def main() -> None:
     samples = clusters(count + count // 4)
     train, test = samples[:count], samples[count:]
     model = TorchModule(Potential([0 if k % 3 else 1 for k in range(13)]).double(), forces="positions")
-    recipe = preset("recommended")
-    state = ek.init(model.weights, ek.partition(model.layer_sizes), recipe.config)
+    recipe = preset("recommended", measurements_per_epoch=6 * count)
+    layout = ek.partition(model.layer_sizes, block_size=recipe.block_size)
+    state = ek.init(model.weights, layout, recipe.config)
     optimizer, rng = KalmanOptimizer(model, recipe, state), np.random.default_rng(0)
     for epoch in range(epochs + 1):
         energy, force = errors(model, optimizer.weights, test)
