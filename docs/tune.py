@@ -36,9 +36,9 @@ DEFAULTS = {
     "groups": 4,
 }
 OTHERS = {
-    "fitting_gain": (1.0, 3.0, 30.0),
+    "fitting_gain": (1.0, 30.0),
     "p0": (0.1, 10.0, 100.0),
-    "noise_factor": (0.01, 0.03, 0.3, 1.0),
+    "noise_factor": (0.01, 1.0),
     "energy_noise": (0.01, 0.1),
     "rows": (32, 512),
     "block_size": (64, 1024),

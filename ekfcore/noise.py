@@ -11,14 +11,14 @@ from ekfcore.errors import InputError
 __all__ = ["AdaptiveNoise", "NoiseLevel"]
 
 
-_LAST = 0.01  # share of R that is left in the end: below that, the linearisation is what is wrong
+_LAST = 0.1  # share of R that is left in the end: with less, single frames of diverse data threw the weights about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptiveNoise:
     r"""A variance R that follows the innovations.
 
-    R of measurement t is :math:`\kappa\, r\, s^2\, (0.01 + 0.99 / (1 + t / \tau)^2)`, where r is what `update` is given
+    R of measurement t is :math:`\kappa\, r\, s^2\, (0.1 + 0.9 / (1 + t / \tau)^2)`, where r is what `update` is given
     as its noise, here a relative variance, and :math:`s^2` the running mean of :math:`e^2 / r`. While the linearisation is poor,
     innovations are large and little is concluded from them; later R falls to what the model cannot explain. The
     ratios r have the unit of the measured quantity squared (or none, if all measurements are of one kind), and
@@ -31,7 +31,7 @@ class AdaptiveNoise:
     window : float
         Measurements over which the mean runs. The first ones are averaged with equal weights.
     settling : float
-        :math:`\tau`, measurements after which R is a quarter. What was learned long ago, about other weights, then
+        :math:`\tau`, measurements after which R is a third; in the end it is a tenth. What was learned long ago, about other weights, then
         counts less than what is learned now, and nothing that was never measured grows, as it does with a memory factor
         below one. Infinite: all that was ever learned counts the same.
     """

@@ -41,7 +41,7 @@ class Book:
             self.weight = old + len(new)
         elif not self.weight:
             self.mean = math.fsum(squares) / len(squares)
-        share = self.factor * (0.01 + 0.99 / (1 + self.absorbed / self.settling) ** 2)
+        share = self.factor * (0.1 + 0.9 / (1 + self.absorbed / self.settling) ** 2)
         self.absorbed += len(e)
         return [share * self.mean * r_k for r_k in r]
 
@@ -283,9 +283,9 @@ def test_bad_settings_are_named(options: dict[str, float], message: str) -> None
 
 
 def test_r_falls_as_measurements_settle() -> None:
-    """To a quarter after as many as the settings say, to a hundredth in the end, and not at all by default."""
+    """To a third after as many as the settings say, to a tenth in the end, and not at all by default."""
     shares = [AdaptiveNoise(factor=3.0, settling=50.0).share(count) for count in (0, 50, 150, 10**12)]
-    assert shares == pytest.approx([3.0, 0.03 + 2.97 / 4, 0.03 + 2.97 / 16, 0.03])
+    assert shares == pytest.approx([3.0, 0.3 + 2.7 / 4, 0.3 + 2.7 / 16, 0.3])
     assert AdaptiveNoise().share(10**12) == 1.0
 
 
