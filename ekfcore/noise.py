@@ -19,9 +19,9 @@ class AdaptiveNoise:
     r"""A variance R that follows the innovations.
 
     R of measurement t is :math:`\kappa\, r\, s^2\, (0.1 + 0.9 / (1 + t / \tau)^2)`, where r is what `update` is given
-    as its noise, here a relative variance, and :math:`s^2` the running mean of :math:`e^2 / r`. While the linearisation is poor,
-    innovations are large and little is concluded from them; later R falls to what the model cannot explain. The
-    ratios r have the unit of the measured quantity squared (or none, if all measurements are of one kind), and
+    as its noise, here a relative variance, and :math:`s^2` the running mean of :math:`e^2 / r`. While the
+    linearisation is poor, innovations are large and little is concluded from them; later R falls to what the model
+    cannot explain. The ratios r have the unit of the measured quantity squared (or none, if all measurements are of one kind), and
     :math:`s^2` has none.
 
     Parameters
@@ -31,9 +31,9 @@ class AdaptiveNoise:
     window : float
         Measurements over which the mean runs. The first ones are averaged with equal weights.
     settling : float
-        :math:`\tau`, measurements after which R is a third; in the end it is a tenth. What was learned long ago, about other weights, then
-        counts less than what is learned now, and nothing that was never measured grows, as it does with a memory factor
-        below one. Infinite: all that was ever learned counts the same.
+        :math:`\tau`, measurements after which R is a third; in the end it is a tenth. What was learned long ago, about
+        other weights, then counts less than what is learned now, and nothing that was never measured grows, as it does
+        with a memory factor below one. Infinite: all that was ever learned counts the same.
     """
 
     factor: float = 1.0
