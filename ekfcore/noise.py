@@ -21,8 +21,8 @@ class AdaptiveNoise:
     R of measurement t is :math:`\kappa\, r\, s^2\, (0.1 + 0.9 / (1 + t / \tau)^2)`, where r is what `update` is given
     as its noise, here a relative variance, and :math:`s^2` the running mean of :math:`e^2 / r`. While the
     linearisation is poor, innovations are large and little is concluded from them; later R falls to what the model
-    cannot explain. The ratios r have the unit of the measured quantity squared (or none, if all measurements are of one kind), and
-    :math:`s^2` has none.
+    cannot explain. The ratios r have the unit of the measured quantity squared (or none, if all measurements are of
+    one kind), and :math:`s^2` has none.
 
     Parameters
     ----------
