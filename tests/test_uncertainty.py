@@ -92,6 +92,25 @@ def test_the_root_gives_the_same_uncertainty(xp: "Xp", assert_close: "AssertClos
     assert root.clipped == (0.0, 0.0, 0.0)
 
 
+@pytest.mark.parametrize("updates", [1, 3, 6])
+def test_a_root_with_rows_that_join_blocks(xp: "Xp", assert_close: "AssertClose", updates: int) -> None:
+    """Of all weights, of some of them, and of tied ones, before rows age and after, against the whole P."""
+    state = _trained(xp, EKFConfig(memory=MemoryFactor(0.9), rows=6), updates)
+    H, chosen = np.random.default_rng(1).standard_normal((5, 8)), np.asarray([7, 1, 2, 5])
+    P = xp.to_numpy(state.covariance.multiply(xp.asarray(np.eye(8))))
+    assert np.max(np.abs(P[:4, 5:])) > 1e-4  # what joins the first block and the last
+    Y = CovarianceRoot(state).whiten(xp.asarray(H))
+    assert_close(Y @ Y.T, xp.asarray(H @ P @ H.T), rtol=1e-9)
+    assert_close(CovarianceRoot(state).kpu(xp.asarray(H)), kpu(state, xp.asarray(H)), rtol=1e-9)
+    some = CovarianceRoot(state, parameters=chosen).kpu(xp.asarray(H))
+    part = H[:, np.sort(chosen)] @ P[np.ix_(np.sort(chosen), np.sort(chosen))]
+    assert_close(some, xp.asarray(np.sum(part * H[:, np.sort(chosen)], axis=1)), rtol=1e-9)
+    ties = np.asarray([0, 1, 0, 3, 4, 5, 6, 6])
+    tied = CovarianceRoot(state, ties=ties)
+    assert tied.whiten(xp.asarray(H)).shape == (5, 6)
+    assert_close(tied.kpu(xp.asarray(H[:, ties])), kpu(state, xp.asarray(H[:, ties])), rtol=1e-9)
+
+
 def test_a_root_of_many_panels() -> None:
     """A block that is wider than a panel, in either precision."""
     rng, layout = np.random.default_rng(3), BlockLayout((300, 7))

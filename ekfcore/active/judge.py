@@ -140,7 +140,7 @@ def _noise(
     """Return R of each probe of a labelled frame, as the training will see it in all its epochs."""
     recipe = optimizer.recipe(1)
     adaptive, level = recipe.config.adaptive, 1.0
-    if adaptive is not None:
+    if adaptive is not None and "noise" in model.arrays:  # older files have none
         level = adaptive.factor * float(model.arrays["noise"][0])
     # The mean over a group's components has variance R, one component that many times more, and a probe, which is the
     # sum of 3 N of them over the root of N, three times that; an epoch measures a component with this probability.

@@ -64,9 +64,9 @@ def kpu_scale(model: JacobianProvider[Any], state: EKFState, samples: Sequence[S
         functionals += [{"forces": _like(forces, z)} for z in signs]
         hph = to_numpy(kpu(state, pull(functionals)[1]))
         # The square of a sum with random signs is on average the sum of the squares.
-        variances += hph[0], np.mean(hph[1:]) / 3
+        variances += hph[0], np.mean(hph[1:])
         away = float(sample.energy - prediction["energy"]) / n
-        squares += away**2, float(np.sum((to_numpy(sample.forces) - to_numpy(forces)) ** 2)) / 3
+        squares += away**2, float(np.sum((to_numpy(sample.forces) - to_numpy(forces)) ** 2))
     factors = [s / v if v > 0 and math.isfinite(s / v) else 1.0 for s, v in zip(squares, variances, strict=True)]
     return KpuScale(energy=factors[0], force=factors[1])
 
