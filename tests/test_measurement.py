@@ -93,3 +93,11 @@ def test_batch_of_one_is_itself(xp: "Xp", assert_close: "AssertClose") -> None:
     H, innovation = reduce_batch([xp.asarray([1.0, 2.0])], [xp.asarray(0.5)])
     assert_close(H, xp.asarray([1.0, 2.0]), rtol=0)
     assert_close(innovation, xp.asarray(0.5), rtol=0)
+
+
+@pytest.mark.parametrize(("n_atoms", "sizes"), [(72, [18] * 4), (5, [2, 2, 1]), (2, [1, 1]), (1, [1])])
+def test_groups_that_share_all_atoms(n_atoms: int, sizes: list[int]) -> None:
+    """Each atom once, in groups as equal as they can be."""
+    groups = atom_groups(np.random.default_rng(0), n_atoms, size=None, count=4)
+    assert [len(group) for group in groups] == sizes
+    assert sorted(atom for group in groups for atom in group) == list(range(n_atoms))

@@ -126,6 +126,14 @@ def test_a_share_of_the_atoms(model: DeepPotential, state: ek.EKFState, frames: 
     assert len(KalmanUncertainty(model, state, fraction=0.01)(frames[1]).atoms) == 1
 
 
+def test_the_scale_multiplies_variances(model: DeepPotential, state: ek.EKFState, frames: list[Frame]) -> None:
+    """Each kind by its own factor; a file brings those of its last epoch."""
+    scale = kpu_module.KpuScale(energy=3.0, force=5.0)
+    plain, scaled = (KalmanUncertainty(model, state, scale=one)(frames[0]) for one in (None, scale))
+    assert scaled.energy == pytest.approx(3 * plain.energy, rel=1e-14)
+    np.testing.assert_allclose(scaled.forces, 5 * plain.forces, rtol=1e-14)
+
+
 def test_many_frames_at_once(model: DeepPotential, state: ek.EKFState, frames: list[Frame]) -> None:
     """In threads, in the order of the frames, with the same bits."""
     uncertainty = KalmanUncertainty(model, state)

@@ -161,7 +161,11 @@ def test_tensorboard(config: Path, cli: Cli) -> None:
     assert cli(*words, "--resume", "--set", "training.epochs=3")[0] == 0
     found = accumulator.EventAccumulator(str(config.parent / "run/tensorboard")).Reload()
     records = _read(config.parent / "run").position.records
-    for tag, name in (("force_rmse_meV_per_A/test", "force_rmse_test"), ("lambda", "lam")):
+    for tag, name in (
+        ("force_rmse_meV_per_A/test", "force_rmse_test"),
+        ("lambda", "lam"),
+        ("force_noise_meV_per_A", "force_noise"),
+    ):
         assert [scalar.step for scalar in found.Scalars(tag)] == [1, 2, 3]
         written = [scalar.value for scalar in found.Scalars(tag)]
         np.testing.assert_allclose(written, [getattr(record, name) for record in records], rtol=1e-6)

@@ -84,3 +84,18 @@ def test_models_that_do_not_fit(trained: Path, config: Path, refuse: Refuse) -> 
     told = refuse("train", config, "--start", trained, "--resume", "--out", folder / "more")
     assert "not allowed with argument --start" in told
     assert "cannot read" in refuse("train", config, "--start", folder / "none", "--out", folder / "more")
+
+
+def test_another_form_of_p(trained: Path, cli: Cli, refuse: Refuse) -> None:
+    """A training cannot go on with it, and says what can; a model to start from gives its weights alone."""
+    from ekfcore.training import load_model, load_settings, prepare
+
+    folder, old = trained.parent, load_model(trained)
+    (folder / "more.toml").write_text(_CONFIG.format(preset="rlekf", epochs=3), encoding="utf-8")
+    told = refuse("train", folder / "more.toml", "--resume", "--out", trained)
+    assert "optimizer.rows = 0 needs another P than that of the model to go on from, which has rows" in told
+    assert "--start MODEL" in told
+    trainer = prepare(load_settings(folder / "more.toml"), folder / "more", start=old)
+    assert any("begin with a fresh one" in note for note in trainer.notes)
+    assert trainer.optimizer.header()["count"] == 0
+    np.testing.assert_array_equal(trainer.weights, old.weights)
