@@ -174,12 +174,7 @@ def _subtract_pending(h: _Array, V: _Array, g: _Array, start: int) -> None:
     for p in range(0, k - 3, 4):
         v0, v1 = V[p][start : start + size], V[p + 1][start : start + size]
         v2, v3 = V[p + 2][start : start + size], V[p + 3][start : start + size]
-        c0, c1, c2, c3 = zero, zero, zero, zero
-        for j in range(size):
-            c0 += h[j] * v0[j]
-            c1 += h[j] * v1[j]
-            c2 += h[j] * v2[j]
-            c3 += h[j] * v3[j]
+        c0, c1, c2, c3 = _four_products(h, v0, v1, v2, v3)
         for j in range(size):
             g[j] -= c0 * v0[j] + c1 * v1[j] + c2 * v2[j] + c3 * v3[j]
     for p in range(k - k % 4, k):
@@ -189,6 +184,19 @@ def _subtract_pending(h: _Array, V: _Array, g: _Array, start: int) -> None:
             c0 += h[j] * v0[j]
         for j in range(size):
             g[j] -= c0 * v0[j]
+
+
+@inlined
+def _four_products(h: _Array, v0: _Array, v1: _Array, v2: _Array, v3: _Array) -> tuple[float, float, float, float]:
+    """Return the products of h with four rows, read at the same time."""
+    zero = h.dtype.type(0)
+    c0, c1, c2, c3 = zero, zero, zero, zero
+    for j in range(len(h)):
+        c0 += h[j] * v0[j]
+        c1 += h[j] * v1[j]
+        c2 += h[j] * v2[j]
+        c3 += h[j] * v3[j]
+    return c0, c1, c2, c3
 
 
 @jit
@@ -207,14 +215,7 @@ def correlate_bands(first: int, last: int, bounds: _Table, H: _Array, V: _Array,
         for p in range(start, end - 3, 4):
             v0, v1, v2, v3 = V[p], V[p + 1], V[p + 2], V[p + 3]
             for q in range(m):
-                h = H[q]
-                c0, c1, c2, c3 = zero, zero, zero, zero
-                for j in range(n):
-                    c0 += h[j] * v0[j]
-                    c1 += h[j] * v1[j]
-                    c2 += h[j] * v2[j]
-                    c3 += h[j] * v3[j]
-                factors[q, 0], factors[q, 1], factors[q, 2], factors[q, 3] = c0, c1, c2, c3
+                factors[q, 0], factors[q, 1], factors[q, 2], factors[q, 3] = _four_products(H[q], v0, v1, v2, v3)
             for q in range(m):
                 g = y[q]
                 c0, c1, c2, c3 = factors[q, 0], factors[q, 1], factors[q, 2], factors[q, 3]
