@@ -32,17 +32,8 @@ def test_thresholds_in_electronvolts(monkeypatch: pytest.MonkeyPatch, order: str
     """They bound the root of the variance, whichever way frames are taken, and with a model of an older version."""
     monkeypatch.setattr(judge.KalmanUncertainty, "load", lambda *args, **kwargs: Known())
     model = SimpleNamespace(arrays={"noise": np.asarray([0.01, 100.0])} if saved else {})
-    settings = SelectSettings(thresholds="absolute", low=0.05, high=0.2, batch=order)
-    found = judge.choose(
-        FRAMES,
-        FRAMES,
-        [model],
-        settings,
-        OptimizerSettings(),
-        epochs=3,
-        maximum=4,
-        seed=[0],  # type: ignore[arg-type]
-    )
+    settings = SelectSettings.model_validate({"thresholds": "absolute", "low": 0.05, "high": 0.2, "batch": order})
+    found = judge.choose(FRAMES, FRAMES, [model], settings, OptimizerSettings(), epochs=3, maximum=4, seed=[0])
     np.testing.assert_allclose(found.values, [0.01, 0.1, 0.15, 0.5])
     assert (found.low, found.high) == (0.05, 0.2)
     assert sorted(found.chosen) == [1, 2]

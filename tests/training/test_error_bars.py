@@ -13,7 +13,7 @@ error_bars = pytest.importorskip("ekfcore.training.error_bars", reason="training
 from ekfcore.training.kalman import KalmanOptimizer  # noqa: E402 (needs pydantic, as the above)
 
 if TYPE_CHECKING:
-    from conftest import Linear
+    from training.conftest import Linear
 
 Samples = Callable[[bool], list[Any]]
 
