@@ -91,6 +91,7 @@ def state_arrays(state: EKFState) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield the arrays that restore the state, one block of P at a time."""
     P = state.covariance
     yield "weights", to_numpy(state.weights)
+    yield "average", to_numpy(state.average)
     yield "scale", to_numpy(P.scale)
     yield "shift", to_numpy(P.shift)
     yield "traces", to_numpy(P.traces)
@@ -144,13 +145,14 @@ def restore_state(
         scale=take("scale", n_blocks),
         shift=take("shift", n_blocks),
         traces=take("traces", n_blocks),
-        # Files from before there were such rows, and such a noise, say nothing of them.
+        # Files from before there were such rows, such a noise and an average say nothing of them.
         information=side_by_side("information", rows.shape[0]) if header.get("coupled") else None,
     )
     unknown = {"dtype": covariance.scale.dtype, "device": device(like)}
     noise = take("noise", 2) if "noise" in arrays else xp.zeros((2,), **unknown)
     return EKFState(
         weights=take("weights", layout.n_params),
+        average=take("average" if "average" in arrays else "weights", layout.n_params),
         covariance=covariance,
         lam=header["lam"],
         count=header["count"],

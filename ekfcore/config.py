@@ -63,6 +63,10 @@ class EKFConfig:
     pending : int
         Rows that are kept beside Q before they are folded into it, where `rows` is 0; changes the speed, not the
         result.
+    averaging : float
+        Share of the measurements so far over which `EKFState.average` runs: the last tenth with 0.1, all with 1. A small
+        noise moves the weights about a good place, and their mean lies nearer to it than any of them. With 0, the
+        average is the weights.
     dtype : {"float64", "float32"}
         Precision of P. With float32, P turned indefinite in experiments once lambda had forgotten enough.
     """
@@ -73,6 +77,7 @@ class EKFConfig:
     process_noise: float | Anneal = 0.0
     rows: int = 0
     pending: int = 32
+    averaging: float = 0.0
     dtype: Literal["float64", "float32"] = "float64"
 
     def __post_init__(self) -> None:
@@ -95,6 +100,8 @@ class EKFConfig:
             raise InputError(f"`rows` must be 0, or at least 2, got {self.rows}")
         if self.rows and self.process_noise:
             raise InputError(f"`process_noise` needs rows = 0, got {self.process_noise} with rows = {self.rows}")
+        if not 0 <= self.averaging <= 1:
+            raise InputError(f"`averaging` must be a share from 0 to 1, got {self.averaging!r}")
         if self.dtype not in ("float64", "float32"):
             raise InputError(f'`dtype` must be "float64" or "float32", got {self.dtype!r}')
 

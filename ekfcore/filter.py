@@ -27,7 +27,10 @@ class EKFState:
     Parameters
     ----------
     weights : array, shape (n,)
-        Weights w, an array of the caller's library on the caller's device.
+        Weights w, an array of the caller's library on the caller's device; where the next measurement is linearised.
+    average : array, shape (n,)
+        Their running mean, see `EKFConfig.averaging`: the better weights to predict with. The weights themselves if
+        nothing is averaged.
     covariance : Covariance
         P, shape (n, n).
     lam : float
@@ -39,6 +42,7 @@ class EKFState:
     """
 
     weights: Array
+    average: Array
     covariance: Covariance
     lam: float
     count: int
@@ -124,7 +128,8 @@ def init(w: Array, layout: BlockLayout, config: EKFConfig | None = None, *, back
     kernels = get_backend(backend, like=like)
     covariance = Covariance.identity(layout, config.p0, backend=kernels, like=like, coupled=config.rows > 0)
     noise = NoiseLevel.unknown(xp, dtype=like.dtype, device=device(w))
-    return EKFState(weights=detach(w), covariance=covariance, lam=config.memory.initial, count=0, noise=noise)
+    w = detach(w)
+    return EKFState(weights=w, average=w, covariance=covariance, lam=config.memory.initial, count=0, noise=noise)
 
 
 def update(
@@ -339,10 +344,19 @@ def _advance(
         covariance = covariance.age(config.rows // 2, donate=donate)
     elif not config.rows and covariance.count >= config.pending:
         covariance = covariance.fold(donate=donate)
+    weights = state.weights + xp.astype(e @ U, state.weights.dtype, copy=False)
     return replace(
         state,
-        weights=state.weights + xp.astype(e @ U, state.weights.dtype, copy=False),
+        weights=weights,
+        average=_average(state, weights, count, config.averaging),
         covariance=covariance,
         lam=config.memory.advance(state.lam, count),
         count=state.count + count,
     )
+
+
+def _average(state: EKFState, weights: Array, count: int, share: float) -> Array:
+    """Return the mean of the weights over about the last `share` of all measurements, `count` of them new."""
+    if not share:
+        return weights
+    return state.average + (weights - state.average) * (count / (count + share * state.count))

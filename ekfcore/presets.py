@@ -87,8 +87,8 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
     Parameters
     ----------
     name : str
-        - "recommended": our default. Nothing fades, the noise follows the innovations, and what joins the blocks is
-          kept for the last measurements; all atoms of a frame are measured, in two updates, together with its energy.
+        - "recommended": our default. Nothing fades, the noise follows the innovations, what joins the blocks is kept
+          for the last measurements, and the weights are averaged over the last tenth of all; all atoms of a frame are measured, in two updates, together with its energy.
         - "rlekf": the paper, arXiv 2212.06989: R = L, N_b = 5120, one energy and four force updates a frame. Both are
           divided by the number of atoms, as in DeePMD-kit: the paper does not say so, but otherwise the force updates
           undo the energy.
@@ -106,7 +106,7 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
     if name == "recommended":
         noise = AdaptiveNoise(factor=0.1, settling=measurements_per_epoch)
         return Recipe(
-            config=EKFConfig(memory=MemoryFactor(1.0), noise=noise, rows=128),
+            config=EKFConfig(memory=MemoryFactor(1.0), noise=noise, rows=128, averaging=0.1),
             block_size=256,
             mode="pinned",
             group_size=None,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Sizes at which torch and NumPy take different paths through their matrix products.
 LAYOUT = ek.BlockLayout((33, 5, 1, 64))
-CONFIG = ek.EKFConfig(pending=8, process_noise=1e-3)
+CONFIG = ek.EKFConfig(averaging=0.3, pending=8, process_noise=1e-3)
 
 
 def _measurement(xp: "Xp", seed: int, m: int = 2) -> tuple[Any, Any]:
@@ -37,7 +37,7 @@ def _start(xp: "Xp", backend: str | None = None, config: ek.EKFConfig = CONFIG) 
 
 def _numbers(xp: "Xp", state: ek.EKFState) -> list[NDArray[Any]]:
     P = state.covariance
-    arrays = [state.weights, P.scale, P.shift, P.traces, P.pending]
+    arrays = [state.weights, state.average, P.scale, P.shift, P.traces, P.pending]
     lower = [np.tril(xp.to_numpy(P.backend.lower(P.store, index))) for index in range(len(LAYOUT.sizes))]
     return [xp.to_numpy(array) for array in arrays] + lower
 
@@ -139,7 +139,7 @@ def test_only_one_triangle_is_saved(xp: "Xp", tmp_path: Path) -> None:
     """P dominates the file; names and headers take the rest."""
     ek.save(_run(xp, _start(xp), 0, 4), tmp_path / "state")
     triangles = 8 * sum(n * (n + 1) // 2 for n in LAYOUT.sizes)
-    vectors = 8 * (LAYOUT.n_params + 3 * len(LAYOUT.sizes))
+    vectors = 8 * (2 * LAYOUT.n_params + 3 * len(LAYOUT.sizes))
     assert (tmp_path / "state").stat().st_size < triangles + vectors + 6000
 
 

@@ -50,14 +50,14 @@ def kpu_scale(model: JacobianProvider[Any], state: EKFState, samples: Sequence[S
     model : JacobianProvider
         Predicts energy and forces.
     state : EKFState
-        Weights and P.
+        Weights, of which the average is used, and P.
     samples : sequence of Sample
         Labelled frames, of which at most 32 are looked at.
     """
     chosen = [samples[k] for k in np.unique(np.linspace(0, len(samples) - 1, _FRAMES).round().astype(int))]
     squares, variances = np.zeros(2), np.zeros(2)
     for index, sample in enumerate(chosen):
-        prediction, pull = linearize(model, state.weights, sample.environment)
+        prediction, pull = linearize(model, state.average, sample.environment)
         forces, n = prediction["forces"], sample.n_atoms
         signs = np.random.default_rng(index).choice([-1.0, 1.0], (_PROBES, n, 3))
         functionals: list[Cotangent] = [{"energy": _like(prediction["energy"], np.asarray(1 / n))}]

@@ -42,8 +42,8 @@ class KalmanOptimizer:
 
     @property
     def weights(self) -> Array:
-        """Current weights, shape (n,)."""
-        return self.state.weights
+        """Weights to predict with, shape (n,): those of the filter, or their running mean if it keeps one."""
+        return self.state.average
 
     @property
     def pace(self) -> float:

@@ -61,7 +61,7 @@ class LoadedModel:
     model : DeepPotential
         Form and constants.
     weights : array, shape (n,)
-        Trained weights.
+        Trained weights to predict with; a filter that averages goes on from others.
     settings : mapping
         The CONFIG of the run, as JSON.
     position : Position
@@ -150,7 +150,7 @@ def load_model(path: str | Path) -> LoadedModel:
         statistics = Statistics(**{name: arrays[name] for name in _STATISTICS})
         return LoadedModel(
             model=DeepPotential(Architecture.from_json(header["architecture"]), statistics),
-            weights=arrays["weights"],
+            weights=arrays["average" if "average" in arrays else "weights"],
             settings=header["settings"],
             position=Position(**position),
             optimizer=header["optimizer"],

@@ -139,6 +139,7 @@ class OptimizerSettings(Table):
     process_noise: float | None = None
     rows: int | None = None
     pending: int | None = None
+    averaging: float | None = None
     dtype: Literal["float64", "float32"] | None = None
     # For Adam
     learning_rate: float | None = None
@@ -226,7 +227,7 @@ _ADAM = {
     "force_prefactors",
     "virial_prefactors",
 }
-_CONFIG = {"noise", "p0", "process_noise", "rows", "pending", "dtype"}
+_CONFIG = {"noise", "p0", "process_noise", "rows", "pending", "averaging", "dtype"}
 _NOISE = {"noise_factor": "factor", "noise_window": "window", "noise_settling": "settling"}
 _MEMORY = {"memory": "initial", "memory_rate": "rate", "memory_counts": "counts"}
 
