@@ -64,9 +64,9 @@ class EKFConfig:
         Rows that are kept beside Q before they are folded into it, where `rows` is 0; changes the speed, not the
         result.
     averaging : float
-        Share of the measurements so far over which `EKFState.average` runs: the last tenth with 0.1, all with 1. A small
-        noise moves the weights about a good place, and their mean lies nearer to it than any of them. With 0, the
-        average is the weights.
+        Share of the measurements so far over which `EKFState.average` runs: the last tenth with 0.1, all with 1. A
+        small noise moves the weights about a good place, and their mean lies nearer to it than any of them. With 0,
+        the average is the weights.
     dtype : {"float64", "float32"}
         Precision of P. With float32, P turned indefinite in experiments once lambda had forgotten enough.
     """

@@ -88,7 +88,8 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
     ----------
     name : str
         - "recommended": our default. Nothing fades, the noise follows the innovations, what joins the blocks is kept
-          for the last measurements, and the weights are averaged over the last tenth of all; all atoms of a frame are measured, in two updates, together with its energy.
+          for the last measurements, and the weights are averaged over the last tenth of all. All atoms of a frame are
+          measured, in two updates, together with its energy.
         - "rlekf": the paper, arXiv 2212.06989: R = L, N_b = 5120, one energy and four force updates a frame. Both are
           divided by the number of atoms, as in DeePMD-kit: the paper does not say so, but otherwise the force updates
           undo the energy.

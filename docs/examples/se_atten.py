@@ -7,7 +7,6 @@ python docs/examples/se_atten.py [--quick] [--out FILE]
 import argparse
 import tempfile
 import time
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -31,6 +30,7 @@ SETTINGS = {  # the section "model" of an input of DeePMD-kit
         "axis_neuron": 4,
         "attn": 16,
         "attn_layer": 1,
+        "smooth_type_embedding": True,  # without it, forces jump where a neighbour crosses the cutoff
     },
     "fitting_net": {"neuron": [24, 24]},
 }
@@ -49,9 +49,6 @@ def main() -> None:
     train = Dataset(model, frames, like=model.weights)
     test = Dataset(model, read_frames([folder / "silicon_test.xyz.xz"])[:count], like=model.weights)
     recipe = preset("recommended", measurements_per_epoch=6 * count)
-    # With the preset's factor of 0.1, the errors of this model jump after some epochs.
-    noise = ek.AdaptiveNoise(factor=0.5, settling=6 * count)
-    recipe = replace(recipe, config=replace(recipe.config, noise=noise))
     layout = ek.partition(model.layer_sizes, block_size=recipe.block_size)
     state = ek.init(model.weights, layout, recipe.config)
     optimizer, rng, spent = KalmanOptimizer(model, recipe, state), np.random.default_rng(0), 0.0

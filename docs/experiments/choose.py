@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Compare settings of the filter on several data sets, as the defaults were chosen.
+"""Compare settings of the filter on several data sets, as the defaults were chosen, or judge them by the test sets.
 
     python docs/experiments/choose.py DATA --sets Cu_pwmat Mo --variants "" "noise_factor=1" --epochs 3 --seeds 3
+    python docs/experiments/choose.py DATA --test --sets Cu_pwmat --epochs 10 --marks 40f 1 3 8 9 10
 
 DATA is a folder with a folder for each set, of which train.xyz.xz alone is read: a fifth of its frames is held out and
-judged by. Each variant is a list of keys of [optimizer], "rows=64 block_size=512". One line for each run; then the
+judged by. With --test, all of them are learned, and test.xyz.xz is judged by. The set "built-in" is that of
+`ekfcore demo`. Each variant is a list of keys of [optimizer], "rows=64 block_size=512". One line for each run; then the
 medians over the seeds. One thread.
 """
 
@@ -12,8 +14,12 @@ import argparse
 import os
 import tempfile
 import time
+import tomllib
+from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -22,8 +28,9 @@ import numpy as np  # after the number of threads has been set
 from ekfcore.training import Settings, Trainer, prepare
 from ekfcore.training.toml import set_key
 
-SETS = ("Cu_pwmat", "Mo", "Si", "NaCl", "H2O", "HfO2", "AgAu", "LiSiC")
-MOST = 200  # frames to learn from: some sets have a thousand
+SETS = ("Cu_pwmat", "Mo", "Si", "NaCl", "H2O", "HfO2", "AgAu", "LiSiC", "built-in")
+MOST = 200  # frames to learn from where settings are compared: some sets have a thousand
+BUILT_IN = Path(str(files("ekfcore.demo")))
 
 
 def main() -> None:
@@ -34,39 +41,45 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=[""])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--test", action="store_true", help="learn all of train.xyz.xz and judge by test.xyz.xz")
     parser.add_argument(
-        "--marks", type=float, nargs="*", default=[0.25, 1.0], help="epochs to judge after, and the last"
+        "--marks", nargs="*", default=["0.25", "1"], help="judge after so many epochs, or frames (40f); and at the end"
     )
     args = parser.parse_args()
     for name in args.sets:
         for variant in args.variants:
-            runs = [run(args.data / name / "train.xyz.xz", variant, args, seed) for seed in range(args.seeds)]
+            runs = [run(args, name, variant, seed) for seed in range(args.seeds)]
             cells = [[median(values) for values in zip(*mark, strict=True)] for mark in zip(*runs, strict=True)]
             text = " | ".join(f"{seen:g}: {energy:.2f}, {force:.1f}" for seen, energy, force, _ in cells)
             print(f"{name:9s} {variant or '-':40s} {text} | {cells[-1][-1]:.0f} s", flush=True)
 
 
-def run(path: Path, variant: str, args: argparse.Namespace, seed: int) -> list[tuple[float, float, float, float]]:
-    """Return epochs, energy [meV/atom] and force errors [meV/Å] on frames held out, and seconds of training."""
-    settings = {
-        "data": {"train": [str(path)], "test_fraction": 0.2},
+def run(args: argparse.Namespace, name: str, variant: str, seed: int) -> list[tuple[float, float, float, float]]:
+    """Return epochs, energy [meV/atom] and force errors [meV/Å] on frames not learned, and seconds of training."""
+    folder, prefix = (BUILT_IN, "silicon_") if name == "built-in" else (args.data / name, "")
+    judged: dict[str, Any] = {"test": [str(folder / f"{prefix}test.xyz.xz")]} if args.test else {"test_fraction": 0.2}
+    settings: dict[str, Any] = {
+        "data": {"train": [str(folder / f"{prefix}train.xyz.xz")], **judged},
         "training": {"epochs": args.epochs, "seed": seed},
     }
+    if name == "built-in":
+        settings["model"] = tomllib.loads((BUILT_IN / "demo.toml").read_text())["model"]
     for item in variant.split():
         set_key(settings, item if "." in item.partition("=")[0] else f"optimizer.{item}")
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = prepare(Settings.from_json(settings), Path(folder) / "run")
-        found = list(steps(trainer, args.epochs, seed, sorted({*args.marks, float(args.epochs)})))
-    print(
-        f"  {path.parent.name} {variant} seed {seed}: {[tuple(round(x, 3) for x in row) for row in found]}", flush=True
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = prepare(Settings.from_json(settings), Path(scratch) / "run")
+        n = len(trainer.train) if args.test else min(len(trainer.train), MOST)
+        marks = {int(mark[:-1]) if mark.endswith("f") else round(float(mark) * n) for mark in args.marks}
+        found = list(steps(trainer, n, args.epochs, seed, marks | {n * args.epochs}))
+    print(f"  {name} {variant} seed {seed}: {[tuple(round(x, 3) for x in row) for row in found]}", flush=True)
     return found
 
 
-def steps(trainer: Trainer, epochs: int, seed: int, marks: list[float]) -> "list[tuple[float, float, float, float]]":
-    """Train as `ekfcore train` does, and judge within epochs as well."""
-    n, seen, seconds, found = min(len(trainer.train), MOST), 0, 0.0, []
-    marks = list(marks)
+def steps(
+    trainer: Trainer, n: int, epochs: int, seed: int, marks: set[int]
+) -> Iterator[tuple[float, float, float, float]]:
+    """Train on the first n frames as `ekfcore train` does, and judge after so many frames."""
+    seen, seconds = 0, 0.0
     for epoch in range(epochs):
         trainer.refine()
         for index, k in enumerate(np.random.default_rng([seed, epoch]).permutation(n)):
@@ -74,10 +87,9 @@ def steps(trainer: Trainer, epochs: int, seed: int, marks: list[float]) -> "list
             trainer.optimizer.step([trainer.train[k]], np.random.default_rng([seed, epoch, index]))
             seconds += time.process_time() - start
             seen += 1
-            if marks and seen >= marks[0] * n:
+            if seen in marks:
                 errors = trainer.test.errors(trainer.weights)
-                found.append((marks.pop(0), errors.energy_rmse, errors.force_rmse, seconds))
-    return found
+                yield seen / n, errors.energy_rmse, errors.force_rmse, seconds
 
 
 if __name__ == "__main__":
