@@ -1,5 +1,10 @@
-"""Whatever dpdata reads."""
+"""Whatever dpdata reads, with virials from the formats whose convention is known."""
 
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,48 +12,169 @@ from numpy.typing import NDArray
 
 from ekfcore.errors import InputError
 
+from ._convergence import converged
+from ._elements import atomic_numbers
 from ._extra import load_extra
+from ._options import ReadOptions
+from ._units import unit
 from .frame import Frame
 
-__all__ = ["atomic_numbers", "check_types", "frames_of", "read_dpdata"]
+__all__ = ["canonical_name", "check_types", "frames_of", "read_dpdata"]
+
+_log = logging.getLogger(__name__)
+
+_System = dict[str, Any]
+
+# What dpdata's virial has to be multiplied by to be -dE/dε, positive under compression. It is the product of what the
+# program prints and the volume: VASP ("in kB"), pw.x, CP2K and ABACUS print the pressure, SIESTA the tension.
+_SIGNS = {
+    "vasp/outcar": 1,
+    "vasp/xml": 1,
+    "qe/pw/scf": 1,
+    "cp2k/output": 1,
+    "cp2k/aimd_output": 1,
+    "abacus/scf": 1,
+    "abacus/md": 1,
+    "abacus/relax": 1,
+    "siesta/output": -1,
+    "siesta/aimd_output": -1,
+    "deepmd/lmdb": 1,
+}
+# For these dpdata takes the volume without sign, or none; for the others it is det(cell), negative in left-handed ones.
+_UNSIGNED = ("abacus/scf", "deepmd/lmdb")
+_KEEPS = ("vasp/outcar", "vasp/xml", "fhi_aims/output")  # those that can be told not to judge the convergence
+_ATOMIC_UNITS = "n2p2"
+_NAMES = (*_SIGNS, "pwmat/movement", "quip/gap/xyz", "deepmd/raw", "deepmd/npy", "fhi_aims/output")
 
 
-def read_dpdata(path: str, name: str) -> list[Frame]:
+def canonical_name(name: str) -> str | None:
+    """Return the name under which this package knows a format of dpdata; None if dpdata knows no such format."""
+    known = load_extra("dpdata.format").Format.get_formats()
+    if name not in known:
+        return None
+    return next((each for each in _NAMES if known[each] is known[name]), name)
+
+
+def read_dpdata(path: Path, name: str, options: ReadOptions, *, source: str) -> list[Frame]:
     """Read frames with dpdata.
 
     Parameters
     ----------
-    path : str
-        File or folder; for ``deepmd/hdf5`` also ``file.hdf5#group``.
+    path : Path
+        File, folder, or what the names of several files begin with.
     name : str
-        What dpdata calls the format, as in ``vasp/outcar``.
+        What `canonical_name` calls the format.
+    options : ReadOptions
+        What else is known.
+    source : str
+        How messages shall call the place.
+
+    Returns
+    -------
+    list of Frame
+        In the orientation of the file. Those that did not converge are left out and named, and virials whose convention
+        is not known are left out, too.
 
     Raises
     ------
     InputError
-        If dpdata knows no such format.
+        If what the options say cannot be honoured, or no frame has converged.
+    """
+    units = ("energy_unit", "length_unit") if name == _ATOMIC_UNITS else ()
+    options.only(source, f"the format {name}", "type_map", "keep_unconverged", *units)
+    _check_one_step(path, name, source)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        systems = list(_systems(path, name, options))
+    for message in dict.fromkeys(str(warning.message).splitlines()[0] for warning in told):
+        if "unconverged: " not in message or name not in _KEEPS[:2]:  # which dpdata judges otherwise
+            _log.warning("%s: dpdata says: %s", source, message)
+    frames: list[Frame] = []
+    for system in systems:
+        _correct_virials(system, path, name, source)
+        numbers = atomic_numbers(system["atom_names"], source, options.type_map)
+        frames += frames_of(system, numbers, source, first=len(frames))
+    if name == _ATOMIC_UNITS:
+        frames = _in_units(frames, options, source)
+    return converged(frames, path, source, name, keep=options.keep_unconverged)
+
+
+def _systems(path: Path, name: str, options: ReadOptions) -> Iterator[_System]:
+    """Yield what dpdata calls the data of systems, as its readers return them.
+
+    Its classes of systems would turn the cells, and refuse those that are left-handed.
     """
     dpdata = load_extra("dpdata")
-    known = load_extra("dpdata.format").Format.get_formats()
-    if name not in known:
-        # What has no slash in its name is a short name for another.
-        names = ", ".join(sorted(each for each in known if "/" in each))
-        raise InputError(f"{path}: dpdata knows no format {name!r}, only {names}")
-    try:
-        systems = [dpdata.LabeledSystem(path, fmt=name)]
-    except NotImplementedError:  # without labels, or in several systems
-        try:
-            systems = [dpdata.System(path, fmt=name)]
-        except NotImplementedError:
-            systems = list(dpdata.MultiSystems().load_systems_from_file(path, fmt=name).systems.values())
+    base = load_extra("dpdata.format").Format
+    format, place = base.get_formats()[name](), _place(path, name)
+    if name == "deepmd/lmdb":  # systems of different composition in a file
+        systems = dpdata.MultiSystems().load_systems_from_file(place, fmt=name)
+        yield from (system.data for system in systems.systems.values())
+        return
+    judge = {"convergence_check": False} if name in _KEEPS[:2] or options.keep_unconverged and name in _KEEPS else {}
+    labelled = type(format).from_labeled_system is not base.from_labeled_system
+    data = (format.from_labeled_system if labelled else format.from_system)(place, **judge)
+    yield from data if isinstance(data, list | tuple) else [data]
+
+
+def _place(path: Path, name: str) -> Any:
+    """What dpdata wants to be given."""
+    if name == "dftbplus" and path.is_dir():
+        return str(path / "dftb_in.hsd"), str(path / "detailed.out")
+    return str(path)
+
+
+def _check_one_step(path: Path, name: str, source: str) -> None:
+    """Refuse a relaxation, of which dpdata would pair the last energy with the first forces."""
+    if name != "qe/pw/scf":
+        return
+    count = path.read_text(errors="replace").count("!    total energy")
+    if count > 1:
+        raise InputError(f'{source}: holds {count} steps, and qe/pw/scf is for one; give format = "espresso-out"')
+
+
+def _correct_virials(system: _System, path: Path, name: str, source: str) -> None:
+    """Make the virials minus the derivative of the energy with respect to strain, or remove them."""
+    if "virials" not in system:
+        return
+    if name not in _SIGNS or (name.startswith("cp2k/") and not _in_gigapascal(path)):
+        del system["virials"]
+        _log.warning("%s: its virials are left out: their sign and unit in the format %s are not known", source, name)
+        return
+    sign = np.full(len(system["cells"]), _SIGNS[name])
+    if name not in _UNSIGNED:
+        sign = sign * np.sign(np.linalg.det(system["cells"]))
+    system["virials"] = np.asarray(system["virials"]).reshape(-1, 3, 3) * sign[:, None, None]
+
+
+def _in_gigapascal(path: Path) -> bool:
+    """Whether an output of CP2K gives stresses in the unit that dpdata takes for granted."""
+    logs = sorted(path.glob("*.log"))[:1] if path.is_dir() else [path]
+    with logs[0].open(errors="replace") as file:
+        titles = [line for line in file if "STRESS TENSOR" in line.upper()]
+    return all("[GPa" in line for line in titles)
+
+
+def _in_units(frames: Sequence[Frame], options: ReadOptions, source: str) -> list[Frame]:
+    """Return frames that were taken for Bohr and Hartree in the units that they have."""
+    units = load_extra("ase.units")
+    energy, length = options.energy_unit or "hartree", options.length_unit or "bohr"
+    _log.warning("%s: lengths are taken as %s and energies as %s; length_unit and energy_unit say otherwise",
+                 source, length, energy)
+    e, r = unit(energy, "energy", source) / units.Hartree, unit(length, "length", source) / units.Bohr
     return [
-        frame
-        for system in systems
-        for frame in frames_of(system.data, atomic_numbers(system.data["atom_names"], path), path)
+        replace(
+            frame,
+            positions=frame.positions * r,
+            cell=frame.cell * r,
+            energy=None if frame.energy is None else frame.energy * e,
+            forces=None if frame.forces is None else frame.forces * (e / r),
+        )
+        for frame in frames
     ]
 
 
-def frames_of(data: dict[str, Any], numbers: NDArray[np.int64], source: str) -> list[Frame]:
+def frames_of(data: _System, numbers: NDArray[np.int64], source: str, *, first: int = 0) -> list[Frame]:
     """Return the frames of what dpdata calls a system.
 
     Parameters
@@ -59,8 +185,18 @@ def frames_of(data: dict[str, Any], numbers: NDArray[np.int64], source: str) -> 
         Atomic number of each type.
     source : str
         Where it comes from.
+    first : int
+        Number of its first frame there.
+
+    Raises
+    ------
+    InputError
+        If it has not as many labels as frames.
     """
     n_frames = len(data["coords"])
+    for name in ("cells", "energies", "forces", "virials"):
+        if name in data and len(data[name]) != n_frames:
+            raise InputError(f"{source}: has {len(data[name])} {name} for {n_frames} frames; it may be incomplete")
     # The layout deepmd/npy/mixed has types frame by frame, -1 for atoms that only fill up the array.
     types = data.get("real_atom_types", np.broadcast_to(data["atom_types"], (n_frames, len(data["atom_types"]))))
     check_types(source, types, len(numbers))
@@ -75,25 +211,10 @@ def frames_of(data: dict[str, Any], numbers: NDArray[np.int64], source: str) -> 
             energy=float(data["energies"][k]) if "energies" in data else None,
             forces=np.array(data["forces"][k][real], dtype=np.float64) if "forces" in data else None,
             virial=np.array(data["virials"][k], dtype=np.float64) if "virials" in data else None,
-            source=f"{source}, frame {k}",
+            source=f"{source}, frame {first + k}",
         )
 
     return [frame(k) for k in range(n_frames)]
-
-
-def atomic_numbers(names: list[str], source: str) -> NDArray[np.int64]:
-    """Return the atomic number of each type.
-
-    Raises
-    ------
-    InputError
-        If a name is no chemical symbol.
-    """
-    known = load_extra("ase.data").atomic_numbers
-    for name in names:
-        if name not in known:
-            raise InputError(f"{source}: each name must be a chemical symbol, got {name!r}")
-    return np.array([known[name] for name in names], dtype=np.int64)
 
 
 def check_types(source: str, types: NDArray[np.int64], n_names: int) -> None:

@@ -1,0 +1,222 @@
+"""Whatever ASE reads, with what it would pass over."""
+
+import bz2
+import gzip
+import logging
+import lzma
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ekfcore.errors import InputError
+
+from ._convergence import converged, kept_by_convergence
+from ._elements import atomic_numbers, type_names
+from ._extra import load_extra
+from ._labels import Labels, energy_gap, labels_of
+from ._options import ReadOptions
+from .frame import Frame
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+__all__ = ["format_of", "read_ase", "unpacked"]
+
+_GAP = 1e-3  # [eV/atom] between energy and free energy, above which it is told which of them is taken
+_log = logging.getLogger(__name__)
+
+_OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+
+_SPECIES = "species as written"  # a column of which ASE makes no elements
+_COLUMNS = {"position": "pos", "positions": "pos", "symbol": "species", "symbols": "species", "element": "species"}
+_LAMMPS = ("lammps-dump-text", "lammps-data")
+
+
+def format_of(path: Path) -> str:
+    """Return what ASE calls the format of a file."""
+    return str(load_extra("ase.io.formats").filetype(str(path)))
+
+
+def read_ase(path: Path, format: str, options: ReadOptions, *, source: str) -> list[Frame]:
+    """Read frames with ASE.
+
+    Parameters
+    ----------
+    path : Path
+        A file without compression.
+    format : str
+        What ASE calls its format.
+    options : ReadOptions
+        What else is known.
+    source : str
+        How messages shall call the file.
+
+    Returns
+    -------
+    list of Frame
+        Those that did not converge are left out, and named in a warning of `logging`; so is what stands in the file and
+        was not used.
+
+    Raises
+    ------
+    InputError
+        If what the options say cannot be honoured, or no frame has converged.
+    """
+    if options.type_map is not None and format not in ("extxyz", *_LAMMPS):
+        raise InputError(f"{source}: type_map has no meaning for the format {format}; remove it")
+    images = _images(path, format, options, source)
+    names = [f"{source}, frame {index}" for index in range(len(images))]
+    labels = [labels_of(atoms, name, options) for atoms, name in zip(images, names, strict=True)]
+    _check_keys(labels, options, source)
+    frames = [Frame.from_ase(*each[:2], labels=each[2]) for each in zip(images, names, labels, strict=True)]
+    _tell_energies_apart([energy_gap(atoms, name) for atoms, name in zip(images, names, strict=True)], source)
+    _tell_names(labels, source)
+    if format == "extxyz" and not options.keep_unconverged:
+        return kept_by_convergence(frames, [_says_converged(atoms) for atoms in images], source)
+    frames = converged(frames, path, source, format, keep=options.keep_unconverged)
+    # pw.x prints structures again for which it has computed nothing.
+    return [f for f in frames if f.energy is not None or f.forces is not None] if format == "espresso-out" else frames
+
+
+def _images(path: Path, format: str, options: ReadOptions, source: str) -> "list[Atoms]":
+    """Return what ASE makes of the file, with elements as the type map has them."""
+    words: dict[str, Any] = {}
+    if format == "extxyz":
+        words["properties_parser"] = _header
+    elif format == "espresso-out":
+        words["results_required"] = False  # else nobody knows which steps are missing
+    elif format in _LAMMPS:
+        words = _lammps(path, format, options, source)
+    # Without do_not_split_by_at_sign ASE takes what follows an @ in a file name for frame numbers.
+    read = load_extra("ase.io").read
+    try:
+        images: list[Atoms] = read(str(path), index=":", format=format, do_not_split_by_at_sign=True, **words)
+    except InputError as error:  # of `_header`, which does not know the file
+        raise InputError(f"{source}: {error}") from None
+    for index, atoms in enumerate(images):
+        if _SPECIES in atoms.arrays:
+            species = atoms.arrays.pop(_SPECIES)
+            atoms.numbers = atomic_numbers(species, f"{source}, frame {index}", options.type_map)
+            if atoms.calc is not None:
+                atoms.calc.atoms = atoms.copy()  # whose labels are those of the atoms that it knows
+        elif format == _LAMMPS[0] and atoms.calc is not None:
+            atoms.calc.results.pop("energy", None)  # of a dump with forces ASE says that it is 0
+    return images
+
+
+def _header(line: str) -> dict[str, Any]:
+    """Read the second line of a frame of extended XYZ, in whatever case and number its words are."""
+    extxyz = load_extra("ase.io.extxyz")
+    info: dict[str, Any] = extxyz.key_val_str_to_dict(line)
+    for name in list(info):
+        known = {"lattice": "Lattice", "cell": "Lattice", "pbc": "pbc", "properties": "Properties"}.get(name.lower())
+        if known is not None and known not in info:
+            info[known] = info.pop(name)
+    if "Lattice" in info:
+        lattice = np.asarray(info["Lattice"])
+        if lattice.size != 9 or lattice.dtype.kind not in "if":
+            raise InputError(f"the lattice must be nine numbers, got {info['Lattice']}")
+        info["Lattice"] = lattice if lattice.ndim == 2 else lattice.reshape((3, 3), order="F")  # as ASE expects it
+    info["Properties"] = _columns(str(info.get("Properties", "species:S:1:pos:R:3")))
+    return info
+
+
+def _columns(text: str) -> str:
+    """Return the columns with the names that ASE knows, and elements as plain words."""
+    parts = text.split(":")
+    names = [_COLUMNS.get(name.lower(), name) for name in parts[::3]]
+    names = [next((known for known in ("species", "pos", "Z") if known.lower() == n.lower()), n) for n in names]
+    if "pos" not in names or not {"species", "Z"} & set(names):
+        raise InputError(f"Properties must have the columns species and pos, got {text}")
+    kinds = parts[1::3]
+    if "species" in names:
+        place = names.index("species")
+        names[place], kinds[place] = _SPECIES, "S"
+    return ":".join(":".join(column) for column in zip(names, kinds, parts[2::3], strict=True))
+
+
+def _lammps(path: Path, format: str, options: ReadOptions, source: str) -> dict[str, Any]:
+    """Say what ASE would guess of a file of LAMMPS: which elements its types are, and its units."""
+    text = path.read_text(errors="replace")
+    words: dict[str, Any] = {}
+    if units := re.search(r"^ITEM: UNITS\s+(\w+)", text, re.MULTILINE):
+        words["units"] = units[1]
+    if format == "lammps-data":
+        count = re.search(r"^\s*(\d+)\s+atom types", text, re.MULTILINE)
+        known, types = re.search(r"^\s*(Masses|Atom Type Labels)", text, re.MULTILINE), int(count[1]) if count else 0
+    else:
+        columns = re.search(r"^ITEM: ATOMS (.*)", text, re.MULTILINE)
+        names = columns[1].split() if columns else []
+        known, types = {"element", "mass"} & set(names), len(options.type_map or ())
+        if {"fx", "fy", "fz"} <= set(names) and not units:
+            _log.warning("%s: does not name its units; forces are taken as eV/Å (units metal)", source)
+    if options.type_map is not None:
+        if format == "lammps-dump-text" and "element" in names:
+            raise InputError(f"{source}: names the elements itself; remove type_map, or correct them in the file")
+        elements = type_names(options.type_map, types, source, first=1)
+        numbers = atomic_numbers(elements, source).tolist()
+        return words | (
+            {"Z_of_type": dict(enumerate(numbers, 1))} if format == "lammps-data" else {"specorder": elements}
+        )
+    if not known:
+        raise InputError(f'{source}: its types are numbers; name their elements, as in type_map = ["O", "H"]')
+    return words
+
+
+def _check_keys(labels: Sequence[Labels], options: ReadOptions, source: str) -> None:
+    """Refuse a key of the user that no frame has."""
+    found = frozenset[str]().union(*(each.keys for each in labels))
+    for quantity in ("energy", "forces", "virial", "stress", "weight"):
+        name = options.key(quantity)
+        if name is not None and quantity not in found and labels:
+            others = sorted({name for each in labels for name in each.unused})
+            held = f"it has {', '.join(others[:12])}" if others else "it has no names beside those of ASE"
+            raise InputError(f"{source}: no frame has {name}, which {quantity}_key names; {held}")
+
+
+def _tell_names(labels: Sequence[Labels], source: str) -> None:
+    """Say once for a file what was taken for what, and what was not used."""
+    for text in dict.fromkeys(text for each in labels for text in each.told):
+        count = sum(text in each.told for each in labels)
+        _log.warning("%s: %s (%d of %d frames)", source, text, count, len(labels))
+    if unused := dict.fromkeys(name for each in labels for name in each.unused):
+        _log.warning(
+            "%s: not used: %s; energy_key, forces_key, virial_key, stress_key and weight_key name labels",
+            source,
+            ", ".join(unused),
+        )
+
+
+def _tell_energies_apart(gaps: Sequence[float], source: str) -> None:
+    """Say so once for a file whose energies and free energies [eV/atom] are not the same."""
+    if count := sum(gap > _GAP for gap in gaps):
+        _log.warning(
+            "%s: energy and free_energy lie up to %.3g meV/atom apart (%d of %d frames); the free energy is taken, as "
+            "the forces belong to it; remove free_energy from the file where the energy is meant",
+            *(source, 1e3 * max(gaps), count, len(gaps)),
+        )
+
+
+def _says_converged(atoms: "Atoms") -> bool:
+    """Whether a frame of extended XYZ does not say that it has not converged."""
+    info: Mapping[str, Any] = {str(name).lower(): value for name, value in atoms.info.items()}
+    return all(info.get(name) not in (False, 0) for name in ("converged", "scf_converged", "is_converged"))
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Give a file without compression: ASE jumps back to every frame, for which it would unpack all before it."""
+    if path.suffix not in _OPEN or path.is_dir():
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        plain = Path(folder, path.stem)  # without .gz, but with the suffix by which ASE knows the format
+        with _OPEN[path.suffix](path, "rb") as packed, plain.open("wb") as file:
+            shutil.copyfileobj(packed, file)
+        yield plain

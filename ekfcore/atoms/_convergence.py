@@ -1,0 +1,172 @@
+"""Which frames of an output come from electronic steps that did not converge.
+
+Neither ASE nor dpdata tells it for all formats, and where both do they disagree; so the same rule is applied to the
+frames of either.
+"""
+
+import itertools
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+from ekfcore.errors import InputError
+
+from .frame import Frame
+
+__all__ = ["converged", "kept_by_convergence"]
+
+_log = logging.getLogger(__name__)
+
+_Steps = Iterator[bool]  # whether each step converged
+
+
+def converged(frames: Sequence[Frame], path: Path, name: str, format: str, *, keep: bool = False) -> list[Frame]:
+    """Leave out the frames whose electronic steps did not converge, and name them.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        All frames of the file.
+    path : Path
+        The file, or the folder.
+    name : str
+        How messages shall call it.
+    format : str
+        What ASE or dpdata calls the format.
+    keep : bool
+        Keep them all.
+
+    Raises
+    ------
+    InputError
+        If none is left, or it cannot be told which frames did not converge.
+    """
+    steps = [] if keep else list(_steps(path, format))
+    return kept_by_convergence(frames, steps, name)
+
+
+def kept_by_convergence(frames: Sequence[Frame], steps: Sequence[bool], name: str) -> list[Frame]:
+    """Leave out the frames whose steps did not converge; without any steps, none."""
+    bad = [index for index, good in enumerate(steps) if not good]
+    if not bad:
+        return list(frames)
+    if len(steps) != len(frames):
+        raise InputError(
+            f"{name}: {len(bad)} of its {len(steps)} electronic steps did not converge, and it cannot be told which of "
+            f"the {len(frames)} frames are theirs; keep_unconverged = true takes all of them"
+        )
+    names = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
+    if len(bad) == len(frames):
+        raise InputError(
+            f"{name}: no frame has converged (frame {names}); repeat the calculation, or keep_unconverged = true"
+        )
+    _log.warning("%s: frame %s not converged, left out; keep_unconverged = true keeps them", name, names)
+    return [frame for index, frame in enumerate(frames) if index not in set(bad)]
+
+
+def _steps(path: Path, format: str) -> _Steps:
+    if path.is_dir():
+        logs = sorted(path.glob("*.log")) if format == "cp2k/aimd_output" else []
+        return _steps(logs[0], format) if logs else iter(())
+    if format in _XML:
+        return _vasprun(path)
+    rule = next((rule for formats, rule in _RULES.items() if format in formats), _any_sign)
+    with path.open(errors="replace") as file:
+        return iter(list(rule(file)))
+
+
+def _outcar(lines: Iterator[str]) -> _Steps:
+    """VASP says when it gives up since version 6; before, it just stops after NELM iterations."""
+    most, count, reached = 0, 0, None
+    for line in lines:
+        if not most and (found := re.match(r"\s*NELM\s*=\s*(\d+)", line)):
+            most = int(found[1])
+        elif found := re.search(r"Iteration\s+\d+\(\s*(\d+)\)", line):
+            count = int(found[1])
+        elif "EDIFF was not reached" in line:
+            reached = False
+        elif "EDIFF is reached" in line:
+            reached = True
+        elif re.search(r"free  energy\s+(ML )?TOTEN", line):  # of the ionic step: those of the iterations have one blank
+            yield reached if reached is not None else not most or count < most
+            count, reached = 0, None
+
+
+def _vasprun(path: Path) -> _Steps:
+    """As many electronic steps as NELM allows."""
+    most = 0
+    try:
+        for _, element in ElementTree.iterparse(path):
+            if element.tag == "i" and element.get("name") == "NELM":
+                most = int(element.text or 0)
+            elif element.tag == "calculation":
+                yield not most or len(element.findall("scstep")) < most
+                element.clear()
+    except ElementTree.ParseError:
+        return  # the run was killed; whoever reads the frames stops here, too
+
+
+def _marked(bad: str, end: str, good: str = r"(?!)") -> Callable[[Iterator[str]], _Steps]:
+    """Return a rule for outputs that say it in one line; the last word before the end of a step counts."""
+
+    def rule(lines: Iterator[str]) -> _Steps:
+        fine = True
+        for line in lines:
+            if re.search(bad, line):
+                fine = False
+            elif re.search(good, line):
+                fine = True
+            elif re.search(end, line):
+                yield fine
+                fine = True
+
+    return rule
+
+
+def _pw(lines: Iterator[str]) -> _Steps:
+    """pw.x stops, or goes on without a line "!    total energy", after a step that has not converged.
+
+    A step of ASE begins where the program or a list of positions does.
+    """
+    fine = None
+    for line in itertools.chain(lines, ["Program PWSCF"]):
+        if "Program PWSCF" in line or "ATOMIC_POSITIONS" in line:
+            if fine is not None:
+                yield fine
+            fine = True
+        elif "convergence NOT achieved" in line:
+            fine = False
+
+
+def _any_sign(lines: Iterator[str]) -> _Steps:
+    """Of other programs, any complaint in the file counts for a single frame."""
+    if any(_COMPLAINTS.search(line) for line in lines):
+        yield False
+
+
+_XML = ("vasp-xml", "vasp/xml")
+_CP2K = _marked(
+    r"SCF run NOT converged|outer SCF loop FAILED",
+    r"ENERGY\| Total FORCE_EVAL",
+    r"SCF run converged|outer SCF loop converged",
+)
+_RULES: dict[tuple[str, ...], Callable[[Iterator[str]], _Steps]] = {
+    ("vasp-out", "vasp/outcar"): _outcar,
+    ("espresso-out", "qe/pw/scf"): _pw,
+    ("cp2k/output", "cp2k/aimd_output"): _CP2K,
+    ("siesta/output", "siesta/aimd_output"): _marked(
+        r"SCF_NOT_CONV|SCF did not converge", r"siesta: E_KS\(eV\)", r"SCF Convergence by"
+    ),
+}
+_COMPLAINTS = re.compile(
+    r"SCF NOT CONVERGED AFTER|"  # ORCA
+    r"max\. SCF cycles performed but system has not reached the groundstate|"  # CASTEP
+    r"Convergence failure -- run terminated|"  # Gaussian
+    r"Calculation failed to converge|"  # NWChem
+    r"Did not converge!|"  # GPAW
+    r"was not enough SCF cycles to converge|"  # ABINIT
+    r"Could not converge SCF|"  # Psi4
+    r"SCC is NOT converged"  # DFTB+
+)
