@@ -92,10 +92,8 @@ def find_deepmd(folder: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        `folder` itself when it holds ``type.raw``, else every folder below it that does, sorted.
+        Every folder that holds ``type.raw``, `folder` itself among them, sorted.
     """
-    if (folder / "type.raw").is_file():
-        return [folder]
     return sorted(path.parent for path in folder.rglob("type.raw"))
 
 

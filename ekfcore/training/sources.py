@@ -15,11 +15,23 @@ __all__ = ["Source", "Sources", "read_sources"]
 
 
 class Source(Table):
-    """A place with frames of which more is to be said than where it is; see `read_frames` and `Frame`."""
+    """A place with frames of which more is to be said than where it is; see `read_frames` and `Frame`.
+
+    The weight is a factor on those that the file gives to its frames.
+    """
 
     path: str
     format: str | None = None
     weight: Annotated[float, Field(gt=0)] = 1.0
+    type_map: list[str] | dict[str, str] | None = None
+    energy_key: str | None = None
+    forces_key: str | None = None
+    virial_key: str | None = None
+    stress_key: str | None = None
+    weight_key: str | None = None
+    energy_unit: str | None = None
+    length_unit: str | None = None
+    keep_unconverged: bool = False
 
     def starting_from(self, folder: Path) -> Self:
         """Return the same with an absolute path, where a relative one starts from `folder`."""
@@ -30,10 +42,13 @@ Sources = Annotated[list[str | Source], BeforeValidator(lambda value: value if i
 """A path, a table, or a list of them."""
 
 
-def read_sources(sources: Sequence[str | Source], *, require: Collection[str]) -> list[Frame]:
-    """Read all frames, see `read_frames`."""
+def read_sources(
+    sources: Sequence[str | Source], *, require: Collection[str], elements: Sequence[str] | None = None
+) -> list[Frame]:
+    """Read all frames, see `read_frames`; the elements are those of the model, as far as they are known."""
     frames = []
     for source in (Source(path=source) if isinstance(source, str) else source for source in sources):
-        found = read_frames(source.path, require=require, format=source.format)
-        frames += [replace(frame, weight=source.weight) for frame in found]
+        options = source.model_dump(exclude={"path", "weight"})
+        found = read_frames(source.path, require=require, elements=elements, **options)
+        frames += [replace(frame, weight=frame.weight * source.weight) for frame in found]
     return frames
