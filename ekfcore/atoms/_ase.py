@@ -16,7 +16,7 @@ import numpy as np
 
 from ekfcore.errors import InputError
 
-from ._convergence import converged, kept_by_convergence
+from ._convergence import check_some_converged, converged, steps_of
 from ._elements import atomic_numbers, type_names
 from ._extra import load_extra
 from ._labels import Labels, energy_gap, labels_of
@@ -70,6 +70,8 @@ def read_ase(path: Path, format: str, options: ReadOptions, *, source: str) -> l
     """
     if options.type_map is not None and format not in ("extxyz", *_LAMMPS):
         raise InputError(f"{source}: type_map has no meaning for the format {format}; remove it")
+    steps = [] if options.keep_unconverged or format == "extxyz" else steps_of(path, format)
+    check_some_converged(steps, source)
     images = _images(path, format, options, source)
     names = [f"{source}, frame {index}" for index in range(len(images))]
     labels = [labels_of(atoms, name, options) for atoms, name in zip(images, names, strict=True)]
@@ -78,8 +80,8 @@ def read_ase(path: Path, format: str, options: ReadOptions, *, source: str) -> l
     _tell_energies_apart([energy_gap(atoms, name) for atoms, name in zip(images, names, strict=True)], source)
     _tell_names(labels, source)
     if format == "extxyz" and not options.keep_unconverged:
-        return kept_by_convergence(frames, [_says_converged(atoms) for atoms in images], source)
-    frames = converged(frames, path, source, format, keep=options.keep_unconverged)
+        steps = [_says_converged(atoms) for atoms in images]
+    frames = converged(frames, steps, source)
     # pw.x prints structures again for which it has computed nothing.
     return [f for f in frames if f.energy is not None or f.forces is not None] if format == "espresso-out" else frames
 

@@ -15,66 +15,86 @@ from ekfcore.errors import InputError
 
 from .frame import Frame
 
-__all__ = ["converged", "kept_by_convergence"]
+__all__ = ["check_some_converged", "converged", "steps_of"]
 
 _log = logging.getLogger(__name__)
 
 _Steps = Iterator[bool]  # whether each step converged
 
 
-def converged(frames: Sequence[Frame], path: Path, name: str, format: str, *, keep: bool = False) -> list[Frame]:
+def steps_of(path: Path, format: str) -> list[bool]:
+    """Return for each electronic step, up to convergence or not, whether it converged.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or the folder.
+    format : str
+        What ASE or dpdata calls the format.
+
+    Returns
+    -------
+    list of bool
+        One for each frame; none where the file does not say.
+    """
+    if path.is_dir():
+        logs = sorted(path.glob("*.log")) if format == "cp2k/aimd_output" else []
+        return steps_of(logs[0], format) if logs else []
+    if not path.is_file():
+        return []
+    if format == "vasp-xml":
+        return list(_vasprun(path))
+    rule = next((rule for formats, rule in _RULES.items() if format in formats), _any_sign)
+    with path.open(errors="replace") as file:
+        return list(rule(file))
+
+
+def check_some_converged(steps: Sequence[bool], name: str) -> None:
+    """Refuse a file in which no step converged, of which some readers make no frame and others stumble.
+
+    Raises
+    ------
+    InputError
+        One line with the name of the file.
+    """
+    if steps and not any(steps):
+        raise InputError(
+            f"{name}: no frame has converged ({_numbers(steps)}); repeat the calculation, or keep_unconverged = true"
+        )
+
+
+def converged(frames: Sequence[Frame], steps: Sequence[bool], name: str) -> list[Frame]:
     """Leave out the frames whose electronic steps did not converge, and name them.
 
     Parameters
     ----------
     frames : sequence of Frame
-        All frames of the file.
-    path : Path
-        The file, or the folder.
+        All frames of a file.
+    steps : sequence of bool
+        Whether the step of each converged; without any, all frames are kept.
     name : str
-        How messages shall call it.
-    format : str
-        What ASE or dpdata calls the format.
-    keep : bool
-        Keep them all.
+        How messages shall call the file.
 
     Raises
     ------
     InputError
         If none is left, or it cannot be told which frames did not converge.
     """
-    steps = [] if keep else list(_steps(path, format))
-    return kept_by_convergence(frames, steps, name)
-
-
-def kept_by_convergence(frames: Sequence[Frame], steps: Sequence[bool], name: str) -> list[Frame]:
-    """Leave out the frames whose steps did not converge; without any steps, none."""
-    bad = [index for index, good in enumerate(steps) if not good]
-    if not bad:
+    if all(steps):
         return list(frames)
+    check_some_converged(steps, name)
     if len(steps) != len(frames):
         raise InputError(
-            f"{name}: {len(bad)} of its {len(steps)} electronic steps did not converge, and it cannot be told which of "
-            f"the {len(frames)} frames are theirs; keep_unconverged = true takes all of them"
+            f"{name}: {steps.count(False)} of its {len(steps)} electronic steps did not converge, and it cannot be "
+            f"told which of the {len(frames)} frames are theirs; keep_unconverged = true takes all of them"
         )
-    names = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
-    if len(bad) == len(frames):
-        raise InputError(
-            f"{name}: no frame has converged (frame {names}); repeat the calculation, or keep_unconverged = true"
-        )
-    _log.warning("%s: frame %s not converged, left out; keep_unconverged = true keeps them", name, names)
-    return [frame for index, frame in enumerate(frames) if index not in set(bad)]
+    _log.warning("%s: %s not converged, left out; keep_unconverged = true keeps them", name, _numbers(steps))
+    return [frame for frame, fine in zip(frames, steps, strict=True) if fine]
 
 
-def _steps(path: Path, format: str) -> _Steps:
-    if path.is_dir():
-        logs = sorted(path.glob("*.log")) if format == "cp2k/aimd_output" else []
-        return _steps(logs[0], format) if logs else iter(())
-    if format in _XML:
-        return _vasprun(path)
-    rule = next((rule for formats, rule in _RULES.items() if format in formats), _any_sign)
-    with path.open(errors="replace") as file:
-        return iter(list(rule(file)))
+def _numbers(steps: Sequence[bool]) -> str:
+    bad = [str(index) for index, fine in enumerate(steps) if not fine]
+    return "frame " + ", ".join(bad[:10]) + (", ..." if len(bad) > 10 else "")
 
 
 def _outcar(lines: Iterator[str]) -> _Steps:
@@ -146,7 +166,6 @@ def _any_sign(lines: Iterator[str]) -> _Steps:
         yield False
 
 
-_XML = ("vasp-xml", "vasp/xml")
 _CP2K = _marked(
     r"SCF run NOT converged|outer SCF loop FAILED",
     r"ENERGY\| Total FORCE_EVAL",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ekfcore.errors import InputError
 
-from ._convergence import converged
+from ._convergence import check_some_converged, converged, steps_of
 from ._elements import atomic_numbers
 from ._extra import load_extra
 from ._options import ReadOptions
@@ -29,7 +29,6 @@ _System = dict[str, Any]
 # program prints and the volume: VASP ("in kB"), pw.x, CP2K and ABACUS print the pressure, SIESTA the tension.
 _SIGNS = {
     "vasp/outcar": 1,
-    "vasp/xml": 1,
     "qe/pw/scf": 1,
     "cp2k/output": 1,
     "cp2k/aimd_output": 1,
@@ -42,9 +41,9 @@ _SIGNS = {
 }
 # For these dpdata takes the volume without sign, or none; for the others it is det(cell), negative in left-handed ones.
 _UNSIGNED = ("abacus/scf", "deepmd/lmdb")
-_KEEPS = ("vasp/outcar", "vasp/xml", "fhi_aims/output")  # those that can be told not to judge the convergence
+_KEEPS = ("vasp/outcar", "fhi_aims/output")  # those that can be told not to judge the convergence
 _ATOMIC_UNITS = "n2p2"
-_NAMES = (*_SIGNS, "pwmat/movement", "quip/gap/xyz", "deepmd/raw", "deepmd/npy", "fhi_aims/output")
+_NAMES = (*_SIGNS, "pwmat/movement", "quip/gap/xyz", "ase/traj", "vasp/xml", "deepmd/raw", "deepmd/npy", "fhi_aims/output")
 
 
 def canonical_name(name: str) -> str | None:
@@ -83,20 +82,24 @@ def read_dpdata(path: Path, name: str, options: ReadOptions, *, source: str) -> 
     units = ("energy_unit", "length_unit") if name == _ATOMIC_UNITS else ()
     options.only(source, f"the format {name}", "type_map", "keep_unconverged", *units)
     _check_one_step(path, name, source)
+    steps = [] if options.keep_unconverged else steps_of(path, name)
+    check_some_converged(steps, source)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         systems = list(_systems(path, name, options))
     for message in dict.fromkeys(str(warning.message).splitlines()[0] for warning in told):
-        if "unconverged: " not in message or name not in _KEEPS[:2]:  # which dpdata judges otherwise
+        if "unconverged: " not in message or name not in _KEEPS[:1]:  # which dpdata judges otherwise
             _log.warning("%s: dpdata says: %s", source, message)
     frames: list[Frame] = []
     for system in systems:
         _correct_virials(system, path, name, source)
+        if name.startswith("abacus/"):
+            _turn_back(system, path)
         numbers = atomic_numbers(system["atom_names"], source, options.type_map)
         frames += frames_of(system, numbers, source, first=len(frames))
     if name == _ATOMIC_UNITS:
         frames = _in_units(frames, options, source)
-    return converged(frames, path, source, name, keep=options.keep_unconverged)
+    return converged(frames, steps, source)
 
 
 def _systems(path: Path, name: str, options: ReadOptions) -> Iterator[_System]:
@@ -111,7 +114,7 @@ def _systems(path: Path, name: str, options: ReadOptions) -> Iterator[_System]:
         systems = dpdata.MultiSystems().load_systems_from_file(place, fmt=name)
         yield from (system.data for system in systems.systems.values())
         return
-    judge = {"convergence_check": False} if name in _KEEPS[:2] or options.keep_unconverged and name in _KEEPS else {}
+    judge = {"convergence_check": False} if name in _KEEPS[:1] or options.keep_unconverged and name in _KEEPS else {}
     labelled = type(format).from_labeled_system is not base.from_labeled_system
     data = (format.from_labeled_system if labelled else format.from_system)(place, **judge)
     yield from data if isinstance(data, list | tuple) else [data]
@@ -153,6 +156,17 @@ def _in_gigapascal(path: Path) -> bool:
     with logs[0].open(errors="replace") as file:
         titles = [line for line in file if "STRESS TENSOR" in line.upper()]
     return all("[GPa" in line for line in titles)
+
+
+def _turn_back(system: _System, folder: Path) -> None:
+    """Undo that dpdata inverts cell and positions of a left-handed STRU, but not the forces."""
+    scf, stru = (load_extra(f"dpdata.formats.abacus.{name}") for name in ("scf", "stru"))
+    lines = (folder / "INPUT").read_text().splitlines()
+    blocks = stru.split_stru_block(Path(scf.get_geometry_in(str(folder), lines)).read_text().splitlines(keepends=True))
+    if np.linalg.det(stru.parse_lattice_vectors_block(blocks["LATTICE_VECTORS"])) < 0:
+        # Only what comes from STRU is inverted, and not what comes from a log.
+        sign = -np.sign(np.linalg.det(system["cells"]))[:, None, None]
+        system["cells"], system["coords"] = sign * system["cells"], sign * system["coords"]
 
 
 def _in_units(frames: Sequence[Frame], options: ReadOptions, source: str) -> list[Frame]:

@@ -13,7 +13,6 @@ _START = 200_000  # bytes in which a program gives its name
 # Formats of ASE, and what dpdata calls the same.
 _TWINS = {
     "vasp-out": "vasp/outcar",
-    "vasp-xml": "vasp/xml",
     "espresso-out": "qe/pw/scf",
     "aims-output": "fhi_aims/output",
     "gaussian-out": "gaussian/log",
@@ -22,7 +21,7 @@ _TWINS = {
 }
 _PROGRAMS = {
     r"CP2K\|": ("CP2K", "cp2k/output"),
-    r"Welcome to SIESTA|SIESTA [A-Z]*|siesta: System type": ("SIESTA", "siesta/output"),
+    r"(?i)welcome to siesta|\nsiesta: ": ("SIESTA", "siesta/output"),
     r"(?i)\A\s*begin\s*\n": ("n2p2", "n2p2"),
     r"Etot,Ep,Ek": ("PWmat", "pwmat/movement"),
     r"Program PWSCF": ("Quantum ESPRESSO", "espresso-out"),
@@ -48,7 +47,7 @@ def looks_like(path: Path) -> str:
     Parameters
     ----------
     path : Path
-        An existing file or folder.
+        The file or folder, or what the names of several begin with.
 
     Returns
     -------
@@ -63,6 +62,8 @@ def looks_like(path: Path) -> str:
         if list(path.glob("*pos*.xyz")) and list(path.glob("*.log")):
             return 'it looks like a run of CP2K: give format = "cp2k/aimd_output"'
         return "name a file in it"
+    if not path.is_file():
+        return "a file may be missing or incomplete"
     with path.open("rb") as file:
         text = file.read(_START).decode(errors="replace")
     tried = ""

@@ -25,9 +25,10 @@ __all__ = ["read_frames", "split_frames"]
 _log = logging.getLogger(__name__)
 
 # Formats of dpdata that are read otherwise: atoms of interleaved species and the virial of PWmat it takes for others
-# than they are, sets of DeePMD-kit it does not check, and the rest is ASE's.
+# than they are, sets of DeePMD-kit it does not check, the energy in vasprun.xml it takes with the term of PSTRESS, and
+# the rest is ASE's.
 _MOVEMENT = "pwmat/movement"
-_ASE = {"quip/gap/xyz": "extxyz", "ase/traj": "traj"}
+_ASE = {"quip/gap/xyz": "extxyz", "ase/traj": "traj", "vasp/xml": "vasp-xml"}
 _DEEPMD = ("deepmd/npy", "deepmd/raw", "deepmd/npy/mixed", "deepmd/hdf5", "deepmd/hdf5/mixed")
 _PREFIXES = ("qe/cp/traj", "openmx/md", "amber/md")  # of which the path is what the names of the files begin with
 
