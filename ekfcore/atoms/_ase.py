@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from ._elements import atomic_numbers, type_names
 from ._extra import load_extra
 from ._labels import Labels, energy_gap, labels_of
 from ._options import ReadOptions
+from ._units import unit
 from .frame import Frame
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ _OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz
 
 _SPECIES = "species as written"  # a column of which ASE makes no elements
 _COLUMNS = {"position": "pos", "positions": "pos", "symbol": "species", "symbols": "species", "element": "species"}
+_N2P2 = "runnerdata"
 _LAMMPS = ("lammps-dump-text", "lammps-data")
 
 
@@ -74,9 +77,13 @@ def read_ase(path: Path, format: str, options: ReadOptions, *, source: str) -> l
     check_some_converged(steps, source)
     images = _images(path, format, options, source)
     names = [f"{source}, frame {index}" for index in range(len(images))]
-    labels = [labels_of(atoms, name, options) for atoms, name in zip(images, names, strict=True)]
+    # Of n2p2 ASE has converted the units already.
+    said = replace(options, energy_unit=None, length_unit=None) if format == _N2P2 else options
+    labels = [labels_of(atoms, name, said) for atoms, name in zip(images, names, strict=True)]
     _check_keys(labels, options, source)
     frames = [Frame.from_ase(*each[:2], labels=each[2]) for each in zip(images, names, labels, strict=True)]
+    if format == _N2P2:
+        frames = _in_units(frames, options, source)
     _tell_energies_apart([energy_gap(atoms, name) for atoms, name in zip(images, names, strict=True)], source)
     _tell_names(labels, source)
     if format == "extxyz" and not options.keep_unconverged:
@@ -101,12 +108,23 @@ def _images(path: Path, format: str, options: ReadOptions, source: str) -> "list
         images: list[Atoms] = read(str(path), index=":", format=format, do_not_split_by_at_sign=True, **words)
     except InputError as error:  # of `_header`, which does not know the file
         raise InputError(f"{source}: {error}") from None
+    except IndexError:
+        if "specorder" not in words:
+            raise
+        count = len(words["specorder"])
+        raise InputError(f"{source}: has a type beyond {count}, the last that type_map names; add the others") from None
     for index, atoms in enumerate(images):
         if _SPECIES in atoms.arrays:
             species = atoms.arrays.pop(_SPECIES)
             atoms.numbers = atomic_numbers(species, f"{source}, frame {index}", options.type_map)
             if atoms.calc is not None:
                 atoms.calc.atoms = atoms.copy()  # whose labels are those of the atoms that it knows
+        elif format == _N2P2:
+            # Places that all files have and few fill.
+            if not np.any(atoms.arrays.get("atom_energy", 0)):
+                atoms.arrays.pop("atom_energy", None)
+            if not atoms.info.get("total_charge"):
+                atoms.info.pop("total_charge", None)
         elif format == _LAMMPS[0] and atoms.calc is not None:
             atoms.calc.results.pop("energy", None)  # of a dump with forces ASE says that it is 0
     return images
@@ -169,6 +187,29 @@ def _lammps(path: Path, format: str, options: ReadOptions, source: str) -> dict[
     if not known:
         raise InputError(f'{source}: its types are numbers; name their elements, as in type_map = ["O", "H"]')
     return words
+
+
+def _in_units(frames: Sequence[Frame], options: ReadOptions, source: str) -> list[Frame]:
+    """Return frames that ASE has taken for Bohr and Hartree in the units that they have."""
+    units = load_extra("ase.units")
+    energy, length = options.energy_unit or "hartree", options.length_unit or "bohr"
+    _log.warning(
+        "%s: lengths are taken as %s and energies as %s; length_unit and energy_unit say otherwise",
+        source,
+        length,
+        energy,
+    )
+    e, r = unit(energy, "energy", source) / units.Hartree, unit(length, "length", source) / units.Bohr
+    return [
+        replace(
+            frame,
+            positions=frame.positions * r,
+            cell=frame.cell * r,
+            energy=None if frame.energy is None else frame.energy * e,
+            forces=None if frame.forces is None else frame.forces * (e / r),
+        )
+        for frame in frames
+    ]
 
 
 def _check_keys(labels: Sequence[Labels], options: ReadOptions, source: str) -> None:

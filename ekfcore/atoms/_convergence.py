@@ -101,7 +101,7 @@ def _outcar(lines: Iterator[str]) -> _Steps:
     """VASP says when it gives up since version 6; before, it just stops after NELM iterations."""
     most, count, reached = 0, 0, None
     for line in lines:
-        if not most and (found := re.match(r"\s*NELM\s*=\s*(\d+)", line)):
+        if not most and (found := re.search(r"\bNELM\s*=\s*(\d+)", line)):
             most = int(found[1])
         elif found := re.search(r"Iteration\s+\d+\(\s*(\d+)\)", line):
             count = int(found[1])
@@ -109,7 +109,8 @@ def _outcar(lines: Iterator[str]) -> _Steps:
             reached = False
         elif "EDIFF is reached" in line:
             reached = True
-        elif re.search(r"free  energy\s+(ML )?TOTEN", line):  # of the ionic step: those of the iterations have one blank
+        # The line of an ionic step has two blanks, those of the iterations in it have one.
+        elif re.search(r"free  energy\s+(ML )?TOTEN", line):
             yield reached if reached is not None else not most or count < most
             count, reached = 0, None
 

@@ -176,22 +176,20 @@ def _read(store: _Store, source: str, options: ReadOptions) -> list[Frame]:
     sets = [name for name in names if name.startswith("set.")]
     if not sets and "coord.raw" not in names:
         raise InputError(f"{source}: holds no set.* folder; convert the data to deepmd/npy, for example with dpdata")
-    frames: list[Frame] = []
+    isolated, frames = "nopbc" in names, list[Frame]()
     unused: set[str] = set()
     for name in sets or [""]:
         place = f"{source}/{name}".rstrip("/")
         arrays, others = _arrays(store.below(name) if name else store, "npy" if name else "raw")
         unused |= others
-        system = {"atom_types": types, "nopbc": "nopbc" in names, **_system(arrays, len(types), place, "nopbc" in names)}
+        system = {"atom_types": types, "nopbc": isolated, **_system(arrays, len(types), place, isolated)}
         frames += frames_of(system, numbers, source, first=len(frames))
     if unused:
         _log.warning("%s: not used: %s", source, ", ".join(sorted(unused)))
     return frames
 
 
-def _numbers(
-    store: _Store, names: list[str], source: str, options: ReadOptions, *, count: int
-) -> NDArray[np.int64]:
+def _numbers(store: _Store, names: list[str], source: str, options: ReadOptions, *, count: int) -> NDArray[np.int64]:
     """Atomic number of each type."""
     if "type_map.raw" in names:
         place, own = f"{source}/type_map.raw", store.words("type_map.raw")

@@ -2,8 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from ._convergence import check_some_converged, converged, steps_of
 from ._elements import atomic_numbers
 from ._extra import load_extra
 from ._options import ReadOptions
-from ._units import unit
 from .frame import Frame
 
 __all__ = ["canonical_name", "check_types", "frames_of", "read_dpdata"]
@@ -42,8 +40,17 @@ _SIGNS = {
 # For these dpdata takes the volume without sign, or none; for the others it is det(cell), negative in left-handed ones.
 _UNSIGNED = ("abacus/scf", "deepmd/lmdb")
 _KEEPS = ("vasp/outcar", "fhi_aims/output")  # those that can be told not to judge the convergence
-_ATOMIC_UNITS = "n2p2"
-_NAMES = (*_SIGNS, "pwmat/movement", "quip/gap/xyz", "ase/traj", "vasp/xml", "deepmd/raw", "deepmd/npy", "fhi_aims/output")
+_NAMES = (
+    *_SIGNS,
+    "pwmat/movement",
+    "quip/gap/xyz",
+    "ase/traj",
+    "vasp/xml",
+    "n2p2",
+    "deepmd/raw",
+    "deepmd/npy",
+    "fhi_aims/output",
+)
 
 
 def canonical_name(name: str) -> str | None:
@@ -79,8 +86,7 @@ def read_dpdata(path: Path, name: str, options: ReadOptions, *, source: str) -> 
     InputError
         If what the options say cannot be honoured, or no frame has converged.
     """
-    units = ("energy_unit", "length_unit") if name == _ATOMIC_UNITS else ()
-    options.only(source, f"the format {name}", "type_map", "keep_unconverged", *units)
+    options.only(source, f"the format {name}", "type_map", "keep_unconverged")
     _check_one_step(path, name, source)
     steps = [] if options.keep_unconverged else steps_of(path, name)
     check_some_converged(steps, source)
@@ -88,7 +94,7 @@ def read_dpdata(path: Path, name: str, options: ReadOptions, *, source: str) -> 
         warnings.simplefilter("always")
         systems = list(_systems(path, name, options))
     for message in dict.fromkeys(str(warning.message).splitlines()[0] for warning in told):
-        if "unconverged: " not in message or name not in _KEEPS[:1]:  # which dpdata judges otherwise
+        if "unconverged: " not in message or name != "vasp/outcar":  # which dpdata judges otherwise
             _log.warning("%s: dpdata says: %s", source, message)
     frames: list[Frame] = []
     for system in systems:
@@ -97,8 +103,6 @@ def read_dpdata(path: Path, name: str, options: ReadOptions, *, source: str) -> 
             _turn_back(system, path)
         numbers = atomic_numbers(system["atom_names"], source, options.type_map)
         frames += frames_of(system, numbers, source, first=len(frames))
-    if name == _ATOMIC_UNITS:
-        frames = _in_units(frames, options, source)
     return converged(frames, steps, source)
 
 
@@ -114,9 +118,10 @@ def _systems(path: Path, name: str, options: ReadOptions) -> Iterator[_System]:
         systems = dpdata.MultiSystems().load_systems_from_file(place, fmt=name)
         yield from (system.data for system in systems.systems.values())
         return
-    judge = {"convergence_check": False} if name in _KEEPS[:1] or options.keep_unconverged and name in _KEEPS else {}
+    keep = name == "vasp/outcar" or (options.keep_unconverged and name in _KEEPS)
+    words = {"convergence_check": False} if keep else {}
     labelled = type(format).from_labeled_system is not base.from_labeled_system
-    data = (format.from_labeled_system if labelled else format.from_system)(place, **judge)
+    data = (format.from_labeled_system if labelled else format.from_system)(place, **words)
     yield from data if isinstance(data, list | tuple) else [data]
 
 
@@ -167,25 +172,6 @@ def _turn_back(system: _System, folder: Path) -> None:
         # Only what comes from STRU is inverted, and not what comes from a log.
         sign = -np.sign(np.linalg.det(system["cells"]))[:, None, None]
         system["cells"], system["coords"] = sign * system["cells"], sign * system["coords"]
-
-
-def _in_units(frames: Sequence[Frame], options: ReadOptions, source: str) -> list[Frame]:
-    """Return frames that were taken for Bohr and Hartree in the units that they have."""
-    units = load_extra("ase.units")
-    energy, length = options.energy_unit or "hartree", options.length_unit or "bohr"
-    _log.warning("%s: lengths are taken as %s and energies as %s; length_unit and energy_unit say otherwise",
-                 source, length, energy)
-    e, r = unit(energy, "energy", source) / units.Hartree, unit(length, "length", source) / units.Bohr
-    return [
-        replace(
-            frame,
-            positions=frame.positions * r,
-            cell=frame.cell * r,
-            energy=None if frame.energy is None else frame.energy * e,
-            forces=None if frame.forces is None else frame.forces * (e / r),
-        )
-        for frame in frames
-    ]
 
 
 def frames_of(data: _System, numbers: NDArray[np.int64], source: str, *, first: int = 0) -> list[Frame]:

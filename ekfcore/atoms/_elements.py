@@ -40,7 +40,7 @@ def atomic_numbers(names: Sequence[object], source: str, type_map: _TypeMap = No
     InputError
         If a name is no element, and the type map does not say which it is.
     """
-    found = {name: _atomic_number(str(name), source, type_map) for name in set(names)}
+    found = {name: _atomic_number(str(name), source, type_map) for name in dict.fromkeys(names)}
     return np.array([found[name] for name in names], dtype=np.int64)
 
 

@@ -22,7 +22,6 @@ _TWINS = {
 _PROGRAMS = {
     r"CP2K\|": ("CP2K", "cp2k/output"),
     r"(?i)welcome to siesta|\nsiesta: ": ("SIESTA", "siesta/output"),
-    r"(?i)\A\s*begin\s*\n": ("n2p2", "n2p2"),
     r"Etot,Ep,Ek": ("PWmat", "pwmat/movement"),
     r"Program PWSCF": ("Quantum ESPRESSO", "espresso-out"),
     r"Invoking FHI-aims": ("FHI-aims", "aims-output"),

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 # than they are, sets of DeePMD-kit it does not check, the energy in vasprun.xml it takes with the term of PSTRESS, and
 # the rest is ASE's.
 _MOVEMENT = "pwmat/movement"
-_ASE = {"quip/gap/xyz": "extxyz", "ase/traj": "traj", "vasp/xml": "vasp-xml"}
+_ASE = {"quip/gap/xyz": "extxyz", "ase/traj": "traj", "vasp/xml": "vasp-xml", "n2p2": "runnerdata"}
 _DEEPMD = ("deepmd/npy", "deepmd/raw", "deepmd/npy/mixed", "deepmd/hdf5", "deepmd/hdf5/mixed")
 _PREFIXES = ("qe/cp/traj", "openmx/md", "amber/md")  # of which the path is what the names of the files begin with
 

@@ -1,6 +1,6 @@
 """Outputs of programs: virials of a known pressure in each format, and steps that did not converge.
 
-The files are as short as their readers allow. All hold two atoms of copper in a cell of 120 Å^3 under the same pressure,
+The files are as short as their readers allow. All hold two atoms of copper in a cell of 120 Å^3 under one pressure,
 with the convention of each program: VASP, Quantum ESPRESSO, CP2K and ABACUS print what pushes outwards as positive,
 SIESTA what pulls inwards.
 """
@@ -72,7 +72,9 @@ def vasprun(folder: Path, cell: Array = CELL, steps: tuple[bool, ...] = (True,))
         return f"<structure{name}>{crystal}{varray('positions', fractions)}</structure>"
 
     text = '<modeling><parameters><i type="int" name="NELM">5</i></parameters><kpoints>'
-    text += '<varray name="kpointlist"><v>0 0 0</v></varray><varray name="weights"><v>1</v></varray></kpoints><atominfo>'
+    text += (
+        '<varray name="kpointlist"><v>0 0 0</v></varray><varray name="weights"><v>1</v></varray></kpoints><atominfo>'
+    )
     text += '<array name="atoms"><set>'
     text += "<rc><c>Cu</c><c>1</c></rc>" * 2 + "</set></array></atominfo>" + structure(' name="initialpos"')
     for k, fine in enumerate(steps, 1):
@@ -111,12 +113,18 @@ def pw(folder: Path, cell: Array = CELL, steps: tuple[bool, ...] = (True,)) -> P
 
 
 def _cp2k_step(fine: bool, unit: str = "GPa") -> str:
-    text = "  *** SCF run converged in    10 steps ***\n" if fine else " *** WARNING in qs_scf.F:1 :: SCF run NOT converged\n"
+    text = (
+        "  *** SCF run converged in    10 steps ***\n"
+        if fine
+        else " *** WARNING in qs_scf.F:1 :: SCF run NOT converged\n"
+    )
     text += f" ENERGY| Total FORCE_EVAL ( QS ) energy (a.u.):   {-1.5 / HARTREE:.12f}\n\n ATOMIC FORCES in [a.u.]\n\n"
     text += " # Atom   Kind   Element          X              Y              Z\n"
     for k, row in enumerate(FORCES * BOHR / HARTREE, 1):
         text += f"      {k}      1      Cu   " + " ".join(f"{x:.9f}" for x in row) + "\n"
-    text += f" SUM OF ATOMIC FORCES           0.0 0.0 0.0 0.0\n\n STRESS TENSOR [{unit}]\n\n            X       Y       Z\n"
+    text += (
+        f" SUM OF ATOMIC FORCES           0.0 0.0 0.0 0.0\n\n STRESS TENSOR [{unit}]\n\n            X       Y       Z\n"
+    )
     return text + "".join(f"  {name} {_rows([row / 10])}\n" for name, row in zip("XYZ", PRESSURE, strict=True)) + "\n"
 
 
@@ -149,7 +157,9 @@ def cp2k_md(folder: Path, cell: Array = CELL, steps: tuple[bool, ...] = (True,))
 
 def siesta(folder: Path, cell: Array = CELL, steps: tuple[bool, ...] = (True,)) -> Path:
     """Output of one step; the tension is minus the pressure."""
-    text = " *             WELCOME TO SIESTA             *\nredata: Number of Atomic Species                  =        1\n"
+    text = (
+        " *             WELCOME TO SIESTA             *\nredata: Number of Atomic Species                  =        1\n"
+    )
     text += "Species number:            1  Label: Cu Atomic number:          29\n"
     text += "initatom: Number of atoms  =     2  here  2\n"
     text += "outcoor: Atomic coordinates (Ang):\n" + _rows(POSITIONS, "{} {} {} 1  1  Cu") + "\n\n"
@@ -164,6 +174,15 @@ def siesta(folder: Path, cell: Array = CELL, steps: tuple[bool, ...] = (True,)) 
     return folder / "siesta.out"
 
 
+def siesta_md(folder: Path, cell: Array = CELL, steps: tuple[bool, ...] = (True,)) -> Path:
+    """Output of a run, in which the rows of the tension have no name."""
+    path = siesta(folder, cell, steps)
+    head, mark, rest = path.read_text().partition("siesta: Stress tensor")
+    title, _, rows = rest.partition("\n")
+    path.write_text(f"{head}{mark}{title}\n" + rows.replace("siesta:", "") + "siesta: Pressure (static):\n")
+    return path
+
+
 def _abacus(folder: Path, cell: Array, kind: str) -> str:
     """Write INPUT and STRU, and return the log of a step."""
     (folder / "INPUT").write_text(f"INPUT_PARAMETERS\ncalculation {kind}\n")
@@ -171,9 +190,7 @@ def _abacus(folder: Path, cell: Array, kind: str) -> str:
     stru += f"ATOMIC_POSITIONS\nCartesian\nCu\n0.0\n2\n{_rows(POSITIONS, '{} {} {} 1 1 1')}\n"
     (folder / "STRU").write_text(stru)
     (folder / "OUT.ABACUS").mkdir()
-    log = "TOTAL-FORCE (eV/Angstrom)\n" + "".join(
-        f" Cu{k} {_rows([row])}\n" for k, row in enumerate(FORCES, 1)
-    )
+    log = "TOTAL-FORCE (eV/Angstrom)\n" + "".join(f" Cu{k} {_rows([row])}\n" for k, row in enumerate(FORCES, 1))
     return log + f"\n TOTAL-STRESS (KBAR)\n{_rows(PRESSURE)}\n\n"
 
 
@@ -222,6 +239,7 @@ _FORMATS: dict[str, Write] = {
     "cp2k/output": cp2k,
     "cp2k/aimd_output": cp2k_md,
     "siesta/output": siesta,
+    "siesta/aimd_output": siesta_md,
     "abacus/scf": abacus,
     "abacus/lcao/scf": abacus,
     "abacus/md": abacus_md,
@@ -309,7 +327,10 @@ def test_both_readers_of_vasp_agree(tmp_path: Path) -> None:
     """Also where NELM iterations were needed and enough, and where VASP does not say that it gave up."""
     text = vasp(tmp_path, steps=(True, False, True)).read_text()
     silent = "".join(line for line in text.splitlines(keepends=True) if "aborting loop" not in line)
-    for case, numbers in ((silent, [0, 2]), (text.replace("EDIFF was not reached", "because EDIFF is reached"), [0, 1, 2])):
+    for case, numbers in (
+        (silent, [0, 2]),
+        (text.replace("EDIFF was not reached", "because EDIFF is reached"), [0, 1, 2]),
+    ):
         (tmp_path / "OUTCAR").write_text(case)
         ours, theirs = (read_frames(tmp_path / "OUTCAR", format=name) for name in ("vasp-out", "vasp/outcar"))
         assert [f.source for f in ours] == [f"{tmp_path}/OUTCAR, frame {k}" for k in numbers]
@@ -322,7 +343,9 @@ def test_both_readers_of_pw_agree(tmp_path: Path) -> None:
     _same(read_frames(path, format="qe/pw/scf"), read_frames(path, format="espresso-out"))
     path = pw(tmp_path, steps=(False,))
     for name in ("qe/pw/scf", "espresso-out"):
-        with pytest.raises(InputError, match=r"no frame has converged \(frame 0\); repeat the calculation, or keep_unc"):
+        with pytest.raises(
+            InputError, match=r"no frame has converged \(frame 0\); repeat the calculation, or keep_unc"
+        ):
             read_frames(path, format=name)
 
 
@@ -348,7 +371,7 @@ def test_relaxations_are_not_for_the_reader_of_one_step(tmp_path: Path) -> None:
 def test_a_single_step_that_has_not_converged(format: str, tmp_path: Path) -> None:
     """Nothing is left."""
     path = _FORMATS[format](tmp_path, steps=(False,))
-    with pytest.raises(InputError, match="not converged|no frame has converged"):
+    with pytest.raises(InputError, match="no frame has converged"):
         read_frames(path, format=format)
 
 
@@ -379,7 +402,9 @@ def test_an_outcar_that_only_dpdata_reads(tmp_path: Path, caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         (frame,) = read_frames(path)
     np.testing.assert_allclose(frame.virial, VIRIAL, rtol=1e-6)
-    assert "ASE cannot read it (ValueError: could not convert string to float: '='), dpdata can, as format" in caplog.text
+    assert (
+        "ASE cannot read it (ValueError: could not convert string to float: '='), dpdata can, as format" in caplog.text
+    )
 
 
 @pytest.mark.parametrize(

@@ -408,9 +408,7 @@ def test_no_paths() -> None:
 
 
 @pytest.mark.parametrize("package", ["ase.io", "dpdata"])
-def test_missing_package_names_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
-) -> None:
+def test_missing_package_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     """Whoever installed the core only learns what to install."""
     (tmp_path / "train.xyz").write_text(EXTXYZ)
     monkeypatch.setitem(sys.modules, package, None)

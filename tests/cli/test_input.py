@@ -240,7 +240,10 @@ def test_defaults_are_those_of_deepmd_kit(folder: Path) -> None:
             {"training__training_data__batch_size": "filter:40"},
             'batch_size must be a number, "auto", "auto:32", "max:N" or "mixed:N", got \'filter:40\'',
         ),
-        ({"training__training_data__batch_size": [1, 2]}, 'batch_size must be one number, "auto", "max:N" or "mixed:N", got [1, 2]'),
+        (
+            {"training__training_data__batch_size": [1, 2]},
+            'batch_size must be one number, "auto", "max:N" or "mixed:N", got [1, 2]',
+        ),
         ({"model__descriptor__sel": "auto:-1"}, 'sel must be a number, "auto" or "auto:1.1", got \'auto:-1\''),
         ({"training__training_data__systems": None}, "training.training_data.systems is missing"),
         ({"training__training_data__systems": ["none"]}, "none: no such file or folder"),
