@@ -4,11 +4,11 @@ import bz2
 import gzip
 import logging
 import lzma
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,11 @@ import numpy as np
 from ekfcore.errors import InputError
 
 from ._convergence import check_some_converged, converged, steps_of
-from ._elements import atomic_numbers, type_names
+from ._elements import atomic_numbers
 from ._extra import load_extra
+from ._extxyz import SPECIES, read_header
 from ._labels import Labels, energy_gap, labels_of
+from ._lammps import DUMP, FORMATS, open_lammps
 from ._options import ReadOptions
 from ._units import unit
 from .frame import Frame
@@ -35,10 +37,7 @@ _log = logging.getLogger(__name__)
 
 _OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
-_SPECIES = "species as written"  # a column of which ASE makes no elements
-_COLUMNS = {"position": "pos", "positions": "pos", "symbol": "species", "symbols": "species", "element": "species"}
 _N2P2 = "runnerdata"
-_LAMMPS = ("lammps-dump-text", "lammps-data")
 
 
 def format_of(path: Path) -> str:
@@ -71,7 +70,7 @@ def read_ase(path: Path, format: str, options: ReadOptions, *, source: str) -> l
     InputError
         If what the options say cannot be honoured, or no frame has converged.
     """
-    if options.type_map is not None and format not in ("extxyz", *_LAMMPS):
+    if options.type_map is not None and format not in ("extxyz", *FORMATS):
         raise InputError(f"{source}: type_map has no meaning for the format {format}; remove it")
     steps = [] if options.keep_unconverged or format == "extxyz" else steps_of(path, format)
     check_some_converged(steps, source)
@@ -95,98 +94,49 @@ def read_ase(path: Path, format: str, options: ReadOptions, *, source: str) -> l
 
 def _images(path: Path, format: str, options: ReadOptions, source: str) -> "list[Atoms]":
     """Return what ASE makes of the file, with elements as the type map has them."""
+    file: str | StringIO = str(path)
     words: dict[str, Any] = {}
     if format == "extxyz":
-        words["properties_parser"] = _header
+        words["properties_parser"] = read_header
     elif format == "espresso-out":
         words["results_required"] = False  # else nobody knows which steps are missing
-    elif format in _LAMMPS:
-        words = _lammps(path, format, options, source)
-    # Without do_not_split_by_at_sign ASE takes what follows an @ in a file name for frame numbers.
-    read = load_extra("ase.io").read
-    try:
-        images: list[Atoms] = read(str(path), index=":", format=format, do_not_split_by_at_sign=True, **words)
-    except InputError as error:  # of `_header`, which does not know the file
-        raise InputError(f"{source}: {error}") from None
-    except IndexError:
-        if "specorder" not in words:
-            raise
-        count = len(words["specorder"])
-        raise InputError(f"{source}: has a type beyond {count}, the last that type_map names; add the others") from None
+    elif format in FORMATS:
+        file, words = open_lammps(path, format, options, source)
+    images = _read(file, format, words, source)
     for index, atoms in enumerate(images):
-        if _SPECIES in atoms.arrays:
-            species = atoms.arrays.pop(_SPECIES)
-            atoms.numbers = atomic_numbers(species, f"{source}, frame {index}", options.type_map)
-            if atoms.calc is not None:
-                atoms.calc.atoms = atoms.copy()  # whose labels are those of the atoms that it knows
+        if SPECIES in atoms.arrays:
+            _name_elements(atoms, f"{source}, frame {index}", options)
         elif format == _N2P2:
             # Places that all files have and few fill.
             if not np.any(atoms.arrays.get("atom_energy", 0)):
                 atoms.arrays.pop("atom_energy", None)
             if not atoms.info.get("total_charge"):
                 atoms.info.pop("total_charge", None)
-        elif format == _LAMMPS[0] and atoms.calc is not None:
+        elif format == DUMP and atoms.calc is not None:
             atoms.calc.results.pop("energy", None)  # of a dump with forces ASE says that it is 0
     return images
 
 
-def _header(line: str) -> dict[str, Any]:
-    """Read the second line of a frame of extended XYZ, in whatever case and number its words are."""
-    extxyz = load_extra("ase.io.extxyz")
-    info: dict[str, Any] = extxyz.key_val_str_to_dict(line)
-    for name in list(info):
-        known = {"lattice": "Lattice", "cell": "Lattice", "pbc": "pbc", "properties": "Properties"}.get(name.lower())
-        if known is not None and known not in info:
-            info[known] = info.pop(name)
-    if "Lattice" in info:
-        lattice = np.asarray(info["Lattice"])
-        if lattice.size != 9 or lattice.dtype.kind not in "if":
-            raise InputError(f"the lattice must be nine numbers, got {info['Lattice']}")
-        info["Lattice"] = lattice if lattice.ndim == 2 else lattice.reshape((3, 3), order="F")  # as ASE expects it
-    info["Properties"] = _columns(str(info.get("Properties", "species:S:1:pos:R:3")))
-    return info
+def _read(file: str | StringIO, format: str, words: dict[str, Any], source: str) -> "list[Atoms]":
+    read = load_extra("ase.io").read
+    try:
+        # Without do_not_split_by_at_sign ASE takes what follows an @ in a file name for frame numbers.
+        images: list[Atoms] = read(file, index=":", format=format, do_not_split_by_at_sign=True, **words)
+    except InputError as error:  # of `read_header`, which does not know the file
+        raise InputError(f"{source}: {error}") from None
+    except IndexError:
+        if "specorder" not in words:
+            raise
+        count = len(words["specorder"])
+        raise InputError(f"{source}: has a type beyond {count}, the last that type_map names; add the others") from None
+    return images
 
 
-def _columns(text: str) -> str:
-    """Return the columns with the names that ASE knows, and elements as plain words."""
-    parts = text.split(":")
-    names = [_COLUMNS.get(name.lower(), name) for name in parts[::3]]
-    names = [next((known for known in ("species", "pos", "Z") if known.lower() == n.lower()), n) for n in names]
-    if "pos" not in names or not {"species", "Z"} & set(names):
-        raise InputError(f"Properties must have the columns species and pos, got {text}")
-    kinds = parts[1::3]
-    if "species" in names:
-        place = names.index("species")
-        names[place], kinds[place] = _SPECIES, "S"
-    return ":".join(":".join(column) for column in zip(names, kinds, parts[2::3], strict=True))
-
-
-def _lammps(path: Path, format: str, options: ReadOptions, source: str) -> dict[str, Any]:
-    """Say what ASE would guess of a file of LAMMPS: which elements its types are, and its units."""
-    text = path.read_text(errors="replace")
-    words: dict[str, Any] = {}
-    if units := re.search(r"^ITEM: UNITS\s+(\w+)", text, re.MULTILINE):
-        words["units"] = units[1]
-    if format == "lammps-data":
-        count = re.search(r"^\s*(\d+)\s+atom types", text, re.MULTILINE)
-        known, types = re.search(r"^\s*(Masses|Atom Type Labels)", text, re.MULTILINE), int(count[1]) if count else 0
-    else:
-        columns = re.search(r"^ITEM: ATOMS (.*)", text, re.MULTILINE)
-        names = columns[1].split() if columns else []
-        known, types = {"element", "mass"} & set(names), len(options.type_map or ())
-        if {"fx", "fy", "fz"} <= set(names) and not units:
-            _log.warning("%s: does not name its units; forces are taken as eV/Å (units metal)", source)
-    if options.type_map is not None:
-        if format == "lammps-dump-text" and "element" in names:
-            raise InputError(f"{source}: names the elements itself; remove type_map, or correct them in the file")
-        elements = type_names(options.type_map, types, source, first=1)
-        numbers = atomic_numbers(elements, source).tolist()
-        return words | (
-            {"Z_of_type": dict(enumerate(numbers, 1))} if format == "lammps-data" else {"specorder": elements}
-        )
-    if not known:
-        raise InputError(f'{source}: its types are numbers; name their elements, as in type_map = ["O", "H"]')
-    return words
+def _name_elements(atoms: "Atoms", source: str, options: ReadOptions) -> None:
+    """Set the elements by the names that the atoms have in the file."""
+    atoms.numbers = atomic_numbers(atoms.arrays.pop(SPECIES), source, options.type_map)
+    if atoms.calc is not None:
+        atoms.calc.atoms = atoms.copy()  # it answers for the atoms that it knows
 
 
 def _in_units(frames: Sequence[Frame], options: ReadOptions, source: str) -> list[Frame]:

@@ -44,7 +44,9 @@ def steps_of(path: Path, format: str) -> list[bool]:
         return []
     if format == "vasp-xml":
         return list(_vasprun(path))
-    rule = next((rule for formats, rule in _RULES.items() if format in formats), _any_sign)
+    rule = next((rule for formats, rule in _RULES.items() if format in formats), None)
+    if rule is None:
+        return []
     with path.open(errors="replace") as file:
         return list(rule(file))
 
@@ -161,12 +163,6 @@ def _pw(lines: Iterator[str]) -> _Steps:
             fine = False
 
 
-def _any_sign(lines: Iterator[str]) -> _Steps:
-    """Of other programs, any complaint in the file counts for a single frame."""
-    if any(_COMPLAINTS.search(line) for line in lines):
-        yield False
-
-
 _CP2K = _marked(
     r"SCF run NOT converged|outer SCF loop FAILED",
     r"ENERGY\| Total FORCE_EVAL",
@@ -179,14 +175,9 @@ _RULES: dict[tuple[str, ...], Callable[[Iterator[str]], _Steps]] = {
     ("siesta/output", "siesta/aimd_output"): _marked(
         r"SCF_NOT_CONV|SCF did not converge", r"siesta: E_KS\(eV\)", r"SCF Convergence by"
     ),
+    ("orca-output", "orca/spout"): _marked("SCF NOT CONVERGED AFTER", "FINAL SINGLE POINT ENERGY"),
+    ("gaussian-out", "gaussian/log", "gaussian/md"): _marked("Convergence criterion not met", "SCF Done:"),
+    ("castep-castep",): _marked("max. SCF cycles performed but system has not reached", "Final energy"),
+    ("nwchem-out",): _marked("Calculation failed to converge", "Total (DFT|SCF) energy"),
+    ("gpaw-out",): _marked("Did not converge", "Extrapolated:"),
 }
-_COMPLAINTS = re.compile(
-    r"SCF NOT CONVERGED AFTER|"  # ORCA
-    r"max\. SCF cycles performed but system has not reached the groundstate|"  # CASTEP
-    r"Convergence failure -- run terminated|"  # Gaussian
-    r"Calculation failed to converge|"  # NWChem
-    r"Did not converge!|"  # GPAW
-    r"was not enough SCF cycles to converge|"  # ABINIT
-    r"Could not converge SCF|"  # Psi4
-    r"SCC is NOT converged"  # DFTB+
-)

@@ -153,7 +153,8 @@ def read_hdf5(file: Path, group: str, options: ReadOptions) -> list[Frame]:
             source = f"{file}#{group}" if path == name and group else f"{file}#{path}".removesuffix("#")
             frames += _read(_Group(each), source, options)
         if not frames:
-            raise InputError(f"{file}#{group}: holds no data of DeePMD-kit (no type.raw in it or below)")
+            place = f"{file}#{group}" if group else file
+            raise InputError(f"{place}: holds no data of DeePMD-kit (no type.raw in it or below)")
         return frames
 
 

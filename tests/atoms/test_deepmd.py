@@ -84,7 +84,7 @@ def test_hdf5_without_data(tmp_path: Path) -> None:
         file.create_group("ice")
     for place, message in (
         ("#water", r"a\.h5#water: has no such group, only ice"),
-        ("", r"a\.h5#: holds no data of DeePMD-kit \(no type\.raw in it or below\)"),
+        ("", r"a\.h5: holds no data of DeePMD-kit \(no type\.raw in it or below\)"),
     ):
         with pytest.raises(InputError, match=message):
             read_frames(f"{tmp_path}/a.h5{place}")

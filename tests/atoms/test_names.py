@@ -371,6 +371,28 @@ def test_types_of_a_lammps_dump(type_map: list[str] | dict[str, str], tmp_path: 
         read_frames(path, type_map={"1": "O"}, require=())
 
 
+def test_elements_of_a_lammps_dump(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By names that are none, and by masses, which are guesses."""
+    path, text = tmp_path / "run.lammpstrj", _DUMP.replace("1 2 0 0 0", "1 Fe1 0 0 0").replace("2 1 1 2 3", "2 O 1 2 3")
+    path.write_text(text.replace("id type", "id element"))
+    with pytest.raises(
+        InputError, match="each name must be a chemical symbol, got 'Fe1'; say which it is with type_map"
+    ):
+        read_frames(path, require=())
+    (frame,) = read_frames(path, type_map={"Fe1": "Fe"}, require=("forces",))
+    assert frame.symbols == ["Fe", "O"]
+    np.testing.assert_array_equal(frame.positions, [[0, 0, 0], [1, 2, 3]])
+    heavy = (
+        _DUMP.replace("id type", "id type mass").replace("1 2 0 0 0", "1 2 1.0 0 0 0").replace("2 1 1", "2 1 16.0 1")
+    )
+    path.write_text(heavy)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert read_frames(path, require=())[0].symbols == ["H", "O"]
+    assert "its elements are guessed from the masses of the atoms; type_map names them" in caplog.text
+    assert read_frames(path, require=(), type_map=["Au", "Cu"])[0].symbols == ["Cu", "Au"]
+
+
 def test_types_of_a_lammps_dump_through_dpdata(tmp_path: Path) -> None:
     """The same word for it."""
     pytest.importorskip("dpdata", reason="needs the extra atoms")
@@ -378,9 +400,7 @@ def test_types_of_a_lammps_dump_through_dpdata(tmp_path: Path) -> None:
     path.write_text(_DUMP)
     (frame,) = read_frames(path, type_map=["O", "H"], format="lammps/dump", require=())
     assert sorted(frame.symbols) == ["H", "O"]
-    with pytest.raises(
-        InputError, match=r"each name must be a chemical symbol, got 'TYPE_.'; say which it is"
-    ):
+    with pytest.raises(InputError, match=r"each name must be a chemical symbol, got 'TYPE_.'; say which it is"):
         read_frames(path, format="lammps/dump", require=())
 
 
