@@ -21,7 +21,7 @@ from ._convergence import check_some_converged, converged, steps_of
 from ._elements import atomic_numbers
 from ._extra import load_extra
 from ._extxyz import SPECIES, read_header
-from ._labels import Labels, energy_gap, labels_of
+from ._labels import CONVERGED, Labels, energy_gap, labels_of
 from ._lammps import DUMP, FORMATS, open_lammps
 from ._options import ReadOptions
 from ._units import unit
@@ -104,6 +104,8 @@ def _images(path: Path, format: str, options: ReadOptions, source: str) -> "list
         file, words = open_lammps(path, format, options, source)
     images = _read(file, format, words, source)
     for index, atoms in enumerate(images):
+        # A row of a database has its names here, and what the database itself says of it in `info`.
+        atoms.info = {**atoms.info.pop("key_value_pairs", {}), **atoms.info}
         if SPECIES in atoms.arrays:
             _name_elements(atoms, f"{source}, frame {index}", options)
         elif format == _N2P2:
@@ -199,7 +201,7 @@ def _tell_energies_apart(gaps: Sequence[float], source: str) -> None:
 def _says_converged(atoms: "Atoms") -> bool:
     """Whether a frame of extended XYZ does not say that it has not converged."""
     info: Mapping[str, Any] = {str(name).lower(): value for name, value in atoms.info.items()}
-    return all(info.get(name) not in (False, 0) for name in ("converged", "scf_converged", "is_converged"))
+    return all(np.all(info.get(name, True)) for name in CONVERGED)
 
 
 @contextmanager

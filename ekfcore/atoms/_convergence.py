@@ -38,7 +38,7 @@ def steps_of(path: Path, format: str) -> list[bool]:
         One for each frame; none where the file does not say.
     """
     if path.is_dir():
-        logs = sorted(path.glob("*.log")) if format == "cp2k/aimd_output" else []
+        logs = sorted(path.glob(_LOGS[format])) if format in _LOGS else []
         return steps_of(logs[0], format) if logs else []
     if not path.is_file():
         return []
@@ -163,6 +163,19 @@ def _pw(lines: Iterator[str]) -> _Steps:
             fine = False
 
 
+def _abacus(lines: Iterator[str]) -> _Steps:
+    """What is said last counts, as for dpdata, which gives no frame of a run that has not converged."""
+    fine = None
+    for line in lines:
+        if re.search("convergence has not been achieved", line, re.IGNORECASE):
+            fine = False
+        elif "final etot is" in line or "TOTAL ENERGY" in line:
+            fine = True
+    if fine is not None:
+        yield fine
+
+
+_LOGS = {"cp2k/aimd_output": "*.log", "abacus/scf": "OUT.*/running_scf.log"}
 _CP2K = _marked(
     r"SCF run NOT converged|outer SCF loop FAILED",
     r"ENERGY\| Total FORCE_EVAL",
@@ -175,6 +188,7 @@ _RULES: dict[tuple[str, ...], Callable[[Iterator[str]], _Steps]] = {
     ("siesta/output", "siesta/aimd_output"): _marked(
         r"SCF_NOT_CONV|SCF did not converge", r"siesta: E_KS\(eV\)", r"SCF Convergence by"
     ),
+    ("abacus/scf",): _abacus,
     ("orca-output", "orca/spout"): _marked("SCF NOT CONVERGED AFTER", "FINAL SINGLE POINT ENERGY"),
     ("gaussian-out", "gaussian/log", "gaussian/md"): _marked("Convergence criterion not met", "SCF Done:"),
     ("castep-castep",): _marked("max. SCF cycles performed but system has not reached", "Final energy"),

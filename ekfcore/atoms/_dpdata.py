@@ -58,7 +58,7 @@ def canonical_name(name: str) -> str | None:
     known = load_extra("dpdata.format").Format.get_formats()
     if name not in known:
         return None
-    return next((each for each in _NAMES if known[each] is known[name]), name)
+    return next((each for each in _NAMES if known.get(each) is known[name]), name)
 
 
 def read_dpdata(path: Path, name: str, options: ReadOptions, *, source: str) -> list[Frame]:

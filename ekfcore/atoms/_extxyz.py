@@ -3,6 +3,7 @@
 ASE knows each word in one spelling. Of another it makes a molecule without a cell, atoms at the origin or no forces.
 """
 
+import re
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,10 @@ def read_header(line: str) -> dict[str, Any]:
         If there is no lattice in what is called one, or no column of positions; the file is for the caller to name.
     """
     extxyz = load_extra("ase.io.extxyz")
-    info: dict[str, Any] = extxyz.key_val_str_to_dict(line)
+    try:
+        info: dict[str, Any] = extxyz.key_val_str_to_dict(line)
+    except ValueError:  # a stress must have nine numbers under that very name
+        info = extxyz.key_val_str_to_dict(re.sub(r"\bstress(?=\s*=)", "stresses", line))
     for name in list(info):
         known = {"lattice": "Lattice", "cell": "Lattice", "pbc": "pbc", "properties": "Properties"}.get(name.lower())
         if known is not None and known not in info:

@@ -19,7 +19,7 @@ from ._units import unit
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["Labels", "energy_gap", "labels_of"]
+__all__ = ["CONVERGED", "Labels", "energy_gap", "labels_of"]
 
 _VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]  # xx yy zz yz xz xy -> the nine components, row by row
 
@@ -49,10 +49,14 @@ _UNITS = {
     "stress": ("stress", "stresses", "pressure"),
     "length": ("length", "distance", "position", "positions", "pos", "cell", "lattice"),
 }
-# What ASE keeps for itself, and what says where a frame comes from.
+CONVERGED = ("converged", "scf_converged", "is_converged")
+"""Names under which a frame says whether it has converged, in lower case."""
+
+# What ASE keeps for itself, what says where a frame comes from, and what is asked for elsewhere.
 _SILENT = {
+    *CONVERGED,
     *("numbers", "positions", "tags", "momenta", "masses", "initial_magmoms", "initial_charges", "type", "id"),
-    *("config_type", "unique_id", "data", "key_value_pairs", "timestep"),
+    *("config_type", "unique_id", "data", "timestep", "frame_key", "seconds"),
 }
 
 
@@ -113,7 +117,7 @@ def labels_of(atoms: "Atoms", source: str, options: ReadOptions | None = None) -
         weight=weight,
         length=found.units["length"],
         told=tuple(found.told),
-        unused=tuple(sorted(str(name) for name in held - found.used - _SILENT)),
+        unused=tuple(sorted(str(name) for name in held - found.used if _plain(str(name)) not in _SILENT)),
         keys=frozenset(quantity for quantity in _NAMES if options.key(quantity) in found.used),
     )
 

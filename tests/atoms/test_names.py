@@ -68,9 +68,7 @@ def test_virial_by_another_name(name: str, path: Path) -> None:
 @pytest.mark.parametrize("name", ["stress", "stresses", "Stress", "REF_stress"])
 @pytest.mark.parametrize("values", ["1 2 3 2 4 5 3 5 6", "1 4 6 5 3 2"])
 def test_stress_by_another_name(name: str, values: str, path: Path) -> None:
-    """Nine numbers or six, in ASE's order; ASE itself takes nine alone for `stress`."""
-    if name == "stress" and len(values.split()) == 6:
-        return
+    """Nine numbers or six, in ASE's order."""
     frame = _read(path, f'{_LATTICE} {_COLUMNS} energy=-1.5 {name}="{values}"')
     np.testing.assert_allclose(frame.virial, -120 * VIRIAL, rtol=1e-14)
 
@@ -157,6 +155,18 @@ def test_keys_reach_the_reader_from_config(path: Path) -> None:
     _xyz(path, f"{_LATTICE} {_COLUMNS} mine=-1.5", atoms="D 0 0 0 0.1 0.2 0.3\nO 1 2 3 -0.1 -0.2 -0.3")
     (frame,) = read_sources([Source(path=str(path), energy_key="mine", type_map={"D": "H"})], require=["energy"])
     assert (frame.energy, frame.symbols) == (-1.5, ["H", "O"])
+
+
+def test_names_in_a_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The pairs of ASE's databases count like the header of extended XYZ."""
+    atoms = pytest.importorskip("ase", reason="needs the extra atoms").Atoms("Cu", cell=[4, 5, 6], pbc=True)
+    with pytest.importorskip("ase.db", reason="needs the extra atoms").connect(tmp_path / "a.db") as database:
+        database.write(atoms, key_value_pairs={"dft_energy": -1.5, "gap": 0.2})
+    with caplog.at_level(logging.WARNING):
+        (frame,) = read_frames(tmp_path / "a.db", require=["energy"])
+    assert frame.energy == -1.5
+    assert "not used: gap;" in caplog.text
+    assert read_frames(tmp_path / "a.db", energy_key="gap", require=["energy"])[0].energy == 0.2
 
 
 # ---- cell, periodicity and columns
@@ -383,7 +393,7 @@ def test_elements_of_a_lammps_dump(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert frame.symbols == ["Fe", "O"]
     np.testing.assert_array_equal(frame.positions, [[0, 0, 0], [1, 2, 3]])
     heavy = (
-        _DUMP.replace("id type", "id type mass").replace("1 2 0 0 0", "1 2 1.0 0 0 0").replace("2 1 1", "2 1 16.0 1")
+        _DUMP.replace("id type", "id type mass").replace("1 2 0 0 0", "1 2 1.008 0 0 0").replace("2 1 1", "2 1 16.0 1")
     )
     path.write_text(heavy)
     caplog.clear()

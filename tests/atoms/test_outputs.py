@@ -194,10 +194,11 @@ def _abacus(folder: Path, cell: Array, kind: str) -> str:
     return log + f"\n TOTAL-STRESS (KBAR)\n{_rows(PRESSURE)}\n\n"
 
 
-def abacus(folder: Path, cell: Array = CELL) -> Path:
+def abacus(folder: Path, cell: Array = CELL, steps: tuple[bool, ...] = (True,)) -> Path:
     """Run of one step."""
-    log = " !FINAL_ETOT_IS\n final etot is -1.5 eV\n" + _abacus(folder, cell, "scf")
-    (folder / "OUT.ABACUS/running_scf.log").write_text(log)
+    log = " final etot is -1.5 eV\n" if all(steps) else " !! convergence has not been achieved @_@\n"
+    rest = _abacus(folder, cell, "scf")
+    (folder / "OUT.ABACUS/running_scf.log").write_text(log + rest)
     return folder
 
 
@@ -367,7 +368,7 @@ def test_relaxations_are_not_for_the_reader_of_one_step(tmp_path: Path) -> None:
     assert len(read_frames(path)) == 2
 
 
-@pytest.mark.parametrize("format", ["cp2k/output", "siesta/output"])
+@pytest.mark.parametrize("format", ["cp2k/output", "siesta/output", "abacus/scf"])
 def test_a_single_step_that_has_not_converged(format: str, tmp_path: Path) -> None:
     """Nothing is left."""
     path = _FORMATS[format](tmp_path, steps=(False,))
