@@ -1,5 +1,8 @@
 """Whatever ASE reads, with what it would pass over."""
 
+# ASE is only partly typed.
+# mypy: disable-error-code="no-untyped-call"
+
 import bz2
 import gzip
 import logging
@@ -38,6 +41,7 @@ _log = logging.getLogger(__name__)
 _OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
 _N2P2 = "runnerdata"
+_DATABASES = ("db", "json")
 
 
 def format_of(path: Path) -> str:
@@ -104,7 +108,6 @@ def _images(path: Path, format: str, options: ReadOptions, source: str) -> "list
         file, words = open_lammps(path, format, options, source)
     images = _read(file, format, words, source)
     for index, atoms in enumerate(images):
-        # A row of a database has its names here, and what the database itself says of it in `info`.
         atoms.info = {**atoms.info.pop("key_value_pairs", {}), **atoms.info}
         if SPECIES in atoms.arrays:
             _name_elements(atoms, f"{source}, frame {index}", options)
@@ -121,6 +124,9 @@ def _images(path: Path, format: str, options: ReadOptions, source: str) -> "list
 
 def _read(file: str | StringIO, format: str, words: dict[str, Any], source: str) -> "list[Atoms]":
     read = load_extra("ase.io").read
+    if format in _DATABASES:  # of which `read` leaves out what the rows are called by
+        with load_extra("ase.db").connect(file, serial=True) as database:
+            return [row.toatoms(add_additional_information=True) for row in database.select()]
     try:
         # Without do_not_split_by_at_sign ASE takes what follows an @ in a file name for frame numbers.
         images: list[Atoms] = read(file, index=":", format=format, do_not_split_by_at_sign=True, **words)
@@ -136,7 +142,7 @@ def _read(file: str | StringIO, format: str, words: dict[str, Any], source: str)
 
 def _name_elements(atoms: "Atoms", source: str, options: ReadOptions) -> None:
     """Set the elements by the names that the atoms have in the file."""
-    atoms.numbers = atomic_numbers(atoms.arrays.pop(SPECIES), source, options.type_map)
+    atoms.numbers = atomic_numbers(list(atoms.arrays.pop(SPECIES)), source, options.type_map)
     if atoms.calc is not None:
         atoms.calc.atoms = atoms.copy()  # it answers for the atoms that it knows
 

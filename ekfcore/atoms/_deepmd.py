@@ -207,7 +207,7 @@ def _numbers(store: _Store, names: list[str], source: str, options: ReadOptions,
         )
     if options.type_map is None:
         _log.warning("%s: has no type_map.raw; its types are taken for the model's %s", source, ", ".join(known))
-    return atomic_numbers(known, source)
+    return atomic_numbers(list(known), source)
 
 
 def _arrays(store: _Store, suffix: str) -> tuple[dict[str, NDArray[Any]], set[str]]:

@@ -208,9 +208,7 @@ class _Found:
     def _near(self, quantity: str) -> list[str]:
         """Return the names that can mean nothing but this quantity."""
         where: Mapping[str, Any] = self._atoms.arrays if quantity == "forces" else self._atoms.info
-        names = sorted(
-            name for name in where if isinstance(name, str) and _without_prefix(_plain(name)) in _NEAR[quantity]
-        )
+        names = sorted(name for name in where if _without_prefix(_plain(str(name))) in _NEAR[quantity])
         free = [name for name in names if _plain(name).endswith("free_energy")]
         return free if len(free) == 1 else names
 

@@ -70,6 +70,7 @@ def test_virial_by_another_name(name: str, path: Path) -> None:
 def test_stress_by_another_name(name: str, values: str, path: Path) -> None:
     """Nine numbers or six, in ASE's order."""
     frame = _read(path, f'{_LATTICE} {_COLUMNS} energy=-1.5 {name}="{values}"')
+    assert frame.virial is not None
     np.testing.assert_allclose(frame.virial, -120 * VIRIAL, rtol=1e-14)
 
 
@@ -113,6 +114,7 @@ def test_keys_of_the_user(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     np.testing.assert_array_equal(frame.virial, VIRIAL)
     assert not caplog.messages
     frame = _read(path, f'{_LATTICE} {_COLUMNS} energy=-1.5 t="1 4 6 5 3 2" virial="9 0 0 0 9 0 0 0 9"', stress_key="t")
+    assert frame.virial is not None
     np.testing.assert_allclose(frame.virial, -120 * VIRIAL, rtol=1e-14)
 
 
@@ -212,6 +214,7 @@ def test_units_of_the_file(path: Path, caplog: pytest.LogCaptureFixture) -> None
     with caplog.at_level(logging.WARNING):
         frame = _read(path, header)
     assert frame.energy == pytest.approx(-1.5 * HARTREE, rel=1e-7)
+    assert frame.virial is not None
     np.testing.assert_allclose(frame.virial, -120 * VIRIAL / 160.21766, rtol=1e-7)
     np.testing.assert_array_equal(frame.forces, [[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]])
     assert caplog.messages == [
@@ -231,6 +234,7 @@ def test_units_of_the_file(path: Path, caplog: pytest.LogCaptureFixture) -> None
 def test_units_of_forces(words: str, factor: float, path: Path) -> None:
     """Case and hyphens do not matter."""
     frame = _read(path, f"{_LATTICE} {_COLUMNS} energy=-1.5 {words}")
+    assert frame.forces is not None
     np.testing.assert_allclose(frame.forces, factor * np.array([[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]]), rtol=1e-6)
 
 
@@ -244,6 +248,7 @@ def test_units_of_the_user(path: Path, caplog: pytest.LogCaptureFixture) -> None
     np.testing.assert_allclose(frame.positions[1], [BOHR, 2 * BOHR, 3 * BOHR], rtol=1e-7)
     assert frame.forces is not None
     np.testing.assert_allclose(frame.forces[0], HARTREE / BOHR * np.array([0.1, 0.2, 0.3]), rtol=1e-7)
+    assert frame.virial is not None
     np.testing.assert_allclose(frame.virial, -120 * HARTREE * VIRIAL, rtol=1e-7)
     assert not caplog.messages
 
@@ -317,7 +322,8 @@ def test_n2p2_of_many_sizes(tmp_path: Path) -> None:
     (tmp_path / "input.data").write_text(text)
     first, second = read_frames(tmp_path / "input.data")
     assert (first.n_atoms, second.n_atoms) == (2, 1)
-    assert (first.pbc.all(), second.pbc.any()) == (True, False)
+    assert first.pbc.all()
+    assert not second.pbc.any()
 
 
 def test_options_of_other_formats(tmp_path: Path) -> None:

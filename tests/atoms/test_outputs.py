@@ -8,6 +8,7 @@ SIESTA what pulls inwards.
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from ekfcore.errors import InputError
 pytest.importorskip("ase.io", reason="needs the extra atoms")
 pytest.importorskip("dpdata", reason="needs the extra atoms")
 
-Array = NDArray[np.float64]
+Array: TypeAlias = NDArray[np.float64]
 
 CELL = np.diag([4.0, 5.0, 6.0])
 LEFT_HANDED = CELL[[1, 0, 2]]
@@ -32,7 +33,7 @@ HARTREE, RYDBERG, BOHR = 27.211386, 13.605693, 0.529177211
 Write = Callable[..., Path]
 
 
-def _rows(array: Array, form: str = "{:.12f} {:.12f} {:.12f}") -> str:
+def _rows(array: Any, form: str = "{:.12f} {:.12f} {:.12f}") -> str:
     return "\n".join(form.format(*row) for row in array)
 
 
@@ -255,7 +256,9 @@ def test_virial_of_a_known_pressure(format: str, cell: Array, tmp_path: Path) ->
     """It is the pressure times the volume, whichever program printed it and however the cell is oriented."""
     (frame,) = read_frames(_FORMATS[format](tmp_path, cell), format=format, require=("energy", "forces", "virial"))
     # The files and the constants of the readers have seven digits.
+    assert frame.virial is not None
     np.testing.assert_allclose(frame.virial, VIRIAL, rtol=1e-6)
+    assert frame.forces is not None
     np.testing.assert_allclose(frame.forces, FORCES, rtol=1e-5)
     np.testing.assert_allclose(frame.cell, cell, atol=1e-6)
     np.testing.assert_allclose(frame.positions, POSITIONS, atol=1e-6)
@@ -402,6 +405,7 @@ def test_an_outcar_that_only_dpdata_reads(tmp_path: Path, caplog: pytest.LogCapt
     path.write_text(path.read_text().replace("without entropy=", "without entropy ="))
     with caplog.at_level(logging.WARNING):
         (frame,) = read_frames(path)
+    assert frame.virial is not None
     np.testing.assert_allclose(frame.virial, VIRIAL, rtol=1e-6)
     assert (
         "ASE cannot read it (ValueError: could not convert string to float: '='), dpdata can, as format" in caplog.text
