@@ -21,7 +21,7 @@ import numpy as np
 from ekfcore.errors import InputError
 
 from ._convergence import check_some_converged, converged, steps_of
-from ._elements import atomic_numbers
+from ._elements import atomic_numbers, check_map
 from ._extra import load_extra
 from ._extxyz import SPECIES, read_header
 from ._labels import CONVERGED, Labels, energy_gap, labels_of
@@ -41,6 +41,7 @@ _log = logging.getLogger(__name__)
 _OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
 _N2P2 = "runnerdata"
+_LABELS = {"energy", "free_energy", "forces", "stress"}
 _DATABASES = ("db", "json")
 
 
@@ -88,7 +89,7 @@ def read_ase(path: Path, format: str, options: ReadOptions, *, source: str) -> l
     if format == _N2P2:
         frames = _in_units(frames, options, source)
     _tell_energies_apart([energy_gap(atoms, name) for atoms, name in zip(images, names, strict=True)], source)
-    _tell_names(labels, source)
+    _tell_names(labels, images if format == "extxyz" else [], source)
     if format == "extxyz" and not options.keep_unconverged:
         steps = [_says_converged(atoms) for atoms in images]
     frames = converged(frames, steps, source)
@@ -107,6 +108,8 @@ def _images(path: Path, format: str, options: ReadOptions, source: str) -> "list
     elif format in FORMATS:
         file, words = open_lammps(path, format, options, source)
     images = _read(file, format, words, source)
+    if format == "extxyz":
+        check_map({name for atoms in images for name in atoms.arrays.get(SPECIES, ())}, source, options.type_map)
     for index, atoms in enumerate(images):
         atoms.info = {**atoms.info.pop("key_value_pairs", {}), **atoms.info}
         if SPECIES in atoms.arrays:
@@ -141,8 +144,11 @@ def _read(file: str | StringIO, format: str, words: dict[str, Any], source: str)
 
 
 def _name_elements(atoms: "Atoms", source: str, options: ReadOptions) -> None:
-    """Set the elements by the names that the atoms have in the file."""
-    atoms.numbers = atomic_numbers(list(atoms.arrays.pop(SPECIES)), source, options.type_map)
+    """Set the elements by the names that the atoms have in the file; a column of atomic numbers says more."""
+    names = list(atoms.arrays.pop(SPECIES))
+    if atoms.numbers.any() and options.type_map is None:
+        return
+    atoms.numbers = atomic_numbers(names, source, options.type_map)
     if atoms.calc is not None:
         atoms.calc.atoms = atoms.copy()  # it answers for the atoms that it knows
 
@@ -181,12 +187,14 @@ def _check_keys(labels: Sequence[Labels], options: ReadOptions, source: str) -> 
             raise InputError(f"{source}: no frame has {name}, which {quantity}_key names; {held}")
 
 
-def _tell_names(labels: Sequence[Labels], source: str) -> None:
-    """Say once for a file what was taken for what, and what was not used."""
+def _tell_names(labels: Sequence[Labels], images: "Sequence[Atoms]", source: str) -> None:
+    """Say once for a file what was taken for what, and what was not used, the results in `images` included."""
     for text in dict.fromkeys(text for each in labels for text in each.told):
         count = sum(text in each.told for each in labels)
         _log.warning("%s: %s (%d of %d frames)", source, text, count, len(labels))
-    if unused := dict.fromkeys(name for each in labels for name in each.unused):
+    results = {name for atoms in images if atoms.calc is not None for name in atoms.calc.results} - _LABELS
+    unused = dict.fromkeys([*(name for each in labels for name in each.unused), *sorted(results)])
+    if unused:
         _log.warning(
             "%s: not used: %s; energy_key, forces_key, virial_key, stress_key and weight_key name labels",
             source,

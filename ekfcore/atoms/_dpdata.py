@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ekfcore.errors import InputError
 
 from ._convergence import check_some_converged, converged, steps_of
-from ._elements import atomic_numbers
+from ._elements import atomic_numbers, check_map
 from ._extra import load_extra
 from ._options import ReadOptions
 from .frame import Frame
@@ -97,6 +97,7 @@ def read_dpdata(path: Path, name: str, options: ReadOptions, *, source: str) -> 
         if "unconverged: " not in message or name != "vasp/outcar":  # which dpdata judges otherwise
             _log.warning("%s: dpdata says: %s", source, message)
     frames: list[Frame] = []
+    check_map({each for system in systems for each in system["atom_names"]}, source, options.type_map)
     for system in systems:
         _correct_virials(system, path, name, source)
         if name.startswith("abacus/"):
@@ -127,7 +128,9 @@ def _systems(path: Path, name: str, options: ReadOptions) -> Iterator[_System]:
 
 def _place(path: Path, name: str) -> Any:
     """What dpdata wants to be given."""
-    if name == "dftbplus" and path.is_dir():
+    if name == "dftbplus":
+        if not path.is_dir():
+            raise InputError(f"{path}: must be the folder with dftb_in.hsd and detailed.out; name it")
         return str(path / "dftb_in.hsd"), str(path / "detailed.out")
     return str(path)
 

@@ -37,6 +37,8 @@ def read_header(line: str) -> dict[str, Any]:
         known = {"lattice": "Lattice", "cell": "Lattice", "pbc": "pbc", "properties": "Properties"}.get(name.lower())
         if known is not None and known not in info:
             info[known] = info.pop(name)
+    if not np.isin(info.get("pbc", True), (0, 1)).all():
+        raise InputError(f"pbc must be T or F for each direction, got {info['pbc']}")
     if "Lattice" in info:
         lattice = np.asarray(info["Lattice"])
         if lattice.size != 9 or lattice.dtype.kind not in "if":

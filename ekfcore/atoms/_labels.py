@@ -49,6 +49,8 @@ _UNITS = {
     "stress": ("stress", "stresses", "pressure"),
     "length": ("length", "distance", "position", "positions", "pos", "cell", "lattice"),
 }
+_OURS = ("metal", "ev", "ase", "ev/angstrom", "ev/ang", "ev/a", "ev, angstrom", "ev angstrom")
+
 CONVERGED = ("converged", "scf_converged", "is_converged")
 """Names under which a frame says whether it has converged, in lower case."""
 
@@ -219,6 +221,7 @@ class _Found:
         said = {q: text for q, text in given.items() if text is not None}
         for quantity in ("energy", "length"):
             self._read_unit(quantity, units, said)
+        self._refuse_one_unit_for_all(given)
         units["virial"] = units["energy"]
         if any(text is not None for text in given.values()):
             # Who gives the units gives them for all that follows from them.
@@ -234,6 +237,17 @@ class _Found:
                 + ", ".join(f"{text} ({quantity})" for quantity, text in {**ours, **said}.items())
             )
         return units
+
+    def _refuse_one_unit_for_all(self, given: Mapping[str, str | None]) -> None:
+        """Refuse ``units=real``, which names no quantity, unless it is ours or the user has said it."""
+        for name, text in self._atoms.info.items():
+            if _plain(str(name)) not in ("unit", "units"):
+                continue
+            self.used.add(name)
+            if not any(given.values()) and str(text).lower() not in _OURS:
+                raise InputError(
+                    f"{self._source}: {name} = {text} does not say what of; give energy_unit and length_unit"
+                )
 
     def _read_unit(self, quantity: str, units: dict[str, float], said: dict[str, str]) -> None:
         """Take the unit of a quantity where the file names it."""

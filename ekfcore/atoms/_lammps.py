@@ -54,9 +54,10 @@ def open_lammps(path: Path, format: str, options: ReadOptions, source: str) -> t
         elements = type_names(options.type_map, int(count[1]) if count else 0, source, first=1)
         numbers = atomic_numbers(elements, source).tolist()
         return StringIO(text), {"Z_of_type": dict(enumerate(numbers, 1))}
-    if re.search(r"^\s*Masses", text, re.MULTILINE) is None:
+    if count and re.search(r"^\s*Masses", text, re.MULTILINE) is None:
         raise InputError(f"{source}: {_UNNAMED}")
-    _log.warning("%s: %s", source, _BY_MASS)
+    if count:
+        _log.warning("%s: %s", source, _BY_MASS)
     return StringIO(text), {}
 
 
@@ -74,9 +75,10 @@ def _dump(text: str, options: ReadOptions, source: str) -> tuple[StringIO, dict[
         words["specorder"] = type_names(options.type_map, len(options.type_map), source, first=1)
         atomic_numbers(words["specorder"], source)
         return StringIO(re.sub(r"^(ITEM: ATOMS.*)\bmass\b", r"\1v_mass", text, flags=re.MULTILINE)), words
-    if "mass" not in names:
+    if columns and "mass" not in names:
         raise InputError(f"{source}: {_UNNAMED}")
-    _log.warning("%s: %s", source, _BY_MASS)
+    if columns:
+        _log.warning("%s: %s", source, _BY_MASS)
     return StringIO(text), words
 
 

@@ -77,10 +77,10 @@ def test_stress_by_another_name(name: str, values: str, path: Path) -> None:
 def test_plain_names_come_first(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What is passed over is listed, with the keys that would take it."""
     with caplog.at_level(logging.WARNING):
-        frame = _read(path, f"{_LATTICE} {_COLUMNS} energy=-1.5 REF_energy=-7 charge=1 config_type=bulk")
+        frame = _read(path, f'{_LATTICE} {_COLUMNS} energy=-1.5 REF_energy=-7 charge=1 dipole="1 2 3" config_type=bulk')
     assert frame.energy == -1.5
     assert caplog.messages == [
-        f"{path}: not used: REF_energy, charge; "
+        f"{path}: not used: REF_energy, charge, dipole; "
         "energy_key, forces_key, virial_key, stress_key and weight_key name labels"
     ]
 
@@ -194,6 +194,7 @@ def test_other_spellings(header: str, path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
+        (f"{_LATTICE} {_COLUMNS} energy=-1 PBC=no", "a.xyz: pbc must be T or F for each direction, got no"),
         (f'cell="4 5 6" {_COLUMNS} energy=-1', "a.xyz: the lattice must be nine numbers, got [4 5 6]"),
         (f"{_LATTICE} Properties=species:S:1:xyz:R:3:forces:R:3 energy=-1", "must have the columns species and pos"),
     ],
@@ -258,6 +259,7 @@ def test_units_of_the_user(path: Path, caplog: pytest.LogCaptureFixture) -> None
     [
         ("energy-unit=parsec", {}, "frame 0: energy-unit: 'parsec' must be a unit of energy that is known"),
         ("energy-unit=eV", {"energy_unit": "hartree"}, "energy-unit = eV contradicts energy in hartree"),
+        ("units=real", {}, "frame 0: units = real does not say what of; give energy_unit and length_unit"),
         ("", {"energy_unit": "parsec"}, "energy_unit: 'parsec' must be a unit of energy that is known"),
     ],
 )
@@ -357,6 +359,27 @@ def test_numbered_types_of_extended_xyz(path: Path) -> None:
     assert frame.symbols == ["H", "O"]
     with pytest.raises(InputError, match="type 2 must have an element, type_map names 1 from 1 on"):
         read_frames(path, type_map=["O"])
+
+
+def test_type_maps_that_do_not_fit(path: Path) -> None:
+    """They are refused."""
+    _xyz(path, f"{_LATTICE} {_COLUMNS} energy=-1.5")
+    cases: tuple[tuple[list[str] | dict[str, str], str], ...] = (
+        (["O", "H"], r"names its elements itself \(Cu\), and type_map is a list for types that are numbers"),
+        ({"D": "H"}, "has none of D, which type_map names; it has Cu"),
+        ({"Cu": "Gold"}, "type_map must give chemical symbols, got 'Gold' for Cu"),
+    )
+    for type_map, message in cases:
+        with pytest.raises(InputError, match=message):
+            read_frames(path, type_map=type_map)
+
+
+def test_atomic_numbers_in_a_column(path: Path) -> None:
+    """They say which elements the labels mean."""
+    columns = _COLUMNS.replace("species:S:1", "species:S:1:Z:I:1")
+    _xyz(path, f"{_LATTICE} {columns} energy=-1.5", atoms="Fe1 26 0 0 0 0.1 0.2 0.3\nFe2 26 1 2 3 -0.1 -0.2 -0.3")
+    (frame,) = read_frames(path)
+    assert (frame.symbols, frame.energy) == (["Fe", "Fe"], -1.5)
 
 
 _DUMP = """ITEM: TIMESTEP
