@@ -88,7 +88,8 @@ def read_ase(path: Path, format: str, options: ReadOptions, *, source: str) -> l
     frames = [Frame.from_ase(*each[:2], labels=each[2]) for each in zip(images, names, labels, strict=True)]
     if format == _N2P2:
         frames = _in_units(frames, options, source)
-    _tell_energies_apart([energy_gap(atoms, name) for atoms, name in zip(images, names, strict=True)], source)
+    if options.energy_key is None:
+        _tell_energies_apart([energy_gap(atoms, name) for atoms, name in zip(images, names, strict=True)], source)
     _tell_names(labels, images if format == "extxyz" else [], source)
     if format == "extxyz" and not options.keep_unconverged:
         steps = [_says_converged(atoms) for atoms in images]

@@ -17,7 +17,22 @@ __all__ = ["Source", "Sources", "read_sources"]
 class Source(Table):
     """A place with frames of which more is to be said than where it is; see `read_frames` and `Frame`.
 
-    The weight is a factor on those that the file gives to its frames.
+    Parameters
+    ----------
+    path : str
+        A file, a folder, a group of an HDF5 file, or a pattern of them.
+    format : str, optional
+        Its name in dpdata or in ASE, where the file does not tell.
+    weight : float
+        A factor on the weights that the file gives to its frames, which are 1 where it gives none.
+    type_map : list or table, optional
+        Elements of types that are numbers, or the element of each name that is none.
+    energy_key, forces_key, virial_key, stress_key, weight_key : str, optional
+        Names of the labels in files that ASE reads.
+    energy_unit, length_unit : str, optional
+        Units of extended XYZ or of n2p2, as ``"hartree"`` and ``"bohr"``.
+    keep_unconverged : bool
+        Keep the frames whose electronic steps did not converge.
     """
 
     path: str

@@ -118,6 +118,13 @@ def test_keys_of_the_user(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     np.testing.assert_allclose(frame.virial, -120 * VIRIAL, rtol=1e-14)
 
 
+def test_the_energy_beside_a_free_energy(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever names it means it."""
+    with caplog.at_level(logging.WARNING):
+        assert _read(path, f"{_LATTICE} {_COLUMNS} energy=-1.5 free_energy=-2", energy_key="energy").energy == -1.5
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("quantity", ["energy", "forces", "virial", "stress", "weight"])
 def test_a_key_that_no_frame_has(quantity: str, path: Path) -> None:
     """Is a mistake, not a wish."""
