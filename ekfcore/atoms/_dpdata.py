@@ -146,11 +146,13 @@ def _check_one_step(path: Path, name: str, source: str) -> None:
 
 def _correct_virials(system: _System, path: Path, name: str, source: str) -> None:
     """Make the virials minus the derivative of the energy with respect to strain, or remove them."""
-    if "virials" not in system:
+    titles = _stress_titles(path) if name.startswith("cp2k/") else []
+    if "virials" not in system and not titles:
         return
-    if name not in _SIGNS or (name.startswith("cp2k/") and not _in_gigapascal(path)):
-        del system["virials"]
-        _log.warning("%s: its virials are left out: their sign and unit in the format %s are not known", source, name)
+    # Of CP2K, dpdata knows one title of the table and takes one unit for granted.
+    if name not in _SIGNS or "virials" not in system or not all("STRESS TENSOR [GPa" in line for line in titles):
+        system.pop("virials", None)
+        _log.warning("%s: its virials are left out: their sign or unit in the format %s is not known", source, name)
         return
     sign = np.full(len(system["cells"]), _SIGNS[name])
     if name not in _UNSIGNED:
@@ -158,12 +160,11 @@ def _correct_virials(system: _System, path: Path, name: str, source: str) -> Non
     system["virials"] = np.asarray(system["virials"]).reshape(-1, 3, 3) * sign[:, None, None]
 
 
-def _in_gigapascal(path: Path) -> bool:
-    """Whether an output of CP2K gives stresses in the unit that dpdata takes for granted."""
+def _stress_titles(path: Path) -> list[str]:
+    """Return the lines with which an output of CP2K opens a table of stress."""
     logs = sorted(path.glob("*.log"))[:1] if path.is_dir() else [path]
     with logs[0].open(errors="replace") as file:
-        titles = [line for line in file if "STRESS TENSOR" in line.upper()]
-    return all("[GPa" in line for line in titles)
+        return [line for line in file if "STRESS TENSOR" in line.upper()]
 
 
 def _turn_back(system: _System, folder: Path) -> None:

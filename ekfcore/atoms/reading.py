@@ -148,13 +148,22 @@ def split_frames(frames: Sequence[Frame], test_fraction: float, seed: int) -> tu
 def _places(path: str | os.PathLike[str]) -> list[Path]:
     """Return what a path stands for: itself, or whatever matches a pattern."""
     text = os.fspath(path)
-    if os.path.exists(text) or not glob.has_magic(text):  # Path.exists raises on a name that is too long
+    if os.path.exists(text):  # Path.exists raises on a name that is too long
         return [Path(text)]
-    pattern, _, group = text.partition("#")
-    found = sorted(glob.glob(pattern, recursive=True))
-    if not found:
+    head, _, group = text.rpartition("#")
+    for pattern, end in ((text, ""), (head, f"#{group}")):
+        if found := _matches(pattern):
+            return [Path(f"{each}{end}") for each in found]
+    if glob.has_magic(head or text):
         raise InputError(f"{text}: matches no file or folder; check the spelling and the working directory")
-    return [Path(f"{each}#{group}" if group else each) for each in found]
+    return [Path(text)]
+
+
+def _matches(pattern: str) -> list[str]:
+    """Return what matches a pattern; the part of it that exists is a name, with whatever characters."""
+    root = next((str(each) for each in Path(pattern).parents if os.path.exists(each)), ".")
+    rest = os.path.relpath(pattern, root) if pattern else ""
+    return sorted(glob.glob(os.path.join(glob.escape(root), rest), recursive=True)) if glob.has_magic(rest) else []
 
 
 def _read(path: Path, options: ReadOptions) -> list[Frame]:

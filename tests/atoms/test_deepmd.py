@@ -195,5 +195,10 @@ def test_patterns(tmp_path: Path) -> None:
     _same(read_frames(f"{tmp_path}/run-*"), _arrays(1, 1), _arrays(1, 0))
     _folder(tmp_path / "run[1]", _arrays(1, 5))
     _same(read_frames(tmp_path / "run[1]"), _arrays(1, 5))
+    _folder(tmp_path / "run[1]" / "below-1", _arrays(1, 6))
+    _same(read_frames(f"{tmp_path}/run[1]/below-*"), _arrays(1, 6))
+    with h5py.File(tmp_path / "a1.h5", "w") as file:
+        _group(file.create_group("bulk"), _arrays(1, 7))
+    _same(read_frames(f"{tmp_path}/a?.h5#bulk"), _arrays(1, 7))
     with pytest.raises(InputError, match=r"walk-\*: matches no file or folder; check the spelling"):
         read_frames(f"{tmp_path}/walk-*")

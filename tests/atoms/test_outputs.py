@@ -278,15 +278,27 @@ def test_virials_of_other_formats_are_left_out(tmp_path: Path, caplog: pytest.Lo
         (frame,) = read_frames(tmp_path / "run", format="qe/cp/traj")
     assert frame.virial is None
     assert frame.forces is not None
-    assert "its virials are left out: their sign and unit in the format qe/cp/traj are not known" in caplog.text
+    assert "its virials are left out: their sign or unit in the format qe/cp/traj is not known" in caplog.text
 
 
 def test_stress_of_cp2k_in_another_unit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Where dpdata would take bar for GPa."""
     log = cp2k_md(tmp_path) / "run.log"
     log.write_text(log.read_text().replace("[GPa]", "[bar]"))
+    for path, format in ((tmp_path, "cp2k/aimd_output"), (cp2k(tmp_path, unit="bar"), "cp2k/output")):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            (frame,) = read_frames(path, format=format)
+        assert frame.virial is None
+        assert "its virials are left out" in caplog.text
+
+
+def test_stress_of_cp2k_under_another_title(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As versions since 8 print it, which dpdata does not read."""
+    path = cp2k(tmp_path)
+    path.write_text(path.read_text().replace(" STRESS TENSOR [GPa]", " STRESS| Analytical stress tensor [GPa]"))
     with caplog.at_level(logging.WARNING):
-        (frame,) = read_frames(tmp_path, format="cp2k/aimd_output")
+        (frame,) = read_frames(path, format="cp2k/output")
     assert frame.virial is None
     assert "its virials are left out" in caplog.text
 
