@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ekfcore.errors import InputError
 
 from ._options import ReadOptions
-from ._units import unit
+from ._stated_units import plain, units_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -42,15 +42,6 @@ _PREFIXES = (
     *("ref", "reference", "dft", "qm", "target", "true"),
     *("vasp", "qe", "cp2k", "castep", "aims", "abacus", "siesta", "gpaw", "orca", "pwmat"),
 )
-_UNITS = {
-    "energy": ("energy", "energies"),
-    "forces": ("force", "forces"),
-    "virial": ("virial", "virials"),
-    "stress": ("stress", "stresses", "pressure"),
-    "length": ("length", "distance", "position", "positions", "pos", "cell", "lattice"),
-}
-_OURS = ("metal", "ev", "ase", "ev/angstrom", "ev/ang", "ev/a", "ev, angstrom", "ev angstrom")
-
 CONVERGED = ("converged", "scf_converged", "is_converged")
 """Names under which a frame says whether it has converged, in lower case."""
 
@@ -119,7 +110,7 @@ def labels_of(atoms: "Atoms", source: str, options: ReadOptions | None = None) -
         weight=weight,
         length=found.units["length"],
         told=tuple(found.told),
-        unused=tuple(sorted(str(name) for name in held - found.used if _plain(str(name)) not in _SILENT)),
+        unused=tuple(sorted(str(name) for name in held - found.used if plain(str(name)) not in _SILENT)),
         keys=frozenset(quantity for quantity in _NAMES if options.key(quantity) in found.used),
     )
 
@@ -137,9 +128,8 @@ class _Found:
 
     def __init__(self, atoms: "Atoms", source: str, options: ReadOptions) -> None:
         self._atoms, self._source, self._options = atoms, source, options
-        self.used: set[str] = set()
-        self.told: list[str] = []
-        self.units = self._factors()
+        units = units_of(atoms.info, source, energy=options.energy_unit, length=options.length_unit)
+        self.units, self.used, self.told = units.factors, set(units.used), list(units.told)
 
     def energy(self) -> float | None:
         """Potential energy [eV]; the free energy where both are given, because the forces belong to it."""
@@ -210,62 +200,9 @@ class _Found:
     def _near(self, quantity: str) -> list[str]:
         """Return the names that can mean nothing but this quantity."""
         where: Mapping[str, Any] = self._atoms.arrays if quantity == "forces" else self._atoms.info
-        names = sorted(name for name in where if _without_prefix(_plain(str(name))) in _NEAR[quantity])
-        free = [name for name in names if _plain(name).endswith("free_energy")]
+        names = sorted(name for name in where if _without_prefix(plain(str(name))) in _NEAR[quantity])
+        free = [name for name in names if plain(name).endswith("free_energy")]
         return free if len(free) == 1 else names
-
-    def _factors(self) -> dict[str, float]:
-        """Return the units of the file in ours: those that it names, else those that the user names, else ours."""
-        given = {"energy": self._options.energy_unit, "length": self._options.length_unit}
-        units = {q: 1.0 if text is None else unit(text, q, f"{q}_unit") for q, text in given.items()}
-        said = {q: text for q, text in given.items() if text is not None}
-        for quantity in ("energy", "length"):
-            self._read_unit(quantity, units, said)
-        self._refuse_one_unit_for_all(given)
-        units["virial"] = units["energy"]
-        if any(text is not None for text in given.values()):
-            # Who gives the units gives them for all that follows from them.
-            units["forces"] = units["energy"] / units["length"]
-            units["stress"] = units["energy"] / units["length"] ** 3
-        for quantity in ("virial", "forces", "stress"):
-            units.setdefault(quantity, 1.0)
-            self._read_unit(quantity, units, said)
-        if any(value != 1.0 for value in units.values()) and not any(given.values()):
-            ours = {"energy": "eV", "forces": "eV/Å", "length": "Å"}
-            self.told.append(
-                "its units are taken as "
-                + ", ".join(f"{text} ({quantity})" for quantity, text in {**ours, **said}.items())
-            )
-        return units
-
-    def _refuse_one_unit_for_all(self, given: Mapping[str, str | None]) -> None:
-        """Refuse ``units=real``, which names no quantity, unless it is ours or the user has said it."""
-        for name, text in self._atoms.info.items():
-            if _plain(str(name)) not in ("unit", "units"):
-                continue
-            self.used.add(name)
-            if not any(given.values()) and str(text).lower() not in _OURS:
-                raise InputError(
-                    f"{self._source}: {name} = {text} does not say what of; give energy_unit and length_unit"
-                )
-
-    def _read_unit(self, quantity: str, units: dict[str, float], said: dict[str, str]) -> None:
-        """Take the unit of a quantity where the file names it."""
-        wanted = {f"{name}_{word}" for name in _UNITS[quantity] for word in ("unit", "units")}
-        for name, text in self._atoms.info.items():
-            if _plain(str(name)) not in wanted:
-                continue
-            self.used.add(name)
-            value = unit(str(text), quantity, f"{self._source}: {name}")
-            if quantity in said and not np.isclose(value, units[quantity], rtol=1e-6):
-                raise InputError(
-                    f"{self._source}: {name} = {text} contradicts {quantity} in {said[quantity]}; correct one of them"
-                )
-            units[quantity], said[quantity] = value, str(text)
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "_")
 
 
 def _without_prefix(name: str) -> str:

@@ -33,11 +33,9 @@ _PROGRAMS = {
 }
 
 
-def other_reader(format: str, *, automatic: bool = False) -> str:
-    """Return what else reads a format, as advice or, with `automatic`, as the name in dpdata; else nothing."""
-    if automatic:
-        return _TWINS.get(format, "")
-    return next((f'try format = "{ase}"' for ase, dpdata in _TWINS.items() if dpdata == format), "")
+def other_reader(format: str | None) -> str:
+    """Return what the other of ASE and dpdata calls a format, if both read it; else nothing."""
+    return next((b if format == a else a for a, b in _TWINS.items() if format in (a, b)), "")
 
 
 def looks_like(path: Path) -> str:
@@ -54,13 +52,7 @@ def looks_like(path: Path) -> str:
         What to do, as the end of a sentence.
     """
     if path.is_dir():
-        if (path / "INPUT").is_file() and (path / "STRU").is_file():
-            found = re.search(r"^\s*calculation\s+(\w+)", (path / "INPUT").read_text(errors="replace"), re.MULTILINE)
-            kind = {"md": "md", "relax": "relax", "cell-relax": "relax"}.get(found[1] if found else "scf", "scf")
-            return f'it looks like a run of ABACUS: give format = "abacus/{kind}"'
-        if list(path.glob("*pos*.xyz")) and list(path.glob("*.log")):
-            return 'it looks like a run of CP2K: give format = "cp2k/aimd_output"'
-        return "name a file in it"
+        return _looks_like_a_run(path)
     if not path.is_file():
         return "a file may be missing or incomplete"
     with path.open("rb") as file:
@@ -72,3 +64,15 @@ def looks_like(path: Path) -> str:
         if format != tried and re.search(pattern, text):
             return f'it looks like {program}: give format = "{format}", or mend it if it is incomplete'
     return "it may be incomplete or of an unknown format"
+
+
+def _looks_like_a_run(path: Path) -> str:
+    if (path / "INPUT").is_file() and (path / "STRU").is_file():
+        found = re.search(r"^\s*calculation\s+(\w+)", (path / "INPUT").read_text(errors="replace"), re.MULTILINE)
+        kind = {"md": "md", "relax": "relax", "cell-relax": "relax"}.get(found[1] if found else "scf", "scf")
+        return f'it looks like a run of ABACUS: give format = "abacus/{kind}"'
+    if (path / "data.mdb").is_file():
+        return 'it looks like LMDB of DeePMD-kit: give format = "deepmd/lmdb"'
+    if list(path.glob("*pos*.xyz")) and list(path.glob("*.log")):
+        return 'it looks like a run of CP2K: give format = "cp2k/aimd_output"'
+    return "name a file in it"

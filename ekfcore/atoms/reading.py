@@ -177,7 +177,7 @@ def _read(path: Path, options: ReadOptions) -> list[Frame]:
     if not os.path.exists(path):
         raise InputError(f"{path}: no such file or folder; check the spelling and the working directory")
     if not path.is_dir():
-        return _parse(lambda place: _read_file(place, name, options), path)
+        return _parse(lambda place: _read_file(place, name, options), path, other=other_reader(options.format))
     folders = find_deepmd(path)
     if not folders:
         raise InputError(
@@ -213,12 +213,12 @@ def _read_with_dpdata(path: Path, name: str, options: ReadOptions) -> list[Frame
         with unpacked(place) as plain:
             return read_dpdata(plain, name, options, source=str(path))
 
-    return _parse(read, path, hint=other_reader(name))
+    return _parse(read, path, other=other_reader(name))
 
 
-def _parse(read: Callable[[Path], list[Frame]], path: Path, *, name: str = "", hint: str = "") -> list[Frame]:
+def _parse(read: Callable[[Path], list[Frame]], path: Path, *, name: str = "", other: str = "") -> list[Frame]:
     """Read one file or folder; whatever the parser stumbles over becomes one line."""
-    name = name or str(path)
+    name, hint = name or str(path), f'try format = "{other}"' if other else ""
     try:
         frames = read(path)
     except InputError:
@@ -251,7 +251,7 @@ def _read_file(path: Path, name: str | None, options: ReadOptions) -> list[Frame
         except InputError:
             raise
         except Exception as error:  # whatever its parsers raise
-            other = other_reader(format, automatic=True)
+            other = other_reader(format)
             if options.format is not None or not other:
                 raise
             try:

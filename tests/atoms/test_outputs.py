@@ -422,6 +422,8 @@ def test_an_outcar_that_only_dpdata_reads(tmp_path: Path, caplog: pytest.LogCapt
     assert (
         "ASE cannot read it (ValueError: could not convert string to float: '='), dpdata can, as format" in caplog.text
     )
+    with pytest.raises(InputError, match=r"float: '='\); try format = \"vasp/outcar\""):
+        read_frames(path, format="vasp-out")
 
 
 @pytest.mark.parametrize(
