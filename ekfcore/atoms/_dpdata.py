@@ -1,5 +1,9 @@
-"""Whatever dpdata reads."""
+"""Whatever dpdata reads, with virials from the formats whose convention is known."""
 
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,48 +11,174 @@ from numpy.typing import NDArray
 
 from ekfcore.errors import InputError
 
+from ._convergence import check_some_converged, converged, steps_of
+from ._elements import atomic_numbers, check_map
 from ._extra import load_extra
+from ._options import ReadOptions
 from .frame import Frame
 
-__all__ = ["atomic_numbers", "check_types", "frames_of", "read_dpdata"]
+__all__ = ["canonical_name", "check_types", "frames_of", "read_dpdata"]
+
+_log = logging.getLogger(__name__)
+
+_System = dict[str, Any]
+
+# What dpdata's virial has to be multiplied by to be -dE/dε, positive under compression. It is the product of what the
+# program prints and the volume: VASP ("in kB"), pw.x, CP2K and ABACUS print the pressure, SIESTA the tension.
+_SIGNS = {
+    "vasp/outcar": 1,
+    "qe/pw/scf": 1,
+    "cp2k/output": 1,
+    "cp2k/aimd_output": 1,
+    "abacus/scf": 1,
+    "abacus/md": 1,
+    "abacus/relax": 1,
+    "siesta/output": -1,
+    "siesta/aimd_output": -1,
+    "deepmd/lmdb": 1,
+}
+# For these dpdata takes the volume without sign, or none; for the others it is det(cell), negative in left-handed ones.
+_UNSIGNED = ("abacus/scf", "deepmd/lmdb")
+_KEEPS = ("vasp/outcar", "fhi_aims/output")  # those that can be told not to judge the convergence
+_NAMES = (
+    *_SIGNS,
+    "pwmat/movement",
+    "quip/gap/xyz",
+    "ase/traj",
+    "vasp/xml",
+    "n2p2",
+    "deepmd/raw",
+    "deepmd/npy",
+    "fhi_aims/output",
+)
 
 
-def read_dpdata(path: str, name: str) -> list[Frame]:
+def canonical_name(name: str) -> str | None:
+    """Return the name under which this package knows a format of dpdata; None if dpdata knows no such format."""
+    known = load_extra("dpdata.format").Format.get_formats()
+    if name not in known:
+        return None
+    return next((each for each in _NAMES if known.get(each) is known[name]), name)
+
+
+def read_dpdata(path: Path, name: str, options: ReadOptions, *, source: str) -> list[Frame]:
     """Read frames with dpdata.
 
     Parameters
     ----------
-    path : str
-        File or folder; for ``deepmd/hdf5`` also ``file.hdf5#group``.
+    path : Path
+        File, folder, or what the names of several files begin with.
     name : str
-        What dpdata calls the format, as in ``vasp/outcar``.
+        What `canonical_name` calls the format.
+    options : ReadOptions
+        What else is known.
+    source : str
+        How messages shall call the place.
+
+    Returns
+    -------
+    list of Frame
+        In the orientation of the file. Those that did not converge are left out and named, and virials whose convention
+        is not known are left out, too.
 
     Raises
     ------
     InputError
-        If dpdata knows no such format.
+        If what the options say cannot be honoured, or no frame has converged.
+    """
+    options.only(source, f"the format {name}", "type_map", "keep_unconverged")
+    _check_one_step(path, name, source)
+    steps = [] if options.keep_unconverged else steps_of(path, name)
+    check_some_converged(steps, source)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        systems = list(_systems(path, name, options))
+    for message in dict.fromkeys(str(warning.message).splitlines()[0] for warning in told):
+        if "unconverged: " not in message or name != "vasp/outcar":  # which dpdata judges otherwise
+            _log.warning("%s: dpdata says: %s", source, message)
+    frames: list[Frame] = []
+    check_map({each for system in systems for each in system["atom_names"]}, source, options.type_map)
+    for system in systems:
+        _correct_virials(system, path, name, source)
+        if name.startswith("abacus/"):
+            _turn_back(system, path)
+        numbers = atomic_numbers(system["atom_names"], source, options.type_map)
+        frames += frames_of(system, numbers, source, first=len(frames))
+    return converged(frames, steps, source)
+
+
+def _systems(path: Path, name: str, options: ReadOptions) -> Iterator[_System]:
+    """Yield what dpdata calls the data of systems, as its readers return them.
+
+    Its classes of systems would turn the cells, and refuse those that are left-handed.
     """
     dpdata = load_extra("dpdata")
-    known = load_extra("dpdata.format").Format.get_formats()
-    if name not in known:
-        # What has no slash in its name is a short name for another.
-        names = ", ".join(sorted(each for each in known if "/" in each))
-        raise InputError(f"{path}: dpdata knows no format {name!r}, only {names}")
-    try:
-        systems = [dpdata.LabeledSystem(path, fmt=name)]
-    except NotImplementedError:  # without labels, or in several systems
-        try:
-            systems = [dpdata.System(path, fmt=name)]
-        except NotImplementedError:
-            systems = list(dpdata.MultiSystems().load_systems_from_file(path, fmt=name).systems.values())
-    return [
-        frame
-        for system in systems
-        for frame in frames_of(system.data, atomic_numbers(system.data["atom_names"], path), path)
-    ]
+    base = load_extra("dpdata.format").Format
+    format, place = base.get_formats()[name](), _place(path, name)
+    if name == "deepmd/lmdb":  # systems of different composition in a file
+        systems = dpdata.MultiSystems().load_systems_from_file(place, fmt=name)
+        yield from (system.data for system in systems.systems.values())
+        return
+    keep = name == "vasp/outcar" or (options.keep_unconverged and name in _KEEPS)
+    words = {"convergence_check": False} if keep else {}
+    labelled = type(format).from_labeled_system is not base.from_labeled_system
+    data = (format.from_labeled_system if labelled else format.from_system)(place, **words)
+    yield from data if isinstance(data, list | tuple) else [data]
 
 
-def frames_of(data: dict[str, Any], numbers: NDArray[np.int64], source: str) -> list[Frame]:
+def _place(path: Path, name: str) -> Any:
+    """What dpdata wants to be given."""
+    if name == "dftbplus":
+        if not path.is_dir():
+            raise InputError(f"{path}: must be the folder with dftb_in.hsd and detailed.out; name it")
+        return str(path / "dftb_in.hsd"), str(path / "detailed.out")
+    return str(path)
+
+
+def _check_one_step(path: Path, name: str, source: str) -> None:
+    """Refuse a relaxation, of which dpdata would pair the last energy with the first forces."""
+    if name != "qe/pw/scf":
+        return
+    count = path.read_text(errors="replace").count("!    total energy")
+    if count > 1:
+        raise InputError(f'{source}: holds {count} steps, and qe/pw/scf is for one; give format = "espresso-out"')
+
+
+def _correct_virials(system: _System, path: Path, name: str, source: str) -> None:
+    """Make the virials minus the derivative of the energy with respect to strain, or remove them."""
+    titles = _stress_titles(path) if name.startswith("cp2k/") else []
+    if "virials" not in system and not titles:
+        return
+    # Of CP2K, dpdata knows one title of the table and takes one unit for granted.
+    if name not in _SIGNS or "virials" not in system or not all("STRESS TENSOR [GPa" in line for line in titles):
+        system.pop("virials", None)
+        _log.warning("%s: its virials are left out: their sign or unit in the format %s is not known", source, name)
+        return
+    sign = np.full(len(system["cells"]), _SIGNS[name])
+    if name not in _UNSIGNED:
+        sign = sign * np.sign(np.linalg.det(system["cells"]))
+    system["virials"] = np.asarray(system["virials"]).reshape(-1, 3, 3) * sign[:, None, None]
+
+
+def _stress_titles(path: Path) -> list[str]:
+    """Return the lines with which an output of CP2K opens a table of stress."""
+    logs = sorted(path.glob("*.log"))[:1] if path.is_dir() else [path]
+    with logs[0].open(errors="replace") as file:
+        return [line for line in file if "STRESS TENSOR" in line.upper()]
+
+
+def _turn_back(system: _System, folder: Path) -> None:
+    """Undo that dpdata inverts cell and positions of a left-handed STRU, but not the forces."""
+    scf, stru = (load_extra(f"dpdata.formats.abacus.{name}") for name in ("scf", "stru"))
+    lines = (folder / "INPUT").read_text().splitlines()
+    blocks = stru.split_stru_block(Path(scf.get_geometry_in(str(folder), lines)).read_text().splitlines(keepends=True))
+    if np.linalg.det(stru.parse_lattice_vectors_block(blocks["LATTICE_VECTORS"])) < 0:
+        # Only what comes from STRU is inverted, and not what comes from a log.
+        sign = -np.sign(np.linalg.det(system["cells"]))[:, None, None]
+        system["cells"], system["coords"] = sign * system["cells"], sign * system["coords"]
+
+
+def frames_of(data: _System, numbers: NDArray[np.int64], source: str, *, first: int = 0) -> list[Frame]:
     """Return the frames of what dpdata calls a system.
 
     Parameters
@@ -59,8 +189,18 @@ def frames_of(data: dict[str, Any], numbers: NDArray[np.int64], source: str) -> 
         Atomic number of each type.
     source : str
         Where it comes from.
+    first : int
+        Number of its first frame there.
+
+    Raises
+    ------
+    InputError
+        If it has not as many labels as frames.
     """
     n_frames = len(data["coords"])
+    for name in ("cells", "energies", "forces", "virials"):
+        if name in data and len(data[name]) != n_frames:
+            raise InputError(f"{source}: has {len(data[name])} {name} for {n_frames} frames; it may be incomplete")
     # The layout deepmd/npy/mixed has types frame by frame, -1 for atoms that only fill up the array.
     types = data.get("real_atom_types", np.broadcast_to(data["atom_types"], (n_frames, len(data["atom_types"]))))
     check_types(source, types, len(numbers))
@@ -75,25 +215,10 @@ def frames_of(data: dict[str, Any], numbers: NDArray[np.int64], source: str) -> 
             energy=float(data["energies"][k]) if "energies" in data else None,
             forces=np.array(data["forces"][k][real], dtype=np.float64) if "forces" in data else None,
             virial=np.array(data["virials"][k], dtype=np.float64) if "virials" in data else None,
-            source=f"{source}, frame {k}",
+            source=f"{source}, frame {first + k}",
         )
 
     return [frame(k) for k in range(n_frames)]
-
-
-def atomic_numbers(names: list[str], source: str) -> NDArray[np.int64]:
-    """Return the atomic number of each type.
-
-    Raises
-    ------
-    InputError
-        If a name is no chemical symbol.
-    """
-    known = load_extra("ase.data").atomic_numbers
-    for name in names:
-        if name not in known:
-            raise InputError(f"{source}: each name must be a chemical symbol, got {name!r}")
-    return np.array([known[name] for name in names], dtype=np.int64)
 
 
 def check_types(source: str, types: NDArray[np.int64], n_names: int) -> None:

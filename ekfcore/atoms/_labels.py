@@ -1,5 +1,11 @@
-"""Energy, forces and virial of an ASE configuration, wherever its file format put them."""
+"""Energy, forces, virial and weight of an ASE configuration, wherever its file put them and whatever it calls them.
 
+Names are taken in three steps: the one that the user gave, then the one that ASE knows, then one that can mean nothing
+else, as ``REF_energy``, ``Energy`` or ``virials``. Of the third kind there must be but one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,62 +13,208 @@ from numpy.typing import NDArray
 
 from ekfcore.errors import InputError
 
+from ._options import ReadOptions
+from ._stated_units import plain, units_of
+
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["energy_gap", "energy_of", "forces_of", "virial_of"]
+__all__ = ["CONVERGED", "Labels", "energy_gap", "labels_of"]
 
 _VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]  # xx yy zz yz xz xy -> the nine components, row by row
 
+# The free energy comes first: the forces belong to it.
+_NAMES = {
+    "energy": ("free_energy", "energy"),
+    "forces": ("forces", "force"),
+    "virial": ("virial",),
+    "stress": ("stress",),
+    "weight": (),
+}
+_NEAR = {
+    "energy": ("free_energy", "energy", "energies"),
+    "forces": ("forces", "force"),
+    "virial": ("virial", "virials"),
+    "stress": ("stress", "stresses"),
+    "weight": ("weight", "config_weight"),
+}
+_PREFIXES = (
+    *("ref", "reference", "dft", "qm", "target", "true"),
+    *("vasp", "qe", "cp2k", "castep", "aims", "abacus", "siesta", "gpaw", "orca", "pwmat"),
+)
+CONVERGED = ("converged", "scf_converged", "is_converged")
+"""Names under which a frame says whether it has converged, in lower case."""
 
-def energy_of(atoms: "Atoms", source: str) -> float | None:
-    """Potential energy [eV]; the free energy where both are given, because the forces belong to it."""
-    energy = _label(atoms, source, "free_energy", "energy")
-    if energy is None:
-        return None
-    if energy.size != 1:
-        raise InputError(f"{source}: energy must be one number, got shape {energy.shape}")
-    return float(energy.item())
+# What ASE keeps for itself, what says where a frame comes from, and what is asked for elsewhere.
+_SILENT = {
+    *CONVERGED,
+    *("numbers", "positions", "tags", "momenta", "masses", "initial_magmoms", "initial_charges", "type", "id"),
+    *("config_type", "unique_id", "data", "timestep", "frame_key", "seconds"),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Labels:
+    """What a configuration is labelled with, in the units of `Frame`.
+
+    Parameters
+    ----------
+    energy, forces, virial, weight : float or array, optional
+        As in `Frame`.
+    length : float
+        The unit of its positions and cell [Å].
+    told : tuple of str
+        What was taken that the user should know of.
+    unused : tuple of str
+        Names in ``info`` and ``arrays`` that nobody has asked for.
+    keys : frozenset of str
+        Those of the user's keys that were there.
+    """
+
+    energy: float | None
+    forces: NDArray[np.float64] | None
+    virial: NDArray[np.float64] | None
+    weight: float = 1.0
+    length: float = 1.0
+    told: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    keys: frozenset[str] = field(default_factory=frozenset)
+
+
+def labels_of(atoms: "Atoms", source: str, options: ReadOptions | None = None) -> Labels:
+    """Return the labels of a configuration; nothing is calculated.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        The configuration.
+    source : str
+        Where it comes from.
+    options : ReadOptions, optional
+        The user's names of the labels, and units.
+
+    Raises
+    ------
+    InputError
+        If a label is no number, a unit is unknown, or two names could be meant.
+    """
+    options = options or ReadOptions()
+    found = _Found(atoms, source, options)
+    energy, forces, virial = found.energy(), found.forces(), found.virial()
+    weight = found.weight()
+    held = {*atoms.info, *atoms.arrays}
+    return Labels(
+        energy=energy,
+        forces=forces,
+        virial=virial,
+        weight=weight,
+        length=found.units["length"],
+        told=tuple(found.told),
+        unused=tuple(sorted(str(name) for name in held - found.used if plain(str(name)) not in _SILENT)),
+        keys=frozenset(quantity for quantity in _NAMES if options.key(quantity) in found.used),
+    )
 
 
 def energy_gap(atoms: "Atoms", source: str) -> float:
     """How far the free energy and the energy lie apart [eV/atom]; 0 where one of them is no number."""
-    free, other = (_label(atoms, source, name) for name in ("free_energy", "energy"))
+    free, other = (_number(_held(atoms, name), name, source) for name in ("free_energy", "energy"))
     if free is None or other is None or free.size != 1 or other.size != 1:
         return 0.0
     return abs(free.item() - other.item()) / max(1, len(atoms))
 
 
-def forces_of(atoms: "Atoms", source: str) -> NDArray[np.float64] | None:
-    """Forces as computed, not set to zero by the constraints of ASE [eV/Å]."""
-    return _label(atoms, source, "forces", "force")
+class _Found:
+    """The labels of one configuration, and which names they had."""
 
+    def __init__(self, atoms: "Atoms", source: str, options: ReadOptions) -> None:
+        self._atoms, self._source, self._options = atoms, source, options
+        units = units_of(atoms.info, source, energy=options.energy_unit, length=options.length_unit)
+        self.units, self.used, self.told = units.factors, set(units.used), list(units.told)
 
-def virial_of(atoms: "Atoms", source: str) -> NDArray[np.float64] | None:
-    """Minus the derivative of the energy with respect to strain [eV], from a virial [eV] or a stress [eV/Å^3]."""
-    virial = _label(atoms, source, "virial")
-    if virial is not None:
-        return virial.reshape(3, 3) if virial.size == 9 else virial
-    stress, volume = _label(atoms, source, "stress"), abs(np.linalg.det(atoms.cell))
-    if stress is None or volume == 0.0:  # the stress of a molecule without a cell means nothing
+    def energy(self) -> float | None:
+        """Potential energy [eV]; the free energy where both are given, because the forces belong to it."""
+        energy = self._label("energy")
+        if energy is None:
+            return None
+        if energy.size != 1:
+            raise InputError(f"{self._source}: energy must be one number, got shape {energy.shape}")
+        return float(energy.item()) * self.units["energy"]
+
+    def forces(self) -> NDArray[np.float64] | None:
+        """Forces as computed, not set to zero by the constraints of ASE [eV/Å]."""
+        forces = self._label("forces")
+        return None if forces is None else forces * self.units["forces"]
+
+    def virial(self) -> NDArray[np.float64] | None:
+        """Minus the derivative of the energy with respect to strain [eV], from a virial [eV] or a stress [eV/Å^3]."""
+        given = [quantity for quantity in ("virial", "stress") if self._options.key(quantity)]
+        for near in (False, True):
+            for quantity in given or ("virial", "stress"):
+                value = self._label(quantity, near=near)
+                if value is not None:
+                    return self._as_virial(quantity, value)
         return None
-    if stress.size == 6:
-        stress = stress.ravel()[_VOIGT]
-    if stress.size != 9:
-        raise InputError(f"{source}: stress must have 6 or 9 components, got shape {stress.shape}")
-    return np.asarray(-volume * stress.reshape(3, 3))
+
+    def _as_virial(self, quantity: str, value: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        if quantity == "virial":
+            return (value.reshape(3, 3) if value.size == 9 else value) * self.units["virial"]
+        volume = abs(np.linalg.det(self._atoms.cell)) * self.units["length"] ** 3
+        if volume == 0.0:  # the stress of a molecule without a cell means nothing
+            return None
+        if value.size == 6:
+            value = value.ravel()[_VOIGT]
+        if value.size != 9:
+            raise InputError(f"{self._source}: stress must have 6 or 9 components, got shape {value.shape}")
+        return np.asarray(-volume * self.units["stress"] * value.reshape(3, 3))
+
+    def weight(self) -> float:
+        """How much the frame counts, 1 where nothing is said."""
+        weight = self._label("weight")
+        if weight is None:
+            return 1.0
+        if weight.size != 1 or not 0 < weight.item() < np.inf:
+            raise InputError(f"{self._source}: its weight must be a positive number, got {weight}; leave the frame out")
+        return float(weight.item())
+
+    def _label(self, quantity: str, *, near: bool = True) -> NDArray[np.float64] | None:
+        """Return a label in the units of the file."""
+        given = self._options.key(quantity)
+        for name in _NAMES[quantity] if given is None else (given,):
+            value = _held(self._atoms, name)
+            if value is not None:
+                self.used.add(name)
+                return _number(value, name, self._source)
+        if given is not None or not near:
+            return None
+        names = self._near(quantity)
+        if not names:
+            return None
+        if len(names) > 1:
+            raise InputError(
+                f"{self._source}: {' and '.join(names)} could both be the {quantity}; name one with {quantity}_key"
+            )
+        self.used.add(names[0])
+        self.told.append(f"{names[0]} is taken for the {quantity}")
+        return _number(_held(self._atoms, names[0]), names[0], self._source)
+
+    def _near(self, quantity: str) -> list[str]:
+        """Return the names that can mean nothing but this quantity."""
+        where: Mapping[str, Any] = self._atoms.arrays if quantity == "forces" else self._atoms.info
+        names = sorted(name for name in where if _without_prefix(plain(str(name))) in _NEAR[quantity])
+        free = [name for name in names if plain(name).endswith("free_energy")]
+        return free if len(free) == 1 else names
 
 
-def _label(atoms: "Atoms", source: str, *names: str) -> NDArray[np.float64] | None:
-    """First of these names that the calculator, ``info`` or ``arrays`` know, copied in double precision."""
-    for name in names:
-        for value in (_result(atoms, name), atoms.info.get(name), atoms.arrays.get(name)):
-            if value is None:
-                continue
-            try:
-                return np.array(value, dtype=np.float64)
-            except (TypeError, ValueError):
-                raise InputError(f"{source}: {name} must be real numbers, got {str(value)[:40]!r}") from None
+def _without_prefix(name: str) -> str:
+    prefix, _, rest = name.partition("_")
+    return rest if prefix in _PREFIXES else name
+
+
+def _held(atoms: "Atoms", name: str) -> Any:
+    """What the calculator, ``info`` or ``arrays`` hold under a name."""
+    for value in (_result(atoms, name), atoms.info.get(name), atoms.arrays.get(name)):
+        if value is not None:
+            return value
     return None
 
 
@@ -74,3 +226,11 @@ def _result(atoms: "Atoms", name: str) -> Any:
         return atoms.calc.get_property(name, atoms, allow_calculation=False)
     except NotImplementedError:  # how ASE says that this calculator does not know the property
         return None
+
+
+def _number(value: Any, name: str, source: str) -> NDArray[np.float64] | None:
+    """A copy in double precision."""
+    try:
+        return None if value is None else np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{source}: {name} must be real numbers, got {str(value)[:40]!r}") from None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ekfcore.errors import InputError
 
 from ._extra import load_extra
-from ._labels import energy_of, forces_of, virial_of
+from ._labels import Labels, labels_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -71,11 +71,12 @@ class Frame:
         return [names[number] for number in self.numbers]
 
     @classmethod
-    def from_ase(cls, atoms: "Atoms", source: str) -> "Frame":
+    def from_ase(cls, atoms: "Atoms", source: str, *, labels: Labels | None = None) -> "Frame":
         """Take a configuration and its labels from ASE; nothing is calculated and nothing validated.
 
         Labels are the results of the calculator, else ``energy``, ``forces`` or ``force``, ``virial`` or ``stress``
-        in ``info`` and ``arrays``. Where there is a free energy, it is the energy: the forces belong to it.
+        in ``info`` and ``arrays``, else what a name like ``REF_energy`` or ``virials`` stands for without doubt. Where
+        there is a free energy, it is the energy: the forces belong to it.
 
         Parameters
         ----------
@@ -83,20 +84,29 @@ class Frame:
             The configuration.
         source : str
             Where it comes from.
+        labels : Labels, optional
+            Its labels, if they are known already.
 
         Returns
         -------
         Frame
             A copy in double precision.
+
+        Raises
+        ------
+        InputError
+            If a label is no number, or two names of it could be meant.
         """
+        labels = labels or labels_of(atoms, source)
         return cls(
             numbers=np.array(atoms.numbers, dtype=np.int64),
-            positions=np.array(atoms.positions, dtype=np.float64),
-            cell=np.array(atoms.cell, dtype=np.float64),
+            positions=np.array(atoms.positions, dtype=np.float64) * labels.length,
+            cell=np.array(atoms.cell, dtype=np.float64) * labels.length,
             pbc=np.array(atoms.pbc, dtype=np.bool_),
-            energy=energy_of(atoms, source),
-            forces=forces_of(atoms, source),
-            virial=virial_of(atoms, source),
+            energy=labels.energy,
+            forces=labels.forces,
+            virial=labels.virial,
+            weight=labels.weight,
             source=source,
         )
 

@@ -1,37 +1,36 @@
 """From files of many formats to validated frames."""
 
-import bz2
-import gzip
+import difflib
+import glob
 import logging
-import lzma
 import os
-import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
 from ekfcore.errors import InputError
 
-from ._deepmd import find_deepmd, read_deepmd
-from ._dpdata import read_dpdata
+from ._ase import format_of, read_ase, unpacked
+from ._deepmd import find_deepmd, read_deepmd, read_hdf5
+from ._dpdata import canonical_name, read_dpdata
 from ._extra import load_extra
-from ._labels import energy_gap
 from ._movement import is_movement, read_movement
+from ._options import ReadOptions
+from ._recognise import looks_like, other_reader
 from .frame import Frame, validate_frame
 
 __all__ = ["read_frames", "split_frames"]
 
-# dpdata takes atoms of interleaved species and the virial of PWmat for others than they are.
-_OURS = ("deepmd/npy", "pwmat/movement", "pwmat/mlmd")
-
-_GAP = 1e-3  # [eV/atom] between energy and free energy, above which it is told which of them is taken
 _log = logging.getLogger(__name__)
 
-_OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+# Formats of dpdata that are read otherwise: atoms of interleaved species and the virial of PWmat it takes for others
+# than they are, sets of DeePMD-kit it does not check, the energy in vasprun.xml it takes with the term of PSTRESS, and
+# the rest is ASE's.
+_MOVEMENT = "pwmat/movement"
+_ASE = {"quip/gap/xyz": "extxyz", "ase/traj": "traj", "vasp/xml": "vasp-xml", "n2p2": "runnerdata"}
+_DEEPMD = ("deepmd/npy", "deepmd/raw", "deepmd/npy/mixed", "deepmd/hdf5", "deepmd/hdf5/mixed")
+_PREFIXES = ("qe/cp/traj", "openmx/md", "amber/md")  # of which the path is what the names of the files begin with
 
 
 def read_frames(
@@ -39,6 +38,16 @@ def read_frames(
     *,
     require: Collection[str] = ("energy", "forces"),
     format: str | None = None,
+    type_map: Sequence[str] | Mapping[str, str] | None = None,
+    elements: Sequence[str] | None = None,
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    virial_key: str | None = None,
+    stress_key: str | None = None,
+    weight_key: str | None = None,
+    energy_unit: str | None = None,
+    length_unit: str | None = None,
+    keep_unconverged: bool = False,
 ) -> list[Frame]:
     """Read frames from one or several places and check each of them.
 
@@ -46,27 +55,53 @@ def read_frames(
     ----------
     paths : path or sequence of paths
         Each a file that ASE reads (extended XYZ, also compressed; ASE database; OUTCAR; ...), a PWmat ``MOVEMENT``, a
-        deepmd/npy folder, a folder of such folders, or ``file.hdf5#group`` of DeePMD-kit.
-    format : str, optional
-        What dpdata calls the format, as in ``"cp2k/output"``, or what ASE calls it, as in ``"vasp-out"``; names with a
-        slash are dpdata's. Without it, the format is recognised from the file.
+        deepmd/npy folder, a folder of such folders, an HDF5 file of DeePMD-kit or ``file.hdf5#group`` in one; or a
+        pattern such as ``"run-*/OUTCAR"``.
     require : collection of str
         Labels that every frame must have: any of ``"energy"``, ``"forces"`` and ``"virial"``.
+    format : str, optional
+        What dpdata calls the format, as in ``"cp2k/output"``, or what ASE calls it, as in ``"vasp-out"``; where both
+        know a name, it is ASE's. Without it, the format is recognised from the file.
+    type_map : sequence or mapping, optional
+        Elements of atoms that the file gives by number: those of the types 1, 2, ... in a file of LAMMPS, and of 0, 1,
+        ... in data of DeePMD-kit; or the element of each name that is none, as in ``{"D": "H", "Fe1": "Fe"}``.
+    elements : sequence of str, optional
+        Elements of the model, which are those of data of DeePMD-kit that have no ``type_map.raw``.
+    energy_key, forces_key, virial_key, stress_key, weight_key : str, optional
+        What a label is called in the files that ASE reads.
+    energy_unit, length_unit : str, optional
+        Units of the numbers in extended XYZ or in the input.data of n2p2, as ``"hartree"`` and ``"bohr"``.
+    keep_unconverged : bool
+        Keep the frames whose electronic steps did not converge.
 
     Returns
     -------
     list of Frame
-        In the order of the paths and of the frames in them. A file with energies and free energies that differ is
-        named in a warning of `logging`, once: the free energy is taken.
+        In the order of the paths and of the frames in them. What was left out, not used, or taken for what it need not
+        be is named in a warning of `logging`, once for a file; of energies and free energies that differ the free ones
+        are taken.
 
     Raises
     ------
     InputError
         One line that names the path, and the frame where one is at fault.
     """
+    options = ReadOptions(
+        format=format,
+        type_map=type_map,
+        elements=elements,
+        energy_key=energy_key,
+        forces_key=forces_key,
+        virial_key=virial_key,
+        stress_key=stress_key,
+        weight_key=weight_key,
+        energy_unit=energy_unit,
+        length_unit=length_unit,
+        keep_unconverged=keep_unconverged,
+    )
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
-    frames = [frame for path in paths for frame in _read(Path(path), format)]
+    frames = [frame for path in paths for place in _places(path) for frame in _read(place, options)]
     if not frames:
         raise InputError("no data files given; name at least one")
     for frame in frames:
@@ -110,68 +145,124 @@ def split_frames(frames: Sequence[Frame], test_fraction: float, seed: int) -> tu
     return train, test
 
 
-def _read(path: Path, format: str | None) -> list[Frame]:
+def _places(path: str | os.PathLike[str]) -> list[Path]:
+    """Return what a path stands for: itself, or whatever matches a pattern."""
+    text = os.fspath(path)
+    if os.path.exists(text):  # Path.exists raises on a name that is too long
+        return [Path(text)]
+    head, _, group = text.rpartition("#")
+    for pattern, end in ((text, ""), (head, f"#{group}")):
+        if found := _matches(pattern):
+            return [Path(f"{each}{end}") for each in found]
+    if glob.has_magic(head or text):
+        raise InputError(f"{text}: matches no file or folder; check the spelling and the working directory")
+    return [Path(text)]
+
+
+def _matches(pattern: str) -> list[str]:
+    """Return what matches a pattern; the part of it that exists is a name, with whatever characters."""
+    root = next((str(each) for each in Path(pattern).parents if os.path.exists(each)), ".")
+    rest = os.path.relpath(pattern, root) if pattern else ""
+    return sorted(glob.glob(os.path.join(glob.escape(root), rest), recursive=True)) if glob.has_magic(rest) else []
+
+
+def _read(path: Path, options: ReadOptions) -> list[Frame]:
     """Read one path, which may stand for several folders."""
-    file, group, _ = str(path).partition(".hdf5#")
-    if group and format is None:
-        format = "deepmd/hdf5"
-    if not os.path.exists(file + ".hdf5" if group else path):  # Path.exists raises on a name that is too long
+    name = _format_of_dpdata(path, options)
+    if name not in (None, _MOVEMENT, *_ASE, *_DEEPMD):
+        return _read_with_dpdata(path, str(name), options)
+    file, _, group = str(path).partition("#")
+    if not os.path.exists(path) and os.path.isfile(file):
+        return _parse(lambda place: read_hdf5(place, group, options), Path(file), name=str(path))
+    if not os.path.exists(path):
         raise InputError(f"{path}: no such file or folder; check the spelling and the working directory")
-    if format is not None and "/" in format and format not in _OURS:
-        return _parse(lambda place: read_dpdata(str(place), format), path)
     if not path.is_dir():
-        return _parse(lambda place: _read_file(place, format), path)
+        return _parse(lambda place: _read_file(place, name, options), path, other=other_reader(options.format))
     folders = find_deepmd(path)
     if not folders:
-        raise InputError(f"{path}: is a folder without deepmd/npy data (no type.raw in it or below); name a file in it")
-    return [frame for folder in folders for frame in _parse(read_deepmd, folder)]
+        raise InputError(
+            f"{path}: is a folder without deepmd/npy data (no type.raw in it or below); {looks_like(path)}"
+        )
+    return [frame for folder in folders for frame in _parse(lambda place: read_deepmd(place, options), folder)]
 
 
-def _parse(read: Callable[[Path], list[Frame]], path: Path) -> list[Frame]:
+def _format_of_dpdata(path: Path, options: ReadOptions) -> str | None:
+    """Return the format if it is one of dpdata; None if it is one of ASE, or has to be recognised."""
+    name = options.format
+    if name is None or name in (ours := load_extra("ase.io.formats").ioformats):
+        return None
+    found = canonical_name(name)
+    if found is None:
+        known = sorted(load_extra("dpdata.format").Format.get_formats())
+        if "/" in name:
+            # What has no slash in its name is a short name for another.
+            names = ", ".join(each for each in known if "/" in each)
+            raise InputError(f"{path}: dpdata knows no format {name!r}, only {names}")
+        near = difflib.get_close_matches(name, [*ours, *known], n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see docs/how-to/data.md for their names"
+        raise InputError(f"{path}: neither ASE nor dpdata knows a format {name!r}; {hint}")
+    return found
+
+
+def _read_with_dpdata(path: Path, name: str, options: ReadOptions) -> list[Frame]:
+    files = glob.glob(f"{glob.escape(str(path))}.*") if name in _PREFIXES else []
+    if not files and not os.path.exists(path):
+        raise InputError(f"{path}: no such file or folder; check the spelling and the working directory")
+
+    def read(place: Path) -> list[Frame]:
+        with unpacked(place) as plain:
+            return read_dpdata(plain, name, options, source=str(path))
+
+    return _parse(read, path, other=other_reader(name))
+
+
+def _parse(read: Callable[[Path], list[Frame]], path: Path, *, name: str = "", other: str = "") -> list[Frame]:
     """Read one file or folder; whatever the parser stumbles over becomes one line."""
+    name, hint = name or str(path), f'try format = "{other}"' if other else ""
     try:
         frames = read(path)
     except InputError:
         raise
     except Exception as error:  # parsers raise anything on a bad file, AssertionError and StopIteration included
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
-        raise InputError(f"{path}: cannot be read ({reason}); it may be incomplete or of an unknown format") from None
+        raise InputError(f"{name}: cannot be read ({_reason(error)}); {hint or looks_like(path)}") from None
     if not frames:
-        raise InputError(f"{path}: holds no frames")
+        raise InputError(f"{name}: holds no frames; {hint or looks_like(path)}")
     return frames
 
 
-def _read_file(path: Path, format: str | None) -> list[Frame]:
-    with _unpacked(path) as plain:
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:160]
+
+
+def _read_file(path: Path, name: str | None, options: ReadOptions) -> list[Frame]:
+    """Read a file with one of our readers, or with ASE, or with dpdata where ASE cannot."""
+    source = str(path)
+    with unpacked(path) as plain:
         if plain.stat().st_size == 0:
             raise InputError(f"{path}: is empty")
-        if is_movement(plain):
-            return read_movement(plain, name=str(path))
-        # Without do_not_split_by_at_sign ASE takes what follows an @ in a file name for frame numbers.
-        images = load_extra("ase.io").read(str(plain), index=":", format=format, do_not_split_by_at_sign=True)
-    frames = [Frame.from_ase(atoms, f"{path}, frame {index}") for index, atoms in enumerate(images)]
-    _tell_energies_apart([energy_gap(atoms, f.source) for atoms, f in zip(images, frames, strict=True)], path)
-    return frames
+        if name == _MOVEMENT or is_movement(plain):
+            options.only(source, "a MOVEMENT of PWmat")
+            return read_movement(plain, name=source)
+        if name in _DEEPMD or (options.format is None and _is_hdf5(plain)):
+            return read_hdf5(plain, "", options)
+        format = _ASE[name] if name is not None else options.format or format_of(plain)
+        try:
+            return read_ase(plain, format, options, source=source)
+        except InputError:
+            raise
+        except Exception as error:  # whatever its parsers raise
+            other = other_reader(format)
+            if options.format is not None or not other:
+                raise
+            try:
+                frames = read_dpdata(plain, other, options, source=source)
+            except Exception:
+                raise error from None
+            _log.warning("%s: ASE cannot read it (%s), dpdata can, as format %s", source, _reason(error), other)
+            return frames
 
 
-def _tell_energies_apart(gaps: Sequence[float], path: Path) -> None:
-    """Say so once for a file whose energies and free energies [eV/atom] are not the same."""
-    if count := sum(gap > _GAP for gap in gaps):
-        _log.warning(
-            "%s: energy and free_energy lie up to %.3g meV/atom apart (%d of %d frames); the free energy is taken, as "
-            "the forces belong to it; remove free_energy from the file where the energy is meant",
-            *(path, 1e3 * max(gaps), count, len(gaps)),
-        )
-
-
-@contextmanager
-def _unpacked(path: Path) -> Iterator[Path]:
-    """Give a file without compression: ASE jumps back to every frame, for which it would unpack all before it."""
-    if path.suffix not in _OPEN:
-        yield path
-        return
-    with TemporaryDirectory() as folder:
-        plain = Path(folder, path.stem)  # without .gz, but with the suffix by which ASE knows the format
-        with _OPEN[path.suffix](path, "rb") as packed, plain.open("wb") as file:
-            shutil.copyfileobj(packed, file)
-        yield plain
+def _is_hdf5(path: Path) -> bool:
+    """Whether a file begins as all HDF5 does; the trajectories of netCDF do, too."""
+    with path.open("rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n" and path.suffix != ".nc"

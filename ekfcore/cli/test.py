@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ekfcore.training import evaluate, load_model
 
     loaded = load_model(arguments.model)
-    frames = read_frames(arguments.data)
+    frames = read_frames(arguments.data, elements=loaded.model.architecture.elements)
     backend = arguments.backend or "auto"
     weights = place(loaded.weights, backend=backend, device=arguments.device or "cpu")
     with limited_threads(arguments.threads, backend=backend):

@@ -1,5 +1,6 @@
 """Each section of an input of DeePMD-kit in our words; what it leaves out has DeePMD-kit's default."""
 
+from pathlib import Path
 from typing import Any
 
 from ._section import Section
@@ -9,12 +10,38 @@ __all__ = ["data_table", "model_table", "optimizer_table"]
 _Table = dict[str, Any]
 
 
-def data_table(training: Section, data: Section) -> _Table:
-    """Return ``[data]``; `data` is ``training_data``."""
-    table = {"train": data.need("systems")}
+def data_table(training: Section, data: Section, folder: Path) -> _Table:
+    """Return ``[data]``.
+
+    Parameters
+    ----------
+    training : Section
+        ``training``.
+    data : Section
+        Where its systems are: ``training_data``, or ``training`` itself in version 1 of the input.
+    folder : Path
+        From which relative paths start.
+    """
+    table: _Table = {"train": _systems(data, folder)}
     if "validation_data" in training:
-        table["test"] = training.section("validation_data").need("systems")
+        table["test"] = _systems(training.section("validation_data"), folder)
     return table
+
+
+def _systems(data: Section, folder: Path) -> Any:
+    """Return the places that a section names, those below a folder too."""
+    systems, patterns = data.need("systems"), data.take("rglob_patterns")
+    data.only("set_prefix", "set")
+    if patterns is None:
+        return systems
+    if not isinstance(systems, str) or not isinstance(patterns, list):
+        raise data.wrong(f"rglob_patterns must be a list beside systems that is one folder, got {patterns}, {systems}")
+    root = folder / Path(systems).expanduser()
+    # Of DeePMD-kit: a folder counts that fits a pattern and holds type.raw itself, once.
+    found = {path for pattern in patterns for path in root.rglob(pattern) if (path / "type.raw").is_file()}
+    if not found:
+        raise data.wrong(f"rglob_patterns = {patterns} must match folders with type.raw below {systems}, got none")
+    return sorted(map(str, found))
 
 
 def model_table(model: Section) -> _Table:

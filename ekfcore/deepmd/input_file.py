@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -52,11 +52,11 @@ def load_input(path: str | PathLike[str], overrides: Sequence[str] = ()) -> tupl
     path = Path(path)
     root = Section(_read(path), str(path))
     training, model = root.section("training"), root.section("model")
-    data = training.section("training_data")
+    data = _data(training)
     tables: dict[str, Any] = {
         "model": model_table(model),
         "optimizer": optimizer_table(root, training),
-        "data": data_table(training, data),
+        "data": data_table(training, data, path.parent.resolve()),
         "training": {
             "seed": training.take("seed", default=0),
             "lcurve": training.take("disp_file", default="lcurve.out"),
@@ -105,17 +105,34 @@ def _positive(training: Section, value: Any, name: str) -> float:
     return value
 
 
-def _batch(data: Section, training: dict[str, Any]) -> float:
-    """Take the frames of a batch, or return the atoms that it holds at least."""
+def _data(training: Section) -> Section:
+    """Return the section that names the systems: in version 1 of the input, the training itself."""
+    if "systems" not in training:
+        return training.section("training_data")
+    if "training_data" in training:
+        raise training.wrong("training.systems and training.training_data say the same; remove the first")
+    return training
+
+
+def _batch(data: Section, training: dict[str, Any]) -> tuple[float, Callable[[float], int]]:
+    """Take the frames of a batch, or return the atoms of a batch and how their number is rounded to frames."""
     batch = data.take("batch_size", default="auto")
     if isinstance(batch, list) and len(set(map(str, batch))) == 1:
         batch = batch[0]  # said for each system
+    key = "training.training_data.batch_size"
     if isinstance(batch, str):
-        return _number_after_auto(data, "training.training_data.batch_size", batch, _ATOMS)
+        word, _, number = batch.partition(":")
+        if word == "auto":  # so many atoms at least
+            return _number_after_auto(data, key, batch, _ATOMS), math.ceil
+        if not number.isdecimal() or int(number) == 0 or word not in ("max", "mixed"):
+            raise data.wrong(f'{key} must be a number, "auto", "auto:{_ATOMS}", "max:N" or "mixed:N", got {batch!r}')
+        if word == "max":  # so many atoms at most
+            return int(number), math.floor
+        batch = int(number)  # frames of any composition, as all batches are here
     if isinstance(batch, bool) or not isinstance(batch, int):
-        raise data.wrong(f'training.training_data.batch_size must be one number or "auto", got {batch!r}')
+        raise data.wrong(f'{key} must be one number, "auto", "max:N" or "mixed:N", got {batch!r}')
     training["batch"] = batch
-    return 0
+    return _ATOMS, math.ceil  # of no effect
 
 
 def _number_after_auto(section: Section, key: str, text: str, default: float) -> float:
@@ -132,8 +149,9 @@ def _number_after_auto(section: Section, key: str, text: str, default: float) ->
 
 def _with_room(settings: Settings, room: float) -> ModelSettings:
     """Return the model with places for more neighbours than the data have, a multiple of four of them."""
-    frames = read_sources([*settings.data.train, *settings.data.test], require=())
-    elements = settings.model.elements or sorted({symbol for frame in frames for symbol in frame.symbols})
+    known = settings.model.elements
+    frames = read_sources([*settings.data.train, *settings.data.test], require=(), elements=known)
+    elements = known or sorted({symbol for frame in frames for symbol in frame.symbols})
     most = neighbour_capacity(frames, elements, settings.model.cutoff)
     return settings.model.model_copy(
         update={"elements": elements, "capacity": [4 * ((int(count * room) + 3) // 4) for count in most]}
@@ -141,7 +159,10 @@ def _with_room(settings: Settings, room: float) -> ModelSettings:
 
 
 def _fitted(
-    settings: Settings, given: dict[str, Any], length: tuple[float, Literal["steps", "epochs"]], batch_atoms: float
+    settings: Settings,
+    given: dict[str, Any],
+    length: tuple[float, Literal["steps", "epochs"]],
+    batch_atoms: tuple[float, Callable[[float], int]],
 ) -> tuple[Settings, list[str]]:
     """Fill in what depends on the data: batch, epochs and what follows from them.
 
@@ -153,10 +174,11 @@ def _fitted(
         The keys of ``[training]`` that are not to be changed.
     length : (float, str)
         How long to train, and in what.
-    batch_atoms : float
-        Atoms that a batch holds at least, if its frames are not given.
+    batch_atoms : (float, callable)
+        Atoms of a batch, if its frames are not given, and how frames are rounded.
     """
-    frames, notes = read_sources(settings.data.train, require=["energy", "forces"]), []
+    known, notes = settings.model.elements, []
+    frames = read_sources(settings.data.train, require=["energy", "forces"], elements=known)
     n_train = len(frames)
     if settings.data.test_fraction is not None:
         n_train -= round(settings.data.test_fraction * n_train)
@@ -165,9 +187,9 @@ def _fitted(
         )
     training, optimizer = settings.training, settings.optimizer
     if "batch" not in given:
-        training = training.model_copy(
-            update={"batch": math.ceil(batch_atoms / max(frame.n_atoms for frame in frames))}
-        )
+        atoms, rounded = batch_atoms
+        frames_of_batch = max(1, rounded(atoms / max(frame.n_atoms for frame in frames)))
+        training = training.model_copy(update={"batch": frames_of_batch})
     batches = math.ceil(n_train / training.batch)
     if "epochs" not in given:
         wanted, unit = length

@@ -75,7 +75,7 @@ def prepare(
     """
     saved = load_model(out / MODEL_FILE) if resume else None
     _check_folder(out, resume)
-    train, test = _read(settings)
+    train, test = _read(settings, saved or start)
     notes = [_virials(settings, train)]
     if start is not None and shift_energies:
         start = refit_bias(start, train)
@@ -125,12 +125,13 @@ def _make_folder(out: Path) -> None:
         raise InputError(f"{out} cannot be written ({error.strerror}); choose another folder with --out") from None
 
 
-def _read(settings: Settings) -> tuple[list[Frame], list[Frame]]:
+def _read(settings: Settings, origin: LoadedModel | None) -> tuple[list[Frame], list[Frame]]:
     """Return the frames for training and for testing."""
     require = ["energy", "forces"]
-    train = read_sources(settings.data.train, require=require)
+    elements = settings.model.elements or (list(origin.model.architecture.elements) if origin else None)
+    train = read_sources(settings.data.train, require=require, elements=elements)
     if settings.data.test:
-        return train, read_sources(settings.data.test, require=require)
+        return train, read_sources(settings.data.test, require=require, elements=elements)
     assert settings.data.test_fraction is not None  # the settings see to it
     return split_frames(train, settings.data.test_fraction, settings.training.seed)
 

@@ -38,7 +38,8 @@ _Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 class DataSettings(Table):
     """``[data]``: the labelled frames; with neither `test` nor `test_fraction`, a fifth of them is for testing.
 
-    An entry of `train` and `test` is a path, or a table ``{ path = "...", format = "cp2k/output", weight = 2.0 }``.
+    An entry of `train` and `test` is a path, or a table ``{ path = "...", format = "cp2k/output", weight = 2.0 }`` with
+    the keys of `Source`.
     """
 
     train: Annotated[Sources, Field(min_length=1)]

@@ -15,11 +15,38 @@ __all__ = ["Source", "Sources", "read_sources"]
 
 
 class Source(Table):
-    """A place with frames of which more is to be said than where it is; see `read_frames` and `Frame`."""
+    """A place with frames of which more is to be said than where it is; see `read_frames` and `Frame`.
+
+    Parameters
+    ----------
+    path : str
+        A file, a folder, a group of an HDF5 file, or a pattern of them.
+    format : str, optional
+        Its name in dpdata or in ASE, where the file does not tell.
+    weight : float
+        A factor on the weights that the file gives to its frames, which are 1 where it gives none.
+    type_map : list or table, optional
+        Elements of types that are numbers, or the element of each name that is none.
+    energy_key, forces_key, virial_key, stress_key, weight_key : str, optional
+        Names of the labels in files that ASE reads.
+    energy_unit, length_unit : str, optional
+        Units of extended XYZ or of n2p2, as ``"hartree"`` and ``"bohr"``.
+    keep_unconverged : bool
+        Keep the frames whose electronic steps did not converge.
+    """
 
     path: str
     format: str | None = None
     weight: Annotated[float, Field(gt=0)] = 1.0
+    type_map: list[str] | dict[str, str] | None = None
+    energy_key: str | None = None
+    forces_key: str | None = None
+    virial_key: str | None = None
+    stress_key: str | None = None
+    weight_key: str | None = None
+    energy_unit: str | None = None
+    length_unit: str | None = None
+    keep_unconverged: bool = False
 
     def starting_from(self, folder: Path) -> Self:
         """Return the same with an absolute path, where a relative one starts from `folder`."""
@@ -30,10 +57,13 @@ Sources = Annotated[list[str | Source], BeforeValidator(lambda value: value if i
 """A path, a table, or a list of them."""
 
 
-def read_sources(sources: Sequence[str | Source], *, require: Collection[str]) -> list[Frame]:
-    """Read all frames, see `read_frames`."""
+def read_sources(
+    sources: Sequence[str | Source], *, require: Collection[str], elements: Sequence[str] | None = None
+) -> list[Frame]:
+    """Read all frames, see `read_frames`; the elements are those of the model, as far as they are known."""
     frames = []
     for source in (Source(path=source) if isinstance(source, str) else source for source in sources):
-        found = read_frames(source.path, require=require, format=source.format)
-        frames += [replace(frame, weight=source.weight) for frame in found]
+        options = source.model_dump(exclude={"path", "weight"})
+        found = read_frames(source.path, require=require, elements=elements, **options)
+        frames += [replace(frame, weight=frame.weight * source.weight) for frame in found]
     return frames

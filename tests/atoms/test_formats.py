@@ -82,9 +82,10 @@ def test_a_format_of_ase_by_name(tmp_path: Path) -> None:
     [
         ("frames.data", "vasp/outcart", "dpdata knows no format 'vasp/outcart', only "),
         ("frames.data", "vasp/outcar", "frames.data: cannot be read ("),
-        ("frames.data", "nonsense", "frames.data: cannot be read ("),
+        ("frames.data", "nonsense", "frames.data: neither ASE nor dpdata knows a format 'nonsense'"),
+        ("frames.data", "extxzy", "did you mean extxyz"),
         ("none.hdf5#water", None, "none.hdf5#water: no such file or folder"),
-        ("empty.hdf5#water", None, "empty.hdf5#water: cannot be read ("),
+        ("empty.hdf5#water", None, "empty.hdf5#water: has no such group"),
     ],
 )
 def test_formats_that_do_not_fit(path: str, name: str | None, message: str, tmp_path: Path) -> None:

@@ -342,7 +342,7 @@ def _break(folder: Path, kind: str) -> None:
         ("short", "water: type 1 must have a name, got 1 names; complete type_map.raw"),
         ("sets", "water: holds no set.* folder; convert the data to deepmd/npy"),
         ("mixed", "water: type 2 must have a name, got 2 names; complete type_map.raw"),
-        ("box", "water: cannot be read (FileNotFoundError: "),
+        ("box", "water/set.000: has no box.npy; add it, or an empty file nopbc beside type.raw for molecules"),
         ("damaged", "water: cannot be read (ValueError: "),
     ],
 )
@@ -384,7 +384,7 @@ def _bad_files(folder: Path) -> Iterator[tuple[str, str]]:
     (folder / "nothing").mkdir()
     yield "nothing", "nothing: is a folder without deepmd/npy data (no type.raw in it or below)"
     (folder / "ghost.xyz").write_text(EXTXYZ.replace("Au", "X", 1))
-    yield "ghost.xyz", "ghost.xyz, frame 0: atom 1 must be an element"
+    yield "ghost.xyz", "ghost.xyz, frame 0: each name must be a chemical symbol, got 'X'; say which it is with type_map"
     (folder / "nan.xyz").write_text(EXTXYZ.replace("energy=-1.4", "energy=nan"))
     yield "nan.xyz", "nan.xyz, frame 1: energy must be finite, got nan"
     (folder / "flat.xyz").write_text(EXTXYZ.replace("0 0 6", "0 0 0", 1))
@@ -408,15 +408,13 @@ def test_no_paths() -> None:
 
 
 @pytest.mark.parametrize("package", ["ase.io", "dpdata"])
-def test_missing_package_names_the_command(
-    deepmd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
-) -> None:
+def test_missing_package_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     """Whoever installed the core only learns what to install."""
     (tmp_path / "train.xyz").write_text(EXTXYZ)
     monkeypatch.setitem(sys.modules, package, None)
     name = package.partition(".")[0]
     with pytest.raises(InputError, match=rf'^{name} is not installed; run: pip install "ekfcore\[atoms\]"$'):
-        read_frames({"ase": tmp_path / "train.xyz", "dpdata": deepmd}[name])
+        read_frames(tmp_path / "train.xyz", format={"ase": None, "dpdata": "cp2k/output"}[name])
 
 
 # ---- splitting

@@ -181,9 +181,53 @@ def test_batches_of_each_system(folder: Path) -> None:
     """One size for each, if they are the same; or the atoms of a batch."""
     from ekfcore.deepmd import load_input
 
-    for batch, frames in (([2, 2], 2), ("auto:20", 3), ("auto", 4)):
+    cases = (([2, 2], 2), ("auto:20", 3), ("auto", 4), ("max:20", 2), ("max:4", 1), ("mixed:3", 3))
+    for batch, frames in cases:
         settings, _ = load_input(_write(folder, training__training_data__batch_size=batch))
         assert settings.training.batch == frames
+
+
+def test_patterns_of_systems(folder: Path, refuse: Refuse) -> None:
+    """Each folder once, though two patterns fit it; and those alone that hold data."""
+    from ekfcore.deepmd import load_input
+
+    data = {"systems": ".", "rglob_patterns": ["cop*", "*per", "set.*"], "batch_size": 1}
+    settings, notes = load_input(_write(folder, training__training_data=data))
+    assert settings.data.train == [str(folder / "copper")]
+    assert not any("rglob" in note for note in notes)
+    for changes, message in (
+        (
+            {"rglob_patterns": ["gold*"]},
+            "rglob_patterns = ['gold*'] must match folders with type.raw below ., got none",
+        ),
+        ({"systems": ["."]}, "rglob_patterns must be a list beside systems that is one folder"),
+    ):
+        path = _write(folder, training__training_data={**data, **changes})
+        assert message in refuse("train", path, "--out", folder / "run")
+
+
+def test_input_of_version_1(folder: Path, refuse: Refuse) -> None:
+    """Its systems stand in `training` itself."""
+    from ekfcore.deepmd import load_input
+
+    training = {"systems": ["copper"], "set_prefix": "set", "batch_size": 2, "stop_batch": 17, "numb_test": 4}
+    settings, notes = load_input(_write(folder, training=training))
+    assert settings.data.train == [str(folder / "copper")]
+    assert (settings.training.batch, settings.data.test_fraction) == (2, 0.2)
+    assert any("ignored: " in note and "training.numb_test" in note for note in notes)
+    both = {**training, "training_data": {"systems": ["copper"]}}
+    told = refuse("train", _write(folder, training=both), "--out", folder / "run")
+    assert "training.systems and training.training_data say the same; remove the first" in told
+    told = refuse("train", _write(folder, training={**training, "set_prefix": "part"}), "--out", folder / "run")
+    assert "training.set_prefix = 'part' is not supported, only 'set'" in told
+
+
+def test_types_are_those_of_the_model(folder: Path) -> None:
+    """Where type_map.raw is missing, as DeePMD-kit has it."""
+    from ekfcore.deepmd import load_input
+
+    (folder / "copper/type_map.raw").unlink()
+    assert load_input(_write(folder))[0].data.train == [str(folder / "copper")]
 
 
 def test_systems_in_hdf5(folder: Path, cli: Cli) -> None:
@@ -237,10 +281,13 @@ def test_defaults_are_those_of_deepmd_kit(folder: Path) -> None:
         ({"optimizer": {"type": "AdaMuon"}}, "optimizer 'AdaMuon' is not supported, only LKF and Adam"),
         ({"optimizer": {}, "learning_rate__type": "cosine"}, "learning_rate.type = 'cosine' is not supported"),
         (
-            {"training__training_data__batch_size": "mixed:4"},
-            'batch_size must be a number, "auto" or "auto:32", got \'mixed:4\'',
+            {"training__training_data__batch_size": "filter:40"},
+            'batch_size must be a number, "auto", "auto:32", "max:N" or "mixed:N", got \'filter:40\'',
         ),
-        ({"training__training_data__batch_size": [1, 2]}, 'batch_size must be one number or "auto", got [1, 2]'),
+        (
+            {"training__training_data__batch_size": [1, 2]},
+            'batch_size must be one number, "auto", "max:N" or "mixed:N", got [1, 2]',
+        ),
         ({"model__descriptor__sel": "auto:-1"}, 'sel must be a number, "auto" or "auto:1.1", got \'auto:-1\''),
         ({"training__training_data__systems": None}, "training.training_data.systems is missing"),
         ({"training__training_data__systems": ["none"]}, "none: no such file or folder"),
