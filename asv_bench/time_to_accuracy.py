@@ -24,7 +24,7 @@ from ekfcore.training import Settings, Trainer, prepare
 
 HERE = Path(__file__).resolve().parent
 COLUMNS = ("step", "epoch", "train_s", "energy_rmse_meV_per_atom", "force_rmse_meV_per_A")
-EVALUATIONS = 4  # in an epoch of the filter
+EVALUATIONS = 16  # in an epoch of the filter: every ten frames of copper
 MARGIN = 1.2  # of the paper's Figure 4
 FILTER = {"preset": "recommended"}
 ADAM = {"preset": "adam", "final_learning_rate": 1e-8}
