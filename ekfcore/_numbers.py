@@ -35,7 +35,7 @@ def _without_axes(array: Any) -> float:
 
 
 def keep_number(settings: object, name: str) -> float:
-    """Make a field of a frozen dataclass a number of Python, if it is one of any library; return it as `number` does."""
+    """Return a field of a frozen dataclass as `number` does, and keep it there as a number of Python."""
     found = number(getattr(settings, name))
     if not math.isnan(found):
         object.__setattr__(settings, name, found)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Literal
 
-from array_api_compat import array_namespace, device, is_numpy_array, is_numpy_namespace
+from array_api_compat import array_namespace, device, is_array_api_obj, is_numpy_array, is_numpy_namespace
 
 from ekfcore._numbers import variances
 from ekfcore._typing import Array, Namespace
@@ -111,6 +111,8 @@ def init(w: Array, layout: BlockLayout, config: EKFConfig | None = None, *, back
     (0.98, (2, 1))
     """
     config = config or EKFConfig()
+    if not is_array_api_obj(w):
+        raise InputError(f"`w` must be an array, got {type(w).__module__}.{type(w).__qualname__}")
     xp = array_namespace(w)
     if w.ndim != 1 or w.shape[0] != layout.n_params:
         raise InputError(f"`w` must have shape ({layout.n_params},) to fit the layout, got {tuple(w.shape)}")

@@ -322,7 +322,7 @@ def test_wrong_arguments_of_update_are_named(
 
 @pytest.mark.parametrize("shape", [(10,), (14,), (2, 10)])
 def test_gradients_are_held_against_the_covariance(xp: "Xp", shape: tuple[int, ...]) -> None:
-    """Kernels trust the sizes of the blocks: weights of another number, with gradients to match, must not reach them."""
+    """Kernels trust the sizes of the blocks: weights of another number must not reach them with gradients to match."""
     config = EKFConfig()
     state = replace(_start(xp, SEVERAL, config), weights=xp.asarray(np.zeros(shape[-1])))
     H = xp.asarray(np.ones(shape))
@@ -382,9 +382,9 @@ def test_complex_numbers_are_refused(xp: "Xp") -> None:
         lambda: fisher_information(H, 1.0),
         lambda: CovarianceRoot(state).kpu(H),
     ):
-        with pytest.raises(InputError, match="`H` must hold real numbers, got .*complex128"):
+        with pytest.raises(InputError, match=r"`H` must hold real numbers, got .*complex128"):
             call()
-    with pytest.raises(InputError, match="`innovation` must hold real numbers, got .*complex128"):
+    with pytest.raises(InputError, match=r"`innovation` must hold real numbers, got .*complex128"):
         update(state, xp.asarray(np.ones(12)), e, config=config)
 
 
@@ -428,6 +428,12 @@ def test_wrong_weights_are_named(xp: "Xp", w: NDArray[Any], dtype: str, message:
     """The message names the rule and what was found."""
     with pytest.raises(InputError, match=message):
         init(xp.asarray(w, dtype), SEVERAL)
+
+
+def test_weights_are_an_array() -> None:
+    """A list has no library whose kernels could be used."""
+    with pytest.raises(InputError, match=r"`w` must be an array, got builtins.list"):
+        init([0.0] * 12, SEVERAL)
 
 
 def test_unknown_backend_is_named(xp: "Xp") -> None:
