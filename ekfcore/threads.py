@@ -1,7 +1,7 @@
 """The threads that kernels share.
 
-Their number is that of `limited_threads` in the thread that calls the kernel, else of the variable OMP_NUM_THREADS, which other libraries of arrays read as
-well, else that of the cores this process may use.
+Their number is that of `limited_threads` in the thread that calls the kernel, else of the variable OMP_NUM_THREADS,
+which other libraries of arrays read as well, else that of the cores this process may use.
 """
 
 import functools

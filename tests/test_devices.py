@@ -160,7 +160,7 @@ def test_a_library_of_which_nothing_else_is_known(monkeypatch: pytest.MonkeyPatc
         state, _ = update(init(array, partition([3]), backend=name), strict.ones(3), 1.0, config=EKFConfig())
         assert state.covariance.backend is module.backend
     assert free_memory(array) == pytest.approx(free_memory(np.zeros(3)), rel=0.5)  # others compute here, too
-    with pytest.raises(InputError, match="backend 'strict' takes arrays of array_api_strict, got numpy.ndarray"):
+    with pytest.raises(InputError, match=r"backend 'strict' takes arrays of array_api_strict, got numpy.ndarray"):
         init(np.zeros(3), partition([3]), backend="strict")
     with pytest.raises(InputError, match="backend 'strict' finds no device 'cuda' here, only cpu"):
         place(np.arange(3.0), backend="strict", device="cuda")
