@@ -73,6 +73,19 @@ def test_more_epochs_later(tmp_path: Path, cli: Cli, config: Path) -> None:
     _assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_a_restart_in_double_precision(tmp_path: Path, cli: Cli, config: Path) -> None:
+    """As the line of a filter that broke down advises: P then is in double precision, and the training goes on."""
+    from ekfcore.training import load_model
+
+    train = ["train", config, "--out", tmp_path / "run", "--set", "optimizer.preset=rlekf"]
+    assert cli(*train, "--set", "training.epochs=1", "--set", "optimizer.dtype=float32")[0] == 0
+    assert load_model(tmp_path / "run").arrays["lower.0"].dtype == np.float32
+    assert cli(*train, "--set", "training.epochs=2", "--set", "optimizer.dtype=float64", "--resume")[0] == 0
+    loaded = load_model(tmp_path / "run")
+    assert len(loaded.position.records) == 2
+    assert {loaded.arrays[name].dtype for name in ("lower.0", "scale", "pending.0", "noise")} == {np.dtype("float64")}
+
+
 def test_resuming_what_is_done(tmp_path: Path, cli: Cli, config: Path) -> None:
     """Nothing is left to do, which is no error."""
     assert cli("train", config, "--out", tmp_path / "run")[0] == 0
