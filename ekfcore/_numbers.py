@@ -42,19 +42,19 @@ def keep_number(settings: object, name: str) -> float:
     return found
 
 
-def variances(noise: object, count: int) -> list[float]:
+def variances(noise: object, count: int | None = None) -> list[float]:
     """Return the variance of each of so many measurements, from one number for all of them or one for each.
 
     Raises
     ------
     InputError
-        If they are not that many, or not positive and finite.
+        If they are not that many (at least one, if that is not known yet), or not positive and finite.
     """
     one = number(noise)
-    values = [one] * count
+    values = [one] * (count or 1)
     if math.isnan(one):
         several = isinstance(noise, Iterable) and getattr(noise, "ndim", 1) == 1
         values = [number(r) for r in noise] if several else []  # type: ignore[attr-defined]
-    if len(values) != count or not all(0 < r < math.inf for r in values):
-        raise InputError(f"`noise` must be one or {count} positive numbers, got {noise}")
+    if len(values) != (count or max(1, len(values))) or not all(0 < r < math.inf for r in values):
+        raise InputError(f"`noise` must be one or {count or 'several'} positive numbers, got {noise}")
     return values

@@ -173,7 +173,7 @@ def test_precision_can_be_changed(xp: "Xp", tmp_path: Path, saved: Any, wanted: 
     for left, right in zip(_numbers(xp, loaded)[1:], _numbers(xp, state)[1:], strict=True):
         np.testing.assert_array_equal(left, right.astype(wanted))
     config = replace(config, dtype=wanted)
-    loaded, info = ek.update(loaded, *_measurement(xp, 3), config=config, throw=True)
+    loaded, _ = ek.update(loaded, *_measurement(xp, 3), config=config, throw=True)
     assert loaded.covariance.dense(0).dtype == kind
     with pytest.raises(ek.InputError, match=r"`dtype` is float16, which .* does not have"):
         ek.load(tmp_path / "state", like=state.weights, dtype="float16")  # type: ignore[arg-type]
