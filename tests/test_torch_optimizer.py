@@ -362,7 +362,7 @@ def test_options_of_other_optimizers_are_refused(options: dict[str, Any]) -> Non
     "make",
     [
         lambda o: torch.optim.lr_scheduler.StepLR(o, 10),
-        lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o),
+        torch.optim.lr_scheduler.ReduceLROnPlateau,
         lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=10, cycle_momentum=False),
         lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda epoch: 1.0),
         lambda o: torch.optim.swa_utils.SWALR(o, 0.1),
