@@ -34,6 +34,8 @@ class Position:
     ----------
     epoch, batch : int
         Epochs done, and batches done in the epoch under way.
+    update : int
+        Updates done in the batch under way, if one of them broke down.
     step : int
         Batches done in all.
     wall_s : float
@@ -46,6 +48,7 @@ class Position:
 
     epoch: int = 0
     batch: int = 0
+    update: int = 0
     step: int = 0
     wall_s: float = 0.0
     spacing: float | None = None
