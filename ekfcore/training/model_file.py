@@ -133,8 +133,16 @@ def save_model(
     write_archive(path, header, members())
 
 
-def load_model(path: str | Path) -> LoadedModel:
+def load_model(path: str | Path, *, whole: bool = True) -> LoadedModel:
     """Read a model file, or the one in the folder of a run.
+
+    Parameters
+    ----------
+    path : path
+        The file, or the folder of a run.
+    whole : bool
+        Check every byte of the file. Without, the time to read P is saved, which is nearly all of it; what is read is
+        checked in any case.
 
     Raises
     ------
@@ -146,7 +154,7 @@ def load_model(path: str | Path) -> LoadedModel:
     path = Path(path)
     if path.is_dir():
         path = path / MODEL_FILE
-    header, arrays = read_archive(path, kind="model")
+    header, arrays = read_archive(path, kind="model", whole=whole)
     try:
         position = dict(header["position"])
         position["records"] = tuple(EpochRecord(**record) for record in position["records"])
