@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ekfcore._numbers import variances
 from ekfcore._roots import chosen_weights, row_root, sum_columns, sum_groups, tied_groups, triangular_root
 from ekfcore._typing import Array, Namespace
-from ekfcore.arrays import check_array, check_real, detach, to_numpy
+from ekfcore.arrays import check_array, check_precision, check_real, detach, to_numpy
 from ekfcore.errors import InputError
 from ekfcore.filter import EKFState
 
@@ -172,6 +172,8 @@ class CovarianceRoot:
 
     Raises
     ------
+    InputError
+        If the library has no such precision.
     FilterError
         If a block has eigenvalues below zero that rounding does not explain, or is not finite.
 
@@ -195,6 +197,8 @@ class CovarianceRoot:
         P, self._like = state.covariance, state.weights
         xp = array_namespace(P.scale)
         self._xp, self._n = xp, P.layout.n_params
+        if dtype is not None:
+            check_precision(xp, dtype, "`dtype`", on=device(P.scale))
         self._dtype = P.scale.dtype if dtype is None else getattr(xp, dtype)
         tolerance = float(xp.finfo(P.scale.dtype).eps) ** 0.5
         kept, panels, joining, clipped, start = [], [], [], [], 0
