@@ -85,9 +85,7 @@ class EKF(Optimizer):
             raise InputError(f"`measure` must be signed_mean or each, got {measure!r}")
         _check_processes()
         self.config, self.measure = config or EKFConfig(), measure
-        self.noise = None if noise is None else tuple(variances(noise))
-        if not math.isnan(number(noise)):
-            self.noise = number(noise)
+        self.noise = None if noise is None else _plain(noise)
         self._parameters: FlatParameters | None = None
         try:
             super().__init__(params, {})
@@ -233,6 +231,12 @@ class EKF(Optimizer):
                 values.append((cotangent * prediction).sum())
                 innovations.append(innovation)
         return values, innovations
+
+
+def _plain(noise: object) -> float | tuple[float, ...]:
+    """Return a noise in numbers of Python, whatever library it comes in: on a GPU, each step would wait for it."""
+    values = variances(noise)
+    return tuple(values) if math.isnan(number(noise)) else values[0]
 
 
 def _check_processes() -> None:

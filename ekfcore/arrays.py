@@ -61,7 +61,8 @@ def library_of(xp: Namespace) -> str:
     >>> library_of(array_api_compat.numpy)
     'numpy'
     """
-    return xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
+    name: str = xp.__name__
+    return name.removeprefix("array_api_compat.").partition(".")[0]
 
 
 def _same_device(one: Array, other: Array) -> bool:

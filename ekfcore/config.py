@@ -91,7 +91,8 @@ class EKFConfig:
         if not 0 < keep_number(self, "p0") < math.inf:
             raise InputError(f"`p0` must be a positive number, got {self.p0!r}")
         self._check_counts()
-        if not isinstance(self.dtype, str) or self.dtype not in ("float64", "float32"):
+        # The types of NumPy equal their names, and are none.
+        if type(self.dtype) is not str or self.dtype not in ("float64", "float32"):
             raise InputError(f'`dtype` must be "float64" or "float32", got {self.dtype!r}')
 
     def _check_counts(self) -> None:

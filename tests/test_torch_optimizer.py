@@ -37,6 +37,11 @@ def _pair(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return net(x), y
 
 
+def _two_pairs(net: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    x, y = _data()
+    return [(net(x[0]), y[0]), (net(x[1]), y[1])]
+
+
 def _train(net: nn.Module, optimizer: EKF, first: int = 0, last: int = 30, dtype: str = "float64") -> None:
     for x, y in list(zip(*_data(dtype), strict=True))[first:last]:
         optimizer.step(partial(_pair, net, x, y))
@@ -267,18 +272,19 @@ def test_parameters_that_have_changed_are_refused(change: Callable[[nn.Sequentia
 def test_unfreezing_is_refused_and_undone_goes_on() -> None:
     """A parameter that was frozen when the optimizer was made has no place in P."""
     net = _net()
-    net[0].weight.requires_grad_(False)
-    kept = net[0].weight.detach().clone()
+    first = net[0].get_parameter("weight")
+    first.requires_grad_(False)
+    kept = first.detach().clone()
     optimizer = EKF(net.parameters())
     assert optimizer.filter.covariance.layout.n_params == 8 + 8 + 1
     x, y = _data()
     optimizer.step(partial(_pair, net, x[0], y[0]))
-    net[0].weight.requires_grad_(True)
+    first.requires_grad_(True)
     with pytest.raises(ek.InputError, match=r"parameter 0 of shape \(8, 2\) requires a gradient now; make a new"):
         optimizer.step(partial(_pair, net, x[0], y[0]))
-    net[0].weight.requires_grad_(False)
+    first.requires_grad_(False)
     optimizer.step(partial(_pair, net, x[1], y[1]))
-    assert torch.equal(net[0].weight, kept)
+    assert torch.equal(first, kept)
 
 
 def test_moving_the_module_afterwards_is_refused() -> None:
@@ -338,9 +344,9 @@ def test_one_set_of_parameters_is_one_filter() -> None:
     ):
         optimizer.add_param_group({"params": nn.Linear(1, 1).double().parameters()})
     assert len(optimizer.param_groups) == 1
-    twice = [*net.parameters(), net[0].weight]
-    alias = [*net.parameters(), nn.Parameter(net[0].weight.data)]
-    for parameters in (twice, alias, [{"params": net.parameters()}, {"params": [net[0].weight]}]):
+    first = net[0].get_parameter("weight")
+    twice, alias = [*net.parameters(), first], [*net.parameters(), nn.Parameter(first.data)]
+    for parameters in (twice, alias, [{"params": net.parameters()}, {"params": [first]}]):
         with pytest.raises(ek.InputError, match=r"appear in more than one|must not be listed twice"):
             EKF(parameters)
 
@@ -404,7 +410,7 @@ def test_parameters_without_elements_stay_what_they_are() -> None:
             net.empty = nn.Parameter(torch.zeros(0, 3, dtype=torch.float64))
         optimizer = EKF(net.parameters())
         for x, y in zip(*_data(), strict=True):
-            optimizer.step(lambda net=net, x=x, y=y: (net[:3](x), y))
+            optimizer.step(partial(_pair, net[:3], x, y))
         nets.append(net)
     for one, other in zip(nets[0][:3].parameters(), nets[1][:3].parameters(), strict=True):
         assert torch.equal(one, other)
@@ -418,7 +424,7 @@ def test_sparse_gradients_are_gradients() -> None:
         net = nn.Embedding(5, 2, sparse=sparse).double()
         optimizer = EKF(net.parameters())
         for k in range(5):
-            optimizer.step(lambda net=net, k=k: (net(torch.tensor([k, 2])).sum(dim=1), torch.ones(2).double()))
+            optimizer.step(partial(_pair, net, torch.tensor([k, 2]), torch.ones(2, 2).double()))
         found.append(net.weight.detach())
     assert torch.equal(*found)
     torch.manual_seed(0)
@@ -475,7 +481,7 @@ def test_noise_of_each_measurement(noise: Any) -> None:
     x, y = _data()
     nets = [_net(), _net()]
     for net, same in zip(nets, (noise, (0.1, 2.0)), strict=True):
-        EKF(net.parameters(), noise=same).step(lambda net=net: [(net(x[0]), y[0]), (net(x[1]), y[1])])
+        EKF(net.parameters(), noise=same).step(partial(_two_pairs, net))
     assert all(torch.equal(p, q) for p, q in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
     optimizer = EKF(nets[0].parameters(), noise=noise)
     with pytest.raises(ek.InputError, match="`noise` must be one or 1 positive numbers, got"):

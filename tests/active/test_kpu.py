@@ -153,8 +153,13 @@ def test_many_frames_share_the_threads(
     """A frame that is computed beside others has one thread for its kernels."""
     uncertainty = KalmanUncertainty(model, state)
     seen: list[int] = []
-    monkeypatch.setattr(uncertainty.root, "kpu", lambda H: seen.append(thread_count()) or CovarianceRoot.kpu(root, H))
-    root = uncertainty.root
+
+    def counted(root: CovarianceRoot, H: Any) -> Any:
+        seen.append(thread_count())
+        return products(root, H)
+
+    products = CovarianceRoot.kpu
+    monkeypatch.setattr(CovarianceRoot, "kpu", counted)
     with limited_threads(3):
         uncertainty.many(frames * 2)
         assert thread_count() == 3
