@@ -145,6 +145,7 @@ class EKF(Optimizer):
         parameters = self._checked()
         with torch.enable_grad():
             pairs = _pairs(closure())
+            self._checked()  # the closure is the user's, too
             values, innovations = self._measurements(pairs)
             H = torch.stack([parameters.gradient(value) for value in values])
         e = torch.stack(innovations).to(H.dtype)
@@ -172,9 +173,8 @@ class EKF(Optimizer):
         """
         self._checked()
         try:
-            sizes = tuple(state_dict["filter"]["header"]["sizes"])
-            restored = self._restored(state_dict["filter"])
-        except (KeyError, TypeError, AttributeError):
+            sizes, _ = tuple(state_dict["filter"]["header"]["sizes"]), state_dict["filter"]["arrays"]
+        except (KeyError, TypeError):
             raise CheckpointError(
                 "this is no state of the optimizer EKF; load one that EKF.state_dict returned"
             ) from None
@@ -184,6 +184,7 @@ class EKF(Optimizer):
                 f"the state has blocks of {list(sizes)} weights, the optimizer of {list(own)}; "
                 "make the optimizer for the same module with the same block_size and strategy"
             )
+        restored = self._restored(state_dict["filter"])
         try:
             super().load_state_dict(state_dict)
         except ValueError as error:

@@ -269,6 +269,20 @@ def test_parameters_that_have_changed_are_refused(change: Callable[[nn.Sequentia
     assert optimizer.filter is before
 
 
+def test_freezing_in_the_closure_is_refused() -> None:
+    """It is the user's code, too."""
+    net = _net()
+    optimizer = EKF(net.parameters())
+
+    def closure() -> tuple[Tensor, Tensor]:
+        _freeze(net, optimizer)
+        x, y = _data()
+        return net(x[0]), y[0]
+
+    with pytest.raises(ek.InputError, match=r"parameter 0 of shape \(8, 2\) no longer requires a gradient"):
+        optimizer.step(closure)
+
+
 def test_unfreezing_is_refused_and_undone_goes_on() -> None:
     """A parameter that was frozen when the optimizer was made has no place in P."""
     net = _net()
