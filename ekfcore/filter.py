@@ -257,21 +257,20 @@ def _check_settings(xp: Namespace, state: EKFState, config: EKFConfig) -> None:
 def _measurement(xp: Namespace, state: EKFState, H: Array, innovation: Array | float) -> tuple[Array, Array]:
     """Bring H to shape (m, n) and the innovation to (m,), in the precision of P."""
     like = state.covariance.scale
-    # The kernels trust the layout, so H is held against it and not against the weights, which the user may exchange.
+    # Kernels trust P's layout, library and device, so H is held against them: the user may exchange the weights.
     n = state.covariance.layout.n_params
-    check_array(H, "H", like=state.weights)
+    check_array(H, "H", like=like)
     if H.ndim not in (1, 2) or H.shape[-1] != n or H.shape[0] == 0:
         raise InputError(f"`H` must have shape ({n},) or (m, {n}) with m at least 1, got {tuple(H.shape)}")
     if tuple(state.weights.shape) != (n,):
         raise InputError(
             f"`state.weights` must have shape ({n},) to fit its covariance, got {tuple(state.weights.shape)}"
         )
-    check_array(state.weights, "state.weights", like=like)
     H = xp.astype(xp.reshape(detach(H), (-1, n)), like.dtype, copy=False)
     if _is_on_host(xp, innovation):
         e = xp.full((1,), float(innovation), dtype=like.dtype, device=device(like))
     else:
-        check_array(innovation, "innovation", like=state.weights)
+        check_array(innovation, "innovation", like=like)
         e = xp.astype(xp.reshape(detach(innovation), (-1,)), like.dtype, copy=False)
     if e.shape[0] != H.shape[0]:
         raise InputError(
