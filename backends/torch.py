@@ -1,20 +1,25 @@
 """The filter in the shape of a torch.optim.Optimizer."""
 
-from collections.abc import Callable, Iterable
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
+from ekfcore._numbers import number, variances
 from ekfcore.checkpoint import restore_state, state_arrays, state_header
 from ekfcore.config import EKFConfig
 from ekfcore.errors import CheckpointError, InputError
 from ekfcore.filter import EKFState, UpdateInfo, init, update
 from ekfcore.measurement import signed_mean
 from ekfcore.partition import Strategy, partition
+
+from ._torch_parameters import FlatParameters, ParameterGroup, check_groups
 
 __all__ = ["EKF"]
 
@@ -30,9 +35,12 @@ class EKF(Optimizer):
     Parameters
     ----------
     params : iterable of tensors or of groups
-        Parameters, or groups of them with names as in ``param_groups`` of other optimizers; all belong to one filter.
+        Parameters, or groups of them as in ``param_groups`` of other optimizers; all belong to one filter. Those that
+        require a gradient now are trained: to freeze or thaw one, to add or exchange some, or to move them to another
+        device, make a new optimizer. Groups may have a ``name``, but no options: a filter has no learning rate.
     config : EKFConfig, optional
-        Settings of the filter.
+        Settings of the filter. With `averaging`, ``filter.average`` is the mean of the weights in the order of the
+        parameters; ``torch.nn.utils.vector_to_parameters`` puts it in their place to predict with.
     block_size : int
         Largest block of P.
     strategy : str
@@ -46,7 +54,8 @@ class EKF(Optimizer):
     Raises
     ------
     InputError
-        If a setting breaks its rule, or the parameters differ in type or device.
+        If a setting breaks its rule, if a parameter is missing, listed twice, sparse or complex, if they differ in type
+        or device, or if there are several processes, as with DistributedDataParallel.
 
     Examples
     --------
@@ -71,24 +80,44 @@ class EKF(Optimizer):
         block_size: int = 5120,
         strategy: Strategy = "rlekf",
         measure: Literal["signed_mean", "each"] = "signed_mean",
-        noise: float | tuple[float, ...] | None = None,
+        noise: float | Sequence[float] | None = None,
     ) -> None:
         if measure not in ("signed_mean", "each"):
             raise InputError(f"`measure` must be signed_mean or each, got {measure!r}")
-        super().__init__(params, {})
-        self.config, self.measure, self.noise = config or EKFConfig(), measure, noise
-        tensors = self._tensors()
-        kinds = {(p.dtype, p.device) for p in tensors}
-        if len(kinds) > 1:
-            raise InputError(
-                "the parameters must be of one type on one device, got "
-                f"{', '.join(sorted(f'{dtype} on {device}' for dtype, device in kinds))}; use module.to(...)"
-            )
-        layout = partition([p.numel() for p in tensors], block_size=block_size, strategy=strategy)
-        self.filter: EKFState = init(self._weights(), layout, self.config)
+        _check_processes()
+        self.config, self.measure = config or EKFConfig(), measure
+        self.noise = None if noise is None else _plain(noise)
+        self._parameters: FlatParameters | None = None
+        try:
+            super().__init__(params, {})
+        except InputError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise InputError(str(error)) from None
+        check_groups(self.param_groups)
+        self._parameters = FlatParameters(self.param_groups)
+        layout = partition(self._parameters.sizes, block_size=block_size, strategy=strategy)
+        self.filter: EKFState = init(self._parameters.weights, layout, self.config)
         self.info: UpdateInfo | None = None
 
-    def step(self, closure: _Closure) -> Tensor:  # type: ignore[override]
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Take a group, as the constructor does.
+
+        Raises
+        ------
+        InputError
+            Later, when there is a P.
+        """
+        if self._parameters is not None:
+            raise InputError(
+                "`add_param_group` is not possible: P belongs to the parameters that the optimizer was made for; make "
+                "a new optimizer"
+            )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "optimizer contains a parameter group with duplicate")  # refused later
+            super().add_param_group(ParameterGroup(param_group))
+
+    def step(self, closure: _Closure | None = None) -> Tensor:  # type: ignore[override]
         """Absorb what the closure predicts.
 
         Parameters
@@ -104,41 +133,49 @@ class EKF(Optimizer):
         Raises
         ------
         InputError
-            If the closure returns something else, or its predictions do not depend on the parameters.
+            If the closure returns something else, its predictions do not depend on the parameters, or these are no
+            longer those that the optimizer was made for.
         FilterError
             If the update breaks down; parameters and filter are then as they were.
         """
+        if closure is None:
+            raise InputError(
+                "step needs a closure that returns prediction and label; the gradient of a loss is not enough"
+            )
+        _check_processes()
+        parameters = self._checked()
         with torch.enable_grad():
             pairs = _pairs(closure())
+            self._checked()  # the closure is the user's, too
             values, innovations = self._measurements(pairs)
-            H = torch.stack([self._gradient(value) for value in values])
+            H = torch.stack([parameters.gradient(value) for value in values])
         e = torch.stack(innovations).to(H.dtype)
-        # The parameters are the user's: whatever was done to them since the last step holds.
-        state = replace(self.filter, weights=self._weights())
-        noise = None if self.noise is None else np.broadcast_to(self.noise, len(values)).tolist()
-        self.filter, self.info = update(state, H, e, config=self.config, noise=noise, throw=True, donate=True)
-        self._write(self.filter.weights)
+        # The parameters are the user's: whatever numbers were put into them since the last step hold.
+        state = replace(self.filter, weights=parameters.weights)
+        self.filter, self.info = update(state, H, e, config=self.config, noise=self.noise, throw=True, donate=True)
+        parameters.store(self.filter.weights)
         errors = torch.cat([(label - prediction).detach().reshape(-1) for prediction, label in pairs])
         return (errors**2).mean()
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a restart needs beside the parameters: P, lambda, the count; for ``torch.save``."""
-        arrays = {name: torch.from_numpy(np.array(array)) for name, array in state_arrays(self.filter)}
-        groups = [{**group, "params": [len(group["params"])]} for group in self.param_groups]
-        return {"filter": {"header": state_header(self.filter), "arrays": arrays}, "param_groups": groups}
+        self._checked()
+        return {**super().state_dict(), "filter": self._saved()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a state; the parameters come from ``module.load_state_dict``, as with other optimizers.
+
+        P goes on in the precision of the settings, on the device of the parameters.
 
         Raises
         ------
         CheckpointError
             If the state is not one of this optimizer, or belongs to other parameters.
         """
+        self._checked()
         try:
-            header, tensors = state_dict["filter"]["header"], state_dict["filter"]["arrays"]
-            sizes, arrays = tuple(header["sizes"]), {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-        except (KeyError, TypeError, AttributeError):
+            sizes, _ = tuple(state_dict["filter"]["header"]["sizes"]), state_dict["filter"]["arrays"]
+        except (KeyError, TypeError):
             raise CheckpointError(
                 "this is no state of the optimizer EKF; load one that EKF.state_dict returned"
             ) from None
@@ -148,20 +185,41 @@ class EKF(Optimizer):
                 f"the state has blocks of {list(sizes)} weights, the optimizer of {list(own)}; "
                 "make the optimizer for the same module with the same block_size and strategy"
             )
-        like = torch.zeros(1, dtype=getattr(torch, self.config.dtype), device=self._tensors()[0].device)
-        self.filter = restore_state(header, arrays, like=like)
+        restored = self._restored(state_dict["filter"])
+        try:
+            super().load_state_dict(state_dict)
+        except ValueError as error:
+            raise CheckpointError(f"{error}; make the optimizer for the same groups of parameters") from None
+        self.filter = restored
 
-    def _tensors(self) -> list[nn.Parameter]:
-        return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and `copy.deepcopy` need; a P that was saved is restored to the bit."""
+        names = ("config", "measure", "noise", "info", "_parameters")
+        mine = {name: getattr(self, name) for name in names}
+        return {**super().__getstate__(), **mine, "filter": self._saved()}
 
-    def _weights(self) -> Tensor:
-        return torch.cat([p.detach().reshape(-1) for p in self._tensors()])
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on as a copy, or with the groups of a loaded state."""
+        super().__setstate__({name: value for name, value in state.items() if name != "filter"})
+        self.param_groups = [ParameterGroup(group) for group in self.param_groups]
+        if "filter" in state:
+            self.filter = self._restored(state["filter"])
 
-    def _write(self, weights: Tensor) -> None:
-        tensors = self._tensors()
-        with torch.no_grad():
-            for p, part in zip(tensors, torch.split(weights, [p.numel() for p in tensors]), strict=True):
-                p.copy_(part.view_as(p))
+    def _checked(self) -> FlatParameters:
+        """Return the parameters, once they are found to be those that the optimizer was made for."""
+        assert self._parameters is not None
+        self._parameters.check(self.param_groups)
+        return self._parameters
+
+    def _saved(self) -> dict[str, Any]:
+        arrays = {name: torch.from_numpy(np.array(array)) for name, array in state_arrays(self.filter)}
+        return {"header": state_header(self.filter), "arrays": arrays}
+
+    def _restored(self, saved: dict[str, Any]) -> EKFState:
+        assert self._parameters is not None
+        arrays = {name: tensor.cpu().numpy() for name, tensor in saved["arrays"].items()}
+        like = torch.zeros(1, device=self._parameters.device)
+        return restore_state(saved["header"], arrays, like=like, dtype=self.config.dtype)
 
     def _measurements(self, pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
         """Return what is measured, with its graph, and the innovations."""
@@ -176,12 +234,22 @@ class EKF(Optimizer):
                 innovations.append(innovation)
         return values, innovations
 
-    def _gradient(self, value: Tensor) -> Tensor:
-        tensors = self._tensors()
-        if not value.requires_grad:
-            raise InputError("the prediction must depend on the parameters, got one without a graph; see torch.no_grad")
-        parts = torch.autograd.grad(value, tensors, retain_graph=True, allow_unused=True, materialize_grads=True)
-        return torch.cat([part.reshape(-1) for part in parts])
+
+def _plain(noise: object) -> float | tuple[float, ...]:
+    """Return a noise in numbers of Python, whatever library it comes in: on a GPU, each step would wait for it."""
+    values = variances(noise)
+    return tuple(values) if math.isnan(number(noise)) else values[0]
+
+
+def _check_processes() -> None:
+    """Refuse to run beside other ranks, whose data the filter of this one would never see."""
+    group = torch.distributed
+    if group.is_available() and group.is_initialized() and group.get_world_size() > 1:
+        raise InputError(
+            "the optimizer EKF does not work under DistributedDataParallel yet: each rank would learn from its own "
+            "data alone, and the ranks drift apart; train in one process, "
+            f"got a process group of {group.get_world_size()}"
+        )
 
 
 def _pairs(returned: Any) -> list[tuple[Tensor, Tensor]]:
@@ -192,6 +260,12 @@ def _pairs(returned: Any) -> list[tuple[Tensor, Tensor]]:
         if prediction.shape != label.shape:
             raise InputError(
                 f"a label must have the shape of its prediction {tuple(prediction.shape)}, got {tuple(label.shape)}"
+            )
+        if not prediction.numel():
+            raise InputError(f"a prediction must hold at least one number, got shape {tuple(prediction.shape)}")
+        if complex_ := [part.dtype for part in (prediction, label) if part.is_complex()]:
+            raise InputError(
+                f"prediction and label must be real, got {complex_[0]}; give their parts, as torch.view_as_real"
             )
     return [(prediction, label.detach()) for prediction, label in pairs]
 

@@ -6,25 +6,69 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj, is_cupy_array, is_numpy_array, is_torch_array
 from numpy.typing import NDArray
 
-from ekfcore._typing import Array
+from ekfcore._typing import Array, Namespace
 from ekfcore.errors import InputError
 
-__all__ = ["check_home", "detach", "to_numpy"]
+__all__ = ["check_array", "check_precision", "check_real", "detach", "library_of", "to_numpy"]
 
 
-def check_home(array: Array, name: str, *, like: Array) -> None:
-    """Refuse an argument that is no array of the library of `like`, or lives on another device.
+def check_array(array: Array, name: str, *, like: Array) -> None:
+    """Refuse an argument that is no array of the library of `like`, lives on another device, or is not real.
 
     Raises
     ------
     InputError
-        With the name of the argument and both homes.
+        With the name of the argument and both homes, or its type.
     """
-    if is_array_api_obj(array) and array_namespace(array) is array_namespace(like):
-        here, there = device(array), device(like)
-        if here == there or here is None or there is None:  # while JAX compiles, arrays have no device
-            return
-    raise InputError(f"`{name}` must be an array like the weights, {_home(like)}, got {_home(array)}")
+    if not (is_array_api_obj(array) and array_namespace(array) is array_namespace(like) and _same_device(array, like)):
+        raise InputError(f"`{name}` must be an array like the weights, {_home(like)}, got {_home(array)}")
+    if array.dtype != like.dtype:  # `like` is real
+        check_real(array, name)
+
+
+def check_real(array: Array, name: str) -> None:
+    """Refuse an array of complex numbers, whose imaginary parts would be dropped, or of truth values.
+
+    Raises
+    ------
+    InputError
+        With the name of the argument and its type.
+    """
+    if not array_namespace(array).isdtype(array.dtype, ("real floating", "integral")):
+        raise InputError(f"`{name}` must hold real numbers, got {array.dtype}")
+
+
+def check_precision(xp: Namespace, dtype: str, name: str, *, on: object) -> None:
+    """Refuse a precision that a library does not have on a device, as JAX without x64.
+
+    Raises
+    ------
+    InputError
+        With the name of what asks for it and what to do.
+    """
+    if dtype not in xp.__array_namespace_info__().dtypes(device=on, kind="real floating"):
+        raise InputError(
+            f"{name} is {dtype}, which {library_of(xp)} does not have on device {on}; "
+            "use float32, or for JAX set JAX_ENABLE_X64=1"
+        )
+
+
+def library_of(xp: Namespace) -> str:
+    """Return the name of the package whose arrays a namespace makes.
+
+    Examples
+    --------
+    >>> import array_api_compat.numpy
+    >>> library_of(array_api_compat.numpy)
+    'numpy'
+    """
+    name: str = xp.__name__
+    return name.removeprefix("array_api_compat.").partition(".")[0]
+
+
+def _same_device(one: Array, other: Array) -> bool:
+    here, there = device(one), device(other)
+    return here == there or here is None or there is None  # while JAX compiles, arrays have no device
 
 
 def _home(array: Array) -> str:

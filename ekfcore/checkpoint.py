@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from array_api_compat import array_namespace, device
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ekfcore._typing import Array
 from ekfcore.archive import read_archive, write_archive
-from ekfcore.arrays import to_numpy
+from ekfcore.arrays import check_precision, to_numpy
 from ekfcore.covariance import Covariance
 from ekfcore.errors import CheckpointError, InputError
 from ekfcore.filter import EKFState
@@ -44,7 +44,13 @@ def save(state: EKFState, path: str | os.PathLike[str]) -> None:
     write_archive(path, {"kind": "filter", **state_header(state)}, state_arrays(state))
 
 
-def load(path: str | os.PathLike[str], *, like: Array | None = None, backend: str | None = None) -> EKFState:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    like: Array | None = None,
+    backend: str | None = None,
+    dtype: Literal["float64", "float32"] | None = None,
+) -> EKFState:
     """Load a state of the filter.
 
     With the array library, the kind of device and the backend that saved it, the filter goes on bit for bit; with
@@ -58,6 +64,9 @@ def load(path: str | os.PathLike[str], *, like: Array | None = None, backend: st
         Any array of the library and on the device that the state shall have; NumPy if not given.
     backend : str, optional
         Name of the kernels; if not given, those that saved the state where they work, else the fastest.
+    dtype : {"float64", "float32"}, optional
+        Precision of P, that of the settings with which the filter goes on; the one that was saved if not given. The
+        weights keep theirs.
 
     Returns
     -------
@@ -67,12 +76,12 @@ def load(path: str | os.PathLike[str], *, like: Array | None = None, backend: st
     Raises
     ------
     InputError
-        If the file cannot be read, or the backend does not work here.
+        If the file cannot be read, the backend does not work here, or the library has no such precision.
     CheckpointError
         If the file is truncated, altered, or something else than a filter.
     """
     header, arrays = read_archive(path, kind="filter")
-    return restore_state(header, arrays, like=like, backend=backend)
+    return restore_state(header, arrays, like=like, backend=backend, dtype=dtype)
 
 
 def state_header(state: EKFState) -> dict[str, Any]:
@@ -111,6 +120,7 @@ def restore_state(
     *,
     like: Array | None = None,
     backend: str | None = None,
+    dtype: Literal["float64", "float32"] | None = None,
 ) -> EKFState:
     """Return the state that `state_header` and `state_arrays` described; see `load`."""
     like = np.zeros(1) if like is None else like
@@ -118,41 +128,46 @@ def restore_state(
     kernels = _choose_backend(header, backend, like)
     layout = BlockLayout(tuple(header["sizes"]))
     n_blocks = len(layout.sizes)
+    weights = _take(arrays, "weights", layout.n_params)
+    average = _take(arrays, "average", layout.n_params) if "average" in arrays else weights
+    precision = dtype or _take(arrays, "scale", n_blocks).dtype.name
+    check_precision(xp, precision, "P of the saved filter" if dtype is None else "`dtype`", on=device(like))
+    if weights.dtype.name == "float64":  # half precision, which parameters of PyTorch may have, is no matter for P
+        check_precision(xp, "float64", "the precision of the saved weights", on=device(like))
 
-    def take(name: str, *shape: int | None) -> Array:
+    def bring(array: NDArray[Any]) -> Array:
         # A copy, for the library's own alignment: it decides about the last bit of some products.
-        return xp.asarray(_take(arrays, name, *shape), device=device(like), copy=True)
+        return xp.asarray(array.astype(precision, copy=False), device=device(like), copy=True)
 
     def matrices() -> Iterator[Array]:
         for index, n in enumerate(layout.sizes):
             packed = _take(arrays, f"lower.{index}", n * (n + 1) // 2)
-            yield xp.asarray(_unpack(packed, n), device=device(like))
+            yield xp.asarray(_unpack(packed.astype(precision, copy=False), n), device=device(like))
 
     def side_by_side(name: str, count: int | None) -> Array:
         parts = []
         for index, n in enumerate(layout.sizes):
             parts.append(_take(arrays, f"{name}.{index}", count, n))
             count = len(parts[0])
-        return xp.asarray(np.concat(parts, axis=1), device=device(like), copy=True)
+        return bring(np.concat(parts, axis=1))
 
     rows = side_by_side("pending", None)
+    # Files from before there were rows that join the blocks, a noise that adapts, and an average say nothing of them.
+    noise = bring(_take(arrays, "noise", 2) if "noise" in arrays else np.zeros(2))
     covariance = Covariance(
         backend=kernels,
         layout=layout,
         store=kernels.from_lower(layout, matrices()),
         rows=rows,
         count=rows.shape[0],
-        scale=take("scale", n_blocks),
-        shift=take("shift", n_blocks),
-        traces=take("traces", n_blocks),
-        # Files from before there were such rows, such a noise and an average say nothing of them.
+        scale=bring(_take(arrays, "scale", n_blocks)),
+        shift=bring(_take(arrays, "shift", n_blocks)),
+        traces=bring(_take(arrays, "traces", n_blocks)),
         information=side_by_side("information", rows.shape[0]) if header.get("coupled") else None,
     )
-    unknown = {"dtype": covariance.scale.dtype, "device": device(like)}
-    noise = take("noise", 2) if "noise" in arrays else xp.zeros((2,), **unknown)
     return EKFState(
-        weights=take("weights", layout.n_params),
-        average=take("average" if "average" in arrays else "weights", layout.n_params),
+        weights=xp.asarray(weights, device=device(like), copy=True),
+        average=xp.asarray(average, device=device(like), copy=True),
         covariance=covariance,
         lam=header["lam"],
         count=header["count"],

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ekfcore._numbers import keep_number
 from ekfcore.errors import InputError
 from ekfcore.memory import MemoryFactor
 from ekfcore.noise import AdaptiveNoise
@@ -28,7 +29,7 @@ class Anneal:
     measurements: float
 
     def __post_init__(self) -> None:
-        if not all(0 < value < math.inf for value in (self.start, self.stop, self.measurements)):
+        if not all(0 < keep_number(self, name) < math.inf for name in ("start", "stop", "measurements")):
             raise InputError(f"`start`, `stop` and `measurements` of an annealed number must be positive, got {self}")
 
     def at(self, count: int) -> float:
@@ -84,26 +85,33 @@ class EKFConfig:
         if isinstance(self.noise, str):
             known = self.noise in ("adaptive", "blocks")
         else:
-            known = isinstance(self.noise, Anneal | AdaptiveNoise) or 0 < self.noise < math.inf
+            known = isinstance(self.noise, Anneal | AdaptiveNoise) or 0 < keep_number(self, "noise") < math.inf
         if not known:
             raise InputError(
                 '`noise` must be a positive number, an Anneal, an AdaptiveNoise, "adaptive" or "blocks", '
                 f"got {self.noise!r}"
             )
-        if not isinstance(self.process_noise, Anneal) and not 0 <= self.process_noise < math.inf:
+        if not isinstance(self.process_noise, Anneal) and not 0 <= keep_number(self, "process_noise") < math.inf:
             raise InputError(f"`process_noise` must be zero or a positive number, got {self.process_noise!r}")
-        if not 0 < self.p0 < math.inf:
+        if not 0 < keep_number(self, "p0") < math.inf:
             raise InputError(f"`p0` must be a positive number, got {self.p0!r}")
-        if self.pending < 1:
-            raise InputError(f"`pending` must be at least 1, got {self.pending}")
-        if self.rows < 0 or self.rows == 1:
-            raise InputError(f"`rows` must be 0, or at least 2, got {self.rows}")
-        if self.rows and self.process_noise:
-            raise InputError(f"`process_noise` needs rows = 0, got {self.process_noise} with rows = {self.rows}")
-        if not 0 <= self.averaging <= 1:
+        self._check_counts()
+        if not 0 <= keep_number(self, "averaging") <= 1:
             raise InputError(f"`averaging` must be a share from 0 to 1, got {self.averaging!r}")
-        if self.dtype not in ("float64", "float32"):
+        # The types of NumPy equal their names, and are none.
+        if type(self.dtype) is not str or self.dtype not in ("float64", "float32"):
             raise InputError(f'`dtype` must be "float64" or "float32", got {self.dtype!r}')
+
+    def _check_counts(self) -> None:
+        pending, rows = keep_number(self, "pending"), keep_number(self, "rows")
+        if not isinstance(pending, int):
+            raise InputError(f"`pending` must be an integer, got {self.pending!r}")
+        if pending < 1:
+            raise InputError(f"`pending` must be at least 1, got {pending}")
+        if not isinstance(rows, int) or rows < 0 or rows == 1:
+            raise InputError(f"`rows` must be 0, or an integer of at least 2, got {self.rows!r}")
+        if rows and self.process_noise:
+            raise InputError(f"`process_noise` needs rows = 0, got {self.process_noise} with rows = {rows}")
 
     @property
     def adaptive(self) -> AdaptiveNoise | None:

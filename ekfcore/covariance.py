@@ -16,6 +16,7 @@ from typing import Any
 from array_api_compat import array_namespace, device, is_writeable_array
 
 from ekfcore._typing import Array
+from ekfcore.errors import InputError
 from ekfcore.partition import BlockLayout
 from ekfcore.protocols import Backend
 
@@ -87,6 +88,7 @@ class Covariance:
 
     def multiply(self, H: Array) -> Array:
         """Return H P, shape (m, n), for `H` of shape (m, n)."""
+        self._check_rows(H, "H")
         if not self.coupled:
             return self.backend.multiply(self.store, H, self.pending, self.scale, self.shift)
         G = self.backend.multiply(self.store, H, self.rows[:0, :], self.scale, self.shift)
@@ -129,6 +131,7 @@ class Covariance:
         donate : bool
             Allow the rows to be appended in place.
         """
+        self._check_rows(U, "U")
         xp = array_namespace(U)
         scale = xp.where(active, self.scale / lam, self.scale)
         taken = xp.sum(self.backend.block_sums(self.store, U**2), axis=0)
@@ -213,6 +216,12 @@ class Covariance:
         xp, parts = array_namespace(U), self.layout.slices
         roots = _inverse_root(xp.stack([UQ[:, part] @ U[:, part].T for part in parts]))
         return xp.concat([roots[index, :, :] @ UQ[:, part] for index, part in enumerate(parts)], axis=1)
+
+    def _check_rows(self, rows: Array, name: str) -> None:
+        """Refuse rows that do not fit the layout, which compiled kernels trust."""
+        n = self.layout.n_params
+        if rows.ndim != 2 or rows.shape[1] != n:
+            raise InputError(f"`{name}` must have shape (m, {n}) to fit the blocks of P, got {tuple(rows.shape)}")
 
     def _each(self, values: Array) -> Array:
         """Return the vector, shape (n,), that has in each block the number of `values` for it."""

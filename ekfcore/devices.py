@@ -4,7 +4,10 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from array_api_compat import array_namespace
+
 from ekfcore._typing import Array, Namespace
+from ekfcore.arrays import library_of
 from ekfcore.errors import InputError
 from ekfcore.registry import BACKENDS, get_namespace
 
@@ -37,7 +40,8 @@ def place(array: Array, *, backend: str, device: str) -> Array:
         raise InputError(
             f"backend {name!r} finds no device {device!r} here, only {', '.join(found)}; see `ekfcore info`"
         )
-    return _PLACE[BACKENDS[name].library](get_namespace(name), array, device)
+    put = _PLACE.get(BACKENDS[name].library, _place_on_the_host)
+    return put(get_namespace(name), array, device)
 
 
 def resolve(backend: str, device: str) -> str:
@@ -77,17 +81,15 @@ def find_devices(backend: str) -> list[str]:
     """
     get_namespace(backend)
     library = BACKENDS[backend].library
-    return _FIND[library](import_module(library))
+    find = _FIND.get(library)
+    return find(import_module(library)) if find else ["cpu"]
 
 
 def free_memory(like: Array) -> int:
     """Return how many bytes are free where an array lives."""
-    library = type(like).__module__.partition(".")[0]
-    if library == "cupy":
-        return int(like.device.mem_info[0])
-    if library == "torch" and like.device.type == "cuda":
-        return int(import_module("torch").cuda.mem_get_info(like.device)[0])
-    return int(import_module("psutil").virtual_memory().available)
+    find = _FREE.get(library_of(array_namespace(like)))
+    found = find(like) if find else None
+    return int(import_module("psutil").virtual_memory().available) if found is None else found
 
 
 def _find_with_torch(torch: Any) -> list[str]:
@@ -105,6 +107,20 @@ def _find_with_cupy(cupy: Any) -> list[str]:
 def _find_with_jax(jax: Any) -> list[str]:
     others = (device for device in jax.devices() if device.platform != "cpu")
     return ["cpu", *(f"{'cuda' if device.platform == 'gpu' else device.platform}:{device.id}" for device in others)]
+
+
+def _free_of_torch(like: Any) -> int | None:
+    return int(import_module("torch").cuda.mem_get_info(like.device)[0]) if like.device.type == "cuda" else None
+
+
+def _free_of_jax(like: Any) -> int | None:
+    """Return what is left of the memory that JAX has taken for itself; the CPU tells nothing of its own."""
+    stats = next(iter(like.devices())).memory_stats()
+    return None if stats is None else int(stats["bytes_limit"] - stats["bytes_in_use"])
+
+
+def _place_on_the_host(xp: Namespace, array: Array, device: str) -> Array:
+    return xp.asarray(array)
 
 
 def _place_by_name(xp: Namespace, array: Array, device: str) -> Array:
@@ -127,16 +143,19 @@ def _number(device: str) -> int:
     return int(device.partition(":")[2] or 0)
 
 
+# What a library does with devices; one that has no entry here works on the host.
 _FIND: Mapping[str, Callable[[Any], list[str]]] = {
-    "numpy": lambda numpy: ["cpu"],
     "torch": _find_with_torch,
     "cupy": _find_with_cupy,
     "jax": _find_with_jax,
 }
-
 _PLACE: Mapping[str, Callable[[Namespace, Array, str], Array]] = {
-    "numpy": _place_by_name,
     "torch": _place_by_name,
     "cupy": _place_with_cupy,
     "jax": _place_with_jax,
+}
+_FREE: Mapping[str, Callable[[Any], int | None]] = {
+    "torch": _free_of_torch,
+    "cupy": lambda like: int(like.device.mem_info[0]),
+    "jax": _free_of_jax,
 }

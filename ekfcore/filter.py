@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Literal
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace, device, is_array_api_obj, is_numpy_array, is_numpy_namespace
 
+from ekfcore._numbers import variances
 from ekfcore._typing import Array, Namespace
-from ekfcore.arrays import check_home, detach
+from ekfcore.arrays import check_array, check_precision, detach
 from ekfcore.config import EKFConfig
 from ekfcore.covariance import Covariance
 from ekfcore.errors import FilterError, InputError
@@ -113,17 +115,14 @@ def init(w: Array, layout: BlockLayout, config: EKFConfig | None = None, *, back
     (0.98, (2, 1))
     """
     config = config or EKFConfig()
+    if not is_array_api_obj(w):
+        raise InputError(f"`w` must be an array, got {type(w).__module__}.{type(w).__qualname__}")
     xp = array_namespace(w)
     if w.ndim != 1 or w.shape[0] != layout.n_params:
         raise InputError(f"`w` must have shape ({layout.n_params},) to fit the layout, got {tuple(w.shape)}")
     if not xp.isdtype(w.dtype, "real floating"):
         raise InputError(f"`w` must hold floating-point numbers, got {w.dtype}")
-    if config.dtype not in xp.__array_namespace_info__().dtypes(device=device(w), kind="real floating"):
-        library = xp.__name__.removeprefix("array_api_compat.")
-        raise InputError(
-            f"`config.dtype` is {config.dtype}, which {library} does not have on device {device(w)}; "
-            "use float32, or for JAX set JAX_ENABLE_X64=1"
-        )
+    check_precision(xp, config.dtype, "`config.dtype`", on=device(w))
     like = xp.zeros((1,), dtype=getattr(xp, config.dtype), device=device(w))
     kernels = get_backend(backend, like=like)
     covariance = Covariance.identity(layout, config.p0, backend=kernels, like=like, coupled=config.rows > 0)
@@ -157,7 +156,8 @@ def update(
     config : EKFConfig
         Settings.
     noise : float or sequence of m floats, optional
-        Variance R of each measurement; `config.noise` if not given. With adaptive noise, the variances relative to each
+        Variance R of each measurement; `config.noise` if not given. Numbers of any library, and best of the host: a GPU
+        would make it wait. With adaptive noise, the variances relative to each
         other; 1 if not given.
     tracked : sequence of m bool, optional
         The measurements from which adaptive noise learns; all of them if not given.
@@ -178,7 +178,7 @@ def update(
     Raises
     ------
     InputError
-        If a shape does not fit, or the settings do not fit the state.
+        If a shape does not fit, a number is complex, or the settings do not fit the state.
     FilterError
         With `throw`, if the update broke down.
 
@@ -210,9 +210,7 @@ def update(
     ('ok', 1.0)
     """
     xp = array_namespace(state.weights)
-    if state.covariance.coupled != (config.rows > 0):
-        begun = "keeps rows that join the blocks" if state.covariance.coupled else "keeps none"
-        raise InputError(f"`config.rows` is {config.rows}, but the state {begun}; use the settings that it began with")
+    _check_settings(xp, state, config)
     H, e = _measurement(xp, state, H, innovation)
     R, level = _noise(xp, state, config, noise, tracked, H, e)
     lam = state.lam
@@ -247,24 +245,50 @@ _REASON = {
 }
 
 
+def _check_settings(xp: Namespace, state: EKFState, config: EKFConfig) -> None:
+    """Refuse settings that need another P."""
+    P = state.covariance
+    if P.coupled != (config.rows > 0):
+        begun = "keeps rows that join the blocks" if P.coupled else "keeps none"
+        raise InputError(f"`config.rows` is {config.rows}, but the state {begun}; use the settings that it began with")
+    if not xp.isdtype(P.scale.dtype, getattr(xp, config.dtype)):
+        begun = "float32" if config.dtype == "float64" else "float64"
+        raise InputError(
+            f"`config.dtype` is {config.dtype}, but P of the state is {begun}; use the settings that it began with, or "
+            f"save it and load it with dtype={config.dtype!r}"
+        )
+
+
 def _measurement(xp: Namespace, state: EKFState, H: Array, innovation: Array | float) -> tuple[Array, Array]:
     """Bring H to shape (m, n) and the innovation to (m,), in the precision of P."""
     like = state.covariance.scale
-    n = state.weights.shape[0]
-    check_home(H, "H", like=state.weights)
+    # Kernels trust P's layout, library and device, so H is held against them: the user may exchange the weights.
+    n = state.covariance.layout.n_params
+    check_array(H, "H", like=like)
     if H.ndim not in (1, 2) or H.shape[-1] != n or H.shape[0] == 0:
         raise InputError(f"`H` must have shape ({n},) or (m, {n}) with m at least 1, got {tuple(H.shape)}")
+    if tuple(state.weights.shape) != (n,):
+        raise InputError(
+            f"`state.weights` must have shape ({n},) to fit its covariance, got {tuple(state.weights.shape)}"
+        )
     H = xp.astype(xp.reshape(detach(H), (-1, n)), like.dtype, copy=False)
-    if isinstance(innovation, int | float):
+    if _is_on_host(xp, innovation):
         e = xp.full((1,), float(innovation), dtype=like.dtype, device=device(like))
     else:
-        check_home(innovation, "innovation", like=state.weights)
+        check_array(innovation, "innovation", like=like)
         e = xp.astype(xp.reshape(detach(innovation), (-1,)), like.dtype, copy=False)
     if e.shape[0] != H.shape[0]:
         raise InputError(
             f"`innovation` must hold one number for each of the {H.shape[0]} rows of `H`, got {e.shape[0]}"
         )
     return H, e
+
+
+def _is_on_host(xp: Namespace, innovation: Array | float) -> bool:
+    """Return whether an innovation is a number of Python or NumPy, and no array of the library of the weights."""
+    if isinstance(innovation, Real):
+        return True
+    return is_numpy_array(innovation) and not is_numpy_namespace(xp) and innovation.ndim == 0
 
 
 def _noise(
@@ -279,9 +303,7 @@ def _noise(
     """Return R for each measurement, shape (m,), and the level of adaptive noise after them."""
     if noise is None:
         noise = config.noise_at(state.count, len(state.covariance.layout.sizes))
-    values = [float(noise)] * e.shape[0] if isinstance(noise, int | float) else [float(r) for r in noise]
-    if len(values) != e.shape[0] or not all(0 < r < float("inf") for r in values):
-        raise InputError(f"`noise` must be one or {e.shape[0]} positive numbers, got {noise}")
+    values = variances(noise, e.shape[0])
     # Filled in where they are needed: PyTorch makes the host wait when numbers go to a GPU.
     R = xp.stack([xp.full((), value, dtype=e.dtype, device=device(e)) for value in values])
     counts = [True] * e.shape[0] if tracked is None else [bool(flag) for flag in tracked]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ekfcore._numbers import keep_number
 from ekfcore.errors import InputError
 
 __all__ = ["MemoryFactor"]
@@ -37,10 +38,10 @@ class MemoryFactor:
     counts: Literal["measurements", "updates"] = "measurements"
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.initial <= 1.0:
-            raise InputError(f"`initial` of the memory factor must lie in (0, 1], got {self.initial}")
-        if not 0.0 <= self.rate <= 1.0:
-            raise InputError(f"`rate` of the memory factor must lie in [0, 1], got {self.rate}")
+        if not 0 < keep_number(self, "initial") <= 1:
+            raise InputError(f"`initial` of the memory factor must lie in (0, 1], got {self.initial!r}")
+        if not 0 <= keep_number(self, "rate") <= 1:
+            raise InputError(f"`rate` of the memory factor must lie in [0, 1], got {self.rate!r}")
         if self.counts not in ("measurements", "updates"):
             raise InputError(f'`counts` must be "measurements" or "updates", got {self.counts!r}')
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from array_api_compat import array_namespace
 
+from ekfcore._numbers import keep_number
 from ekfcore._typing import Array, Namespace
 from ekfcore.errors import InputError
 
@@ -41,11 +42,11 @@ class AdaptiveNoise:
     settling: float = math.inf
 
     def __post_init__(self) -> None:
-        if not 0 < self.factor < math.inf:
+        if not 0 < keep_number(self, "factor") < math.inf:
             raise InputError(f"`factor` of an adaptive noise must be a positive number, got {self.factor!r}")
-        if not 1 <= self.window < math.inf:
+        if not 1 <= keep_number(self, "window") < math.inf:
             raise InputError(f"`window` of an adaptive noise must be at least 1, got {self.window!r}")
-        if not self.settling > 0:
+        if not keep_number(self, "settling") > 0:
             raise InputError(f"`settling` of an adaptive noise must be positive, got {self.settling!r}")
 
     def share(self, count: int) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, get_args
 
+from ekfcore._numbers import number
 from ekfcore.errors import InputError
 
 __all__ = ["BlockLayout", "Strategy", "partition"]
@@ -71,14 +72,21 @@ def partition(sizes: Iterable[int], *, block_size: int = 5120, strategy: Strateg
     >>> partition([25, 25, 625, 25, 625, 25, 20000, 50, 2500, 50, 2500, 50, 50, 1]).sizes
     (1350, 5120, 5120, 5120, 4690, 5100, 51)
     """
-    parts = tuple(int(size) for size in sizes)
+    given = tuple(sizes)
+    parts = [_whole(size) for size in given]
     if not parts or min(parts) < 1:
-        raise InputError(f"`sizes` must be positive integers, at least one of them, got {parts}")
-    if block_size < 1:
-        raise InputError(f"`block_size` must be at least 1, got {block_size}")
+        raise InputError(f"`sizes` must be positive integers, at least one of them, got {given}")
+    if _whole(block_size) < 1:
+        raise InputError(f"`block_size` must be an integer of at least 1, got {block_size!r}")
     if strategy not in _RULES:
         raise InputError(f"`strategy` must be one of {', '.join(get_args(Strategy))}, got {strategy!r}")
-    return BlockLayout(tuple(_RULES[strategy](parts, block_size)))
+    return BlockLayout(tuple(_RULES[strategy](parts, _whole(block_size))))
+
+
+def _whole(value: object) -> int:
+    """Return an integer of any library, or 0, which is no size, for what is none."""
+    found = number(value)
+    return int(found) if float(found).is_integer() else 0
 
 
 def _gather(parts: Iterable[int], block_size: int) -> list[int]:

@@ -1,14 +1,14 @@
 """Find backends by name at run time, so that the core imports none of them."""
 
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
 
-from array_api_compat import is_cupy_array, is_jax_array, is_numpy_array, is_torch_array
+from array_api_compat import array_namespace
 
 from ekfcore._typing import Array, Namespace
+from ekfcore.arrays import library_of
 from ekfcore.errors import InputError
 from ekfcore.protocols import Backend
 
@@ -51,13 +51,6 @@ BACKENDS = {
     "generic": BackendEntry("ekfcore.backends._generic", "array_api_compat.numpy", "pip install ekfcore"),
 }
 
-_IS_ARRAY: Mapping[str, Callable[[Array], bool]] = {
-    "numpy": is_numpy_array,
-    "torch": is_torch_array,
-    "cupy": is_cupy_array,
-    "jax": is_jax_array,
-}
-
 _FASTEST = {"numpy": ("numba", "numpy"), "torch": ("torch",), "cupy": ("cupy",), "jax": ("jax",)}
 """Backends for the arrays of a library, the fastest first; "generic" takes whatever is left."""
 
@@ -76,7 +69,7 @@ def get_backend(name: str | None, *, like: Array) -> Backend:
         backend = cast(Backend, import_module(entry.module).backend)
     except ImportError as error:
         raise _missing(chosen, entry, error) from None
-    if chosen != "generic" and not _IS_ARRAY[entry.library](like):
+    if chosen != "generic" and library_of(array_namespace(like)) != entry.library:
         raise InputError(
             f"backend {chosen!r} takes arrays of {entry.library}, got {type(like).__module__}.{type(like).__name__}; "
             "use backend 'auto'"
@@ -113,8 +106,7 @@ def _missing(name: str, entry: BackendEntry, error: ImportError) -> InputError:
 
 def _fastest(like: Array) -> str:
     """Choose by the array's library and what is installed, which is the same on every call."""
-    library = next((library for library, is_array in _IS_ARRAY.items() if is_array(like)), None)
-    for name in _FASTEST.get(library or "", ()):
+    for name in _FASTEST.get(library_of(array_namespace(like)), ()):
         with suppress(ImportError):
             import_module(BACKENDS[name].module)
             return name

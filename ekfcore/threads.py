@@ -1,7 +1,7 @@
 """The threads that kernels share.
 
-Their number is that of `limited_threads`, else of the variable OMP_NUM_THREADS, which other libraries of arrays read as
-well, else that of the cores this process may use.
+Their number is that of `limited_threads` in the thread that calls the kernel, else of the variable OMP_NUM_THREADS,
+which other libraries of arrays read as well, else that of the cores this process may use.
 """
 
 import functools
@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any
 
@@ -16,13 +17,14 @@ from ekfcore.errors import InputError
 
 __all__ = ["in_parallel", "limited_threads", "thread_count"]
 
-_limit: list[int] = []  # the innermost `limited_threads` comes last
+# Each thread of Python has its own, so that one that leaves its block does not end that of another.
+_limit: ContextVar[int | None] = ContextVar("_limit", default=None)
 
 
 def thread_count() -> int:
     """Return how many threads a kernel may use."""
-    if _limit:
-        return _limit[-1]
+    if (limit := _limit.get()) is not None:
+        return limit
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if first.isdecimal() and int(first) > 0:
         return int(first)
@@ -31,7 +33,9 @@ def thread_count() -> int:
 
 @contextmanager
 def limited_threads(count: int) -> Iterator[None]:
-    """Let kernels use that many threads as long as the block runs.
+    """Let kernels use that many threads as long as the block runs, where this thread of Python calls them.
+
+    A thread that is started in the block begins without the limit, unless it runs in a copy of this context.
 
     Parameters
     ----------
@@ -51,11 +55,11 @@ def limited_threads(count: int) -> Iterator[None]:
     """
     if count < 1:
         raise InputError(f"the number of threads must be at least 1, got {count}")
-    _limit.append(count)
+    token = _limit.set(count)
     try:
         yield
     finally:
-        _limit.pop()
+        _limit.reset(token)
 
 
 def in_parallel(kernel: Callable[..., object], bounds: Sequence[int], *args: Any) -> None:

@@ -7,9 +7,10 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
+from ekfcore._numbers import variances
 from ekfcore._roots import chosen_weights, row_root, sum_columns, sum_groups, tied_groups, triangular_root
 from ekfcore._typing import Array, Namespace
-from ekfcore.arrays import check_home, detach, to_numpy
+from ekfcore.arrays import check_array, check_precision, check_real, detach, to_numpy
 from ekfcore.errors import InputError
 from ekfcore.filter import EKFState
 
@@ -131,6 +132,7 @@ def fisher_information(H: Array, noise: float | Sequence[float]) -> Array:
            [4., 8.]])
     """
     xp = array_namespace(H)
+    check_real(H, "H")
     scaled = _scaled(xp, xp.reshape(detach(H), (-1, H.shape[-1])), noise)
     return scaled.T @ scaled
 
@@ -170,6 +172,8 @@ class CovarianceRoot:
 
     Raises
     ------
+    InputError
+        If the library has no such precision.
     FilterError
         If a block has eigenvalues below zero that rounding does not explain, or is not finite.
 
@@ -193,6 +197,8 @@ class CovarianceRoot:
         P, self._like = state.covariance, state.weights
         xp = array_namespace(P.scale)
         self._xp, self._n = xp, P.layout.n_params
+        if dtype is not None:
+            check_precision(xp, dtype, "`dtype`", on=device(P.scale))
         self._dtype = P.scale.dtype if dtype is None else getattr(xp, dtype)
         tolerance = float(xp.finfo(P.scale.dtype).eps) ** 0.5
         kept, panels, joining, clipped, start = [], [], [], [], 0
@@ -269,12 +275,12 @@ class CovarianceRoot:
 
 def _rows(xp: Namespace, state: EKFState, H: Array) -> Array:
     """Bring H to shape (m, n) and to the precision of P."""
-    rows = _checked(xp, H, state.weights.shape[0], like=state.weights)
+    rows = _checked(xp, H, state.covariance.layout.n_params, like=state.weights)
     return xp.astype(rows, state.covariance.scale.dtype, copy=False)
 
 
 def _checked(xp: Namespace, H: Array, n: int, *, like: Array) -> Array:
-    check_home(H, "H", like=like)
+    check_array(H, "H", like=like)
     if H.ndim not in (1, 2) or H.shape[-1] != n:
         raise InputError(f"`H` must have shape ({n},) or (m, {n}), got {tuple(H.shape)}")
     return xp.reshape(detach(H), (-1, n))
@@ -283,7 +289,4 @@ def _checked(xp: Namespace, H: Array, n: int, *, like: Array) -> Array:
 def _scaled(xp: Namespace, rows: Array, noise: float | Sequence[float]) -> Array:
     """Return R^-1/2 H."""
     m = rows.shape[0]
-    values = [float(noise)] * m if isinstance(noise, int | float) else [float(r) for r in noise]
-    if len(values) != m or not all(0 < r < float("inf") for r in values):
-        raise InputError(f"`noise` must be one or {m} positive numbers, got {noise}")
-    return rows / xp.sqrt(xp.asarray(values, dtype=rows.dtype, device=device(rows)))[:, None]
+    return rows / xp.sqrt(xp.asarray(variances(noise, m), dtype=rows.dtype, device=device(rows)))[:, None]

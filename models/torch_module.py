@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,10 @@ __all__ = ["TorchModule"]
 class TorchModule:
     """Makes a JacobianProvider of a module; gradients come from automatic differentiation.
 
-    The parameters that require a gradient are the weights, in the order of ``module.named_parameters()``. The module
-    itself is not changed, unless `store` writes weights into it. Samples are what its forward method takes: a tensor, a
-    sequence of arguments, or a mapping of keywords.
+    The parameters that require a gradient are the weights, in the order of ``module.named_parameters()``; to freeze or
+    thaw one, make a new TorchModule. The module itself is not changed, unless `store` writes weights into it: buffers,
+    such as the running averages of a BatchNorm, stay what they are, and move when the module itself is called. Samples
+    are what its forward method takes: a tensor, a sequence of arguments, or a mapping of keywords.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ class TorchModule:
 
     def __init__(self, module: nn.Module, *, forces: str | None = None) -> None:
         self.module, self.forces = module, forces
-        self._places = _places(module)
+        self._places = _trained(module)
         named = dict(module.named_parameters())
         if not self._places:
             raise InputError("`module` must have parameters that require a gradient, got none")
@@ -72,11 +73,13 @@ class TorchModule:
     @property
     def weights(self) -> Tensor:
         """A copy of the parameters, shape (n,)."""
+        self._check()
         named = dict(self.module.named_parameters())
         return torch.cat([named[name].detach().reshape(-1) for name in self._shapes])
 
     def store(self, w: Tensor) -> None:
         """Write weights into the module, shape (n,)."""
+        self._check()
         named = dict(self.module.named_parameters())
         with torch.no_grad():
             for name, part in self._split(w).items():
@@ -106,7 +109,15 @@ class TorchModule:
             prediction = self._evaluate(leaf, sample)
         return {name: tensor.detach() for name, tensor in prediction.items()}, partial(_pull, leaf, prediction)
 
+    def _check(self) -> None:
+        """Refuse a module of which other parameters require a gradient than did when this was made."""
+        if changed := sorted(_trained(self.module).keys() ^ self._places.keys()):
+            raise InputError(
+                f"{', '.join(changed)} of `module` was frozen or thawed since TorchModule was made; make a new one"
+            )
+
     def _evaluate(self, w: Tensor, sample: Any) -> dict[str, Tensor]:
+        self._check()
         args, kwargs = _arguments(sample)
         positions = None
         if self.forces is not None:
@@ -117,6 +128,8 @@ class TorchModule:
             positions = kwargs[self.forces].detach().clone().requires_grad_()
             kwargs = {**kwargs, self.forces: positions}
         tensors = {place: part for name, part in self._split(w).items() for place in self._places[name]}
+        for buffer, places in _places(self.module, "_buffers").items():
+            tensors |= dict.fromkeys(places, buffer.clone())
         output = functional_call(self.module, tensors, args, kwargs, tie_weights=False)
         if isinstance(output, Tensor):
             output = {"output" if positions is None else "energy": output if positions is None else output.sum()}
@@ -128,22 +141,30 @@ class TorchModule:
         return named
 
     def _split(self, w: Tensor) -> dict[str, Tensor]:
+        if w.shape != (sum(self.layer_sizes),):
+            raise InputError(f"`w` must have shape ({sum(self.layer_sizes)},), got {tuple(w.shape)}")
         parts = torch.split(w, list(self.layer_sizes))
         return {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
 
 
-def _places(module: nn.Module) -> dict[str, list[str]]:
-    """Return the names of all places where a parameter that requires a gradient stands, by the first of them.
+def _trained(module: nn.Module) -> dict[str, list[str]]:
+    """Return the places of each parameter that requires a gradient and is not empty, by the first of them."""
+    places = _places(module, "_parameters")
+    return {names[0]: names for tensor, names in places.items() if tensor.requires_grad and tensor.numel()}
 
-    A module that goes by several names has its parameters in one place. PyTorch's own search takes that for several,
-    and puts the wrong tensors back after a functional call.
+
+def _places(module: nn.Module, kind: Literal["_parameters", "_buffers"]) -> dict[Tensor, list[str]]:
+    """Return the names of all places where each parameter or each buffer stands.
+
+    A module that goes by several names has them in one place. PyTorch's own search takes that for several, and puts the
+    wrong tensors back after a functional call.
     """
-    places: dict[nn.Parameter, list[str]] = {}
+    places: dict[Tensor, list[str]] = {}
     for path, part in module.named_modules():
-        for name, parameter in part._parameters.items():
-            if parameter is not None and parameter.requires_grad:
-                places.setdefault(parameter, []).append(f"{path}.{name}" if path else name)
-    return {names[0]: names for names in places.values()}
+        for name, tensor in getattr(part, kind).items():
+            if tensor is not None:
+                places.setdefault(tensor, []).append(f"{path}.{name}" if path else name)
+    return places
 
 
 def _arguments(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

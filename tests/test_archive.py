@@ -230,6 +230,27 @@ def test_file_without_readable_header_is_refused(tmp_path: Path) -> None:
             read_archive(tmp_path / name)
 
 
+@pytest.mark.parametrize("damaged", ["lower.0", "header"])
+def test_part_of_an_archive_is_read_without_the_rest(path: Path, damaged: str) -> None:
+    """Then a byte of an array that is not asked for does not matter; one that is read is checked by itself."""
+    data = bytearray(path.read_bytes())
+    data[data.index(ARRAYS["lower.0"].tobytes() if damaged == "lower.0" else b"ngstr") + 4] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="was altered"):
+        read_archive(path)
+    if damaged == "header":
+        with pytest.raises(CheckpointError, match="no readable header"):
+            read_archive(path, whole=False)
+        return
+    _, arrays = read_archive(path, whole=False)
+    np.testing.assert_array_equal(arrays["weights"], ARRAYS["weights"])
+    with pytest.raises(CheckpointError, match=r"array 'lower.0' cannot be read \(Bad CRC-32"):
+        arrays["lower.0"]
+    path.write_bytes(data[:-3])
+    with pytest.raises(CheckpointError, match="is truncated"):
+        read_archive(path, whole=False)
+
+
 def test_other_kind_is_refused(path: Path) -> None:
     """A model is not a filter."""
     with pytest.raises(CheckpointError, match="must hold a filter, but holds a model; choose another file") as error:

@@ -1,5 +1,6 @@
 """A filter that was saved and loaded goes on as if it had never stopped."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +154,47 @@ def test_precision_is_kept(xp: "Xp", tmp_path: Path, weights: str, dtype: Any) -
     _assert_same_bits(xp, loaded, state)
     assert loaded.weights.dtype == getattr(xp.namespace, weights)
     assert loaded.covariance.dense(0).dtype == getattr(xp.namespace, dtype)
+
+
+@pytest.mark.parametrize(("saved", "wanted"), [("float32", "float64"), ("float64", "float32")])
+@pytest.mark.parametrize("rows", [0, 8])
+def test_precision_can_be_changed(xp: "Xp", tmp_path: Path, saved: Any, wanted: Any, rows: int) -> None:
+    """Of all of P, to the nearest numbers there are; the weights keep theirs, and the filter goes on in the new one."""
+    config = ek.EKFConfig(dtype=saved, rows=rows, noise="adaptive")
+    state = _start(xp, config=config)
+    for seed in range(3):
+        state, _ = ek.update(state, *_measurement(xp, seed), config=config, throw=True)
+    ek.save(state, tmp_path / "state")
+    loaded = ek.load(tmp_path / "state", like=state.weights, dtype=wanted)
+    kind = getattr(xp.namespace, wanted)
+    P, noise = loaded.covariance, loaded.noise
+    assert all(a.dtype == kind for a in (P.scale, P.shift, P.traces, P.pending, P.dense(0), noise.mean))
+    assert loaded.weights.dtype == state.weights.dtype
+    for left, right in zip(_numbers(xp, loaded)[1:], _numbers(xp, state)[1:], strict=True):
+        np.testing.assert_array_equal(left, right.astype(wanted))
+    config = replace(config, dtype=wanted)
+    loaded, _ = ek.update(loaded, *_measurement(xp, 3), config=config, throw=True)
+    assert loaded.covariance.dense(0).dtype == kind
+    with pytest.raises(ek.InputError, match=r"`dtype` is float16, which .* does not have"):
+        ek.load(tmp_path / "state", like=state.weights, dtype="float16")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("weights", "dtype"), [("float32", "float64"), ("float64", "float32")])
+def test_jax_without_double_precision_loses_no_digit(tmp_path: Path, weights: str, dtype: Any) -> None:
+    """Neither of the weights nor of P: it would load them in single precision without a word."""
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    single = ek.init(np.ones(LAYOUT.n_params, dtype="float32"), LAYOUT, ek.EKFConfig(dtype="float32"))
+    ek.save(single, tmp_path / "single")
+    state = ek.init(np.ones(LAYOUT.n_params, dtype=weights), LAYOUT, ek.EKFConfig(dtype=dtype))
+    ek.save(state, tmp_path / "state")
+    jax.config.update("jax_enable_x64", False)
+    try:
+        like = jax.numpy.zeros(1)
+        with pytest.raises(ek.InputError, match=r"is float64, which jax does not have .* set JAX_ENABLE_X64=1"):
+            ek.load(tmp_path / "state", like=like)
+        assert ek.load(tmp_path / "single", like=like).covariance.scale.dtype == np.float32
+    finally:
+        jax.config.update("jax_enable_x64", True)
 
 
 def test_state_can_live_in_another_file(xp: "Xp", tmp_path: Path) -> None:

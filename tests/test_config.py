@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ekfcore import Anneal, EKFConfig, InputError
+from ekfcore import Anneal, EKFConfig, InputError, MemoryFactor
 from ekfcore.noise import AdaptiveNoise
 
 positive = st.floats(1e-6, 1e6)
@@ -97,8 +100,8 @@ def test_anneal_takes_positive_numbers(values: tuple[float, float, float]) -> No
         ({"p0": 0.0}, "`p0` must be a positive number, got 0.0"),
         ({"p0": math.inf}, "`p0` must be a positive number, got inf"),
         ({"pending": 0}, "`pending` must be at least 1, got 0"),
-        ({"rows": 1}, "`rows` must be 0, or at least 2, got 1"),
-        ({"rows": -1}, "`rows` must be 0, or at least 2, got -1"),
+        ({"rows": 1}, "`rows` must be 0, or an integer of at least 2, got 1"),
+        ({"rows": -1}, "`rows` must be 0, or an integer of at least 2, got -1"),
         ({"rows": 2, "process_noise": 0.5}, "`process_noise` needs rows = 0, got 0.5 with rows = 2"),
         (
             {"rows": 2, "process_noise": Anneal(1.0, 0.1, 5.0)},
@@ -110,4 +113,53 @@ def test_anneal_takes_positive_numbers(values: tuple[float, float, float]) -> No
 def test_bad_settings_are_named(options: dict[str, Any], message: str) -> None:
     """The message names the setting, its rule and the value."""
     with pytest.raises(InputError, match=message):
+        EKFConfig(**options)
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), np.asarray(0.5)], ids=repr)
+def test_numbers_of_numpy_become_plain_numbers(number: Any) -> None:
+    """All settings hold what prints, compares and saves as a number."""
+    config = EKFConfig(noise=number, p0=number, process_noise=number, memory=MemoryFactor(number, number))
+    assert config == EKFConfig(noise=0.5, p0=0.5, process_noise=0.5, memory=MemoryFactor(0.5, 0.5))
+    assert {type(config.noise), type(config.p0), type(config.process_noise), type(config.memory.initial)} == {float}
+    assert Anneal(number, number, number) == Anneal(0.5, 0.5, 0.5)
+    assert AdaptiveNoise(factor=number, settling=number) == AdaptiveNoise(factor=0.5, settling=0.5)
+    counts = EKFConfig(pending=np.int32(4), rows=np.asarray(8))  # type: ignore[arg-type]
+    assert (type(counts.pending), type(counts.rows), counts) == (int, int, EKFConfig(pending=4, rows=8))
+
+
+def test_scalars_of_pytorch_become_plain_numbers() -> None:
+    """With a gradient or without."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    config = EKFConfig(noise=torch.tensor(0.5), p0=torch.tensor(2.0, requires_grad=True))
+    assert config == EKFConfig(noise=0.5, p0=2.0)
+
+
+@pytest.mark.parametrize("value", ["1", [1.0], np.ones(2), 1j, True, None, np.asarray(1j)], ids=repr)
+def test_what_is_no_number_is_refused(value: Any) -> None:
+    """Here and in one line, not in the first update."""
+    makers: dict[str, Callable[[], object]] = {
+        f"`{name}` must": partial(EKFConfig, **{name: value})
+        for name in ("noise", "p0", "process_noise", "pending", "rows")
+    }
+    makers |= {
+        f"`{name}` of the memory factor must": partial(MemoryFactor, **{name: value}) for name in ("initial", "rate")
+    }
+    makers |= {
+        f"`{name}` of an adaptive noise must": partial(AdaptiveNoise, **{name: value})
+        for name in ("factor", "window", "settling")
+    }
+    makers["of an annealed number must be positive"] = partial(Anneal, value, 1.0, 1.0)
+    for message, make in makers.items():
+        with pytest.raises(InputError, match=message):
+            make()
+
+
+@pytest.mark.parametrize(
+    "options", [{"pending": 2.5}, {"rows": 4.0}, {"dtype": np.dtype("float64")}, {"dtype": np.float32}]
+)
+def test_counts_are_integers_and_types_have_names(options: dict[str, Any]) -> None:
+    """What only looks like one would break the first fold."""
+    (name,) = options
+    with pytest.raises(InputError, match=f"`{name}` must be"):
         EKFConfig(**options)

@@ -7,7 +7,7 @@ import pytest
 from array_api_compat import is_writeable_array
 from numpy.typing import NDArray
 
-from ekfcore import BlockLayout, Covariance
+from ekfcore import BlockLayout, Covariance, InputError
 from ekfcore.protocols import Backend
 from ekfcore.registry import get_backend
 
@@ -250,3 +250,16 @@ def test_an_empty_product_has_no_rows(xp: "Xp", kernels: Backend) -> None:
     """Zero measurements are a case like any other."""
     P = _identity(xp, kernels)
     assert P.multiply(xp.asarray(np.zeros((0, LAYOUT.n_params)))).shape == (0, LAYOUT.n_params)
+
+
+def test_rows_of_another_length_are_refused(xp: "Xp", kernels: Backend) -> None:
+    """Before any kernel reads or writes beside its arrays."""
+    P = Covariance.identity(LAYOUT, 1.0, backend=kernels, like=xp.asarray([0.0]))
+    active = xp.asarray([True] * 3, "bool")
+    for shape in ((1, 13), (2, 15), (14,)):
+        rows = xp.asarray(np.ones(shape))
+        message = rf"must have shape \(m, 14\) to fit the blocks of P, got \({shape[0]},"
+        with pytest.raises(InputError, match=f"`H` {message}"):
+            P.multiply(rows)
+        with pytest.raises(InputError, match=f"`U` {message}"):
+            P.downdate(rows, active, 1.0, 0.0)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pytest
 
-from ekfcore import InputError, init, partition
-from ekfcore.devices import find_devices, place, resolve
-from ekfcore.registry import BACKENDS, get_backend, get_namespace
+from ekfcore import EKFConfig, InputError, init, partition, registry, update
+from ekfcore.devices import find_devices, free_memory, place, resolve
+from ekfcore.registry import BACKENDS, BackendEntry, get_backend, get_namespace
 
 if TYPE_CHECKING:
     from conftest import Xp
@@ -142,6 +142,39 @@ def test_auto_knows_cpu_and_cuda() -> None:
     """What only one library has must be asked of that library."""
     with pytest.raises(InputError, match="device 'mps' cannot be used with backend 'auto'; name a backend that has it"):
         place(np.zeros(3), backend="auto", device="mps")
+
+
+def test_a_library_of_which_nothing_else_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named in BACKENDS and in _FASTEST, as CONTRIBUTING says, a backend works on the host."""
+    strict = pytest.importorskip("array_api_strict", reason="array_api_strict is not installed")
+    monkeypatch.setitem(registry._FASTEST, "array_api_strict", ("strict",))
+    module = SimpleNamespace(backend=importlib.import_module("ekfcore.backends._generic").GenericBackend("strict"))
+    monkeypatch.setitem(sys.modules, "ekfcore.backends._of_tomorrow", module)
+    entry = BackendEntry("ekfcore.backends._of_tomorrow", "array_api_strict", "pip install array-api-strict")
+    monkeypatch.setitem(BACKENDS, "strict", entry)
+    assert find_devices("strict") == ["cpu"]
+    array = place(np.arange(3.0), backend="strict", device="cpu")
+    assert type(array) is type(strict.zeros(3))
+    assert registry._fastest(array) == "strict"
+    for name in (None, "auto", "strict"):
+        state, _ = update(init(array, partition([3]), backend=name), strict.ones(3), 1.0, config=EKFConfig())
+        assert state.covariance.backend is module.backend
+    assert free_memory(array) == pytest.approx(free_memory(np.zeros(3)), rel=0.5)  # others compute here, too
+    with pytest.raises(InputError, match=r"backend 'strict' takes arrays of array_api_strict, got numpy.ndarray"):
+        init(np.zeros(3), partition([3]), backend="strict")
+    with pytest.raises(InputError, match="backend 'strict' finds no device 'cuda' here, only cpu"):
+        place(np.arange(3.0), backend="strict", device="cuda")
+
+
+def test_free_memory_of_a_gpu_of_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is what JAX has left of it, not what the host has."""
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    host = free_memory(jax.numpy.zeros(1))
+    assert host == pytest.approx(free_memory(np.zeros(1)), rel=0.5)
+
+    gpu = SimpleNamespace(memory_stats=lambda: {"bytes_limit": 7000, "bytes_in_use": 4000})
+    monkeypatch.setattr("ekfcore.devices.array_namespace", lambda array: jax.numpy)
+    assert free_memory(SimpleNamespace(devices=lambda: [gpu])) == 3000
 
 
 def test_unknown_names_are_refused() -> None:

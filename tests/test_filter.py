@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ekfcore import Anneal, BlockLayout, EKFConfig, EKFState, FilterError, InputError, MemoryFactor, init, update
+from ekfcore import Anneal, BlockLayout, EKFConfig, EKFState, FilterError, InputError, MemoryFactor, init, kpu, update
+from ekfcore.uncertainty import CovarianceRoot, entropy_change, fisher_information
 
 if TYPE_CHECKING:
     from conftest import AssertClose, Xp
@@ -319,6 +320,82 @@ def test_wrong_arguments_of_update_are_named(
         update(state, xp.asarray(np.ones(H)), xp.asarray(np.ones(e)), config=config, noise=noise)
 
 
+@pytest.mark.parametrize("shape", [(10,), (14,), (2, 10)])
+def test_gradients_are_held_against_the_covariance(xp: "Xp", shape: tuple[int, ...]) -> None:
+    """Kernels trust the sizes of the blocks: weights of another number must not reach them with gradients to match."""
+    config = EKFConfig()
+    state = replace(_start(xp, SEVERAL, config), weights=xp.asarray(np.zeros(shape[-1])))
+    H = xp.asarray(np.ones(shape))
+    e = xp.asarray(np.ones(shape[:-1] or 1))
+    with pytest.raises(InputError, match=rf"`H` must have shape \(12,\) .*, got \({shape[0]},"):
+        update(state, H, e, config=config)
+    with pytest.raises(InputError, match=rf"`H` must have shape \(12,\) .*, got \({shape[0]},"):
+        kpu(state, H)
+    with pytest.raises(InputError, match=r"`state.weights` must have shape \(12,\) to fit its covariance, got"):
+        update(state, xp.asarray(np.ones(12)), 1.0, config=config)
+
+
+@pytest.mark.parametrize("noise", [[0.5, 2.0], 0.5])
+def test_noise_may_come_as_any_number(xp: "Xp", noise: float | list[float]) -> None:
+    """Of NumPy or of the library of the weights, with and without axes."""
+    config = EKFConfig()
+    state = _start(xp, SEVERAL, config)
+    H, e = (xp.asarray(array) for array in _stream(SEVERAL, 2, 1)[0])
+    expected, _ = update(state, H, e, config=config, noise=noise)
+    kinds: list[Any] = [np.asarray(noise), xp.asarray(noise)]
+    kinds.append([np.float32(r) for r in noise] if isinstance(noise, list) else np.float32(noise))
+    for same in kinds:
+        _assert_same_bits(xp, update(state, H, e, config=config, noise=same)[0], expected)
+        assert float(entropy_change(state, H, same)) == float(entropy_change(state, H, noise))
+
+
+@pytest.mark.parametrize("noise", ["1", [1.0, "1"], 1j, [[1.0, 2.0]], np.ones((2, 2)), True, [], {"a": 1.0, "b": 1.0}])
+def test_what_is_no_noise_is_refused(noise: Any) -> None:
+    """In one line, instead of a TypeError from the depths."""
+    config = EKFConfig()
+    state = init(np.zeros(12), SEVERAL, config)
+    with pytest.raises(InputError, match="`noise` must be one or 2 positive numbers, got"):
+        update(state, np.ones((2, 12)), np.ones(2), config=config, noise=noise)
+    with pytest.raises(InputError, match="`noise` must be one or 2 positive numbers, got"):
+        fisher_information(np.ones((2, 12)), noise)
+
+
+@pytest.mark.parametrize("innovation", [np.float32(2.0), np.int64(2), np.asarray(2)])
+def test_innovation_may_be_a_scalar_of_numpy(xp: "Xp", innovation: Any) -> None:
+    """For weights of any library; it is a number of the host like one of Python."""
+    config = EKFConfig()
+    state = _start(xp, SEVERAL, config)
+    H = xp.asarray(_stream(SEVERAL, None, 1)[0][0])
+    expected, _ = update(state, H, 2.0, config=config)
+    _assert_same_bits(xp, update(state, H, innovation, config=config)[0], expected)
+
+
+def test_complex_numbers_are_refused(xp: "Xp") -> None:
+    """Their imaginary part would be dropped: H P H^T of 1 + 2i is not 1."""
+    config = EKFConfig()
+    state = _start(xp, SEVERAL, config)
+    H, e = xp.asarray(np.ones(12) + 2j, "complex128"), xp.asarray([1.0 + 2j], "complex128")
+    for call in (
+        lambda: update(state, H, 1.0, config=config),
+        lambda: kpu(state, H),
+        lambda: entropy_change(state, H, 1.0),
+        lambda: fisher_information(H, 1.0),
+        lambda: CovarianceRoot(state).kpu(H),
+    ):
+        with pytest.raises(InputError, match=r"`H` must hold real numbers, got .*complex128"):
+            call()
+    with pytest.raises(InputError, match=r"`innovation` must hold real numbers, got .*complex128"):
+        update(state, xp.asarray(np.ones(12)), e, config=config)
+
+
+@pytest.mark.parametrize(("begun", "asked"), [("float64", "float32"), ("float32", "float64")])
+def test_precision_of_the_settings_is_that_of_p(xp: "Xp", begun: Any, asked: Any) -> None:
+    """A precision that is asked for and not there is named; it cannot change in the middle."""
+    state = _start(xp, SEVERAL, EKFConfig(dtype=begun))
+    with pytest.raises(InputError, match=rf"`config.dtype` is {asked}, but P of the state is {begun}; .* load"):
+        update(state, xp.asarray(np.ones(12)), 1.0, config=EKFConfig(dtype=asked))
+
+
 def test_arrays_of_another_library_are_refused(xp: "Xp") -> None:
     """Rather than moved without a word."""
     config = EKFConfig()
@@ -351,6 +428,12 @@ def test_wrong_weights_are_named(xp: "Xp", w: NDArray[Any], dtype: str, message:
     """The message names the rule and what was found."""
     with pytest.raises(InputError, match=message):
         init(xp.asarray(w, dtype), SEVERAL)
+
+
+def test_weights_are_an_array() -> None:
+    """A list has no library whose kernels could be used."""
+    with pytest.raises(InputError, match=r"`w` must be an array, got builtins.list"):
+        init([0.0] * 12, SEVERAL)
 
 
 def test_unknown_backend_is_named(xp: "Xp") -> None:

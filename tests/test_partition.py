@@ -3,6 +3,7 @@
 from itertools import accumulate, pairwise
 from typing import Literal
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,7 +126,7 @@ def test_layout_tells_where_blocks_stand() -> None:
     [
         ([], {}, "`sizes` must be positive integers, at least one of them"),
         ([3, 0], {}, r"`sizes` must be positive .* got \(3, 0\)"),
-        ([3], {"block_size": 0}, "`block_size` must be at least 1, got 0"),
+        ([3], {"block_size": 0}, "`block_size` must be an integer of at least 1, got 0"),
         ([3], {"strategy": "best"}, "`strategy` must be one of rlekf, .* got 'best'"),
     ],
 )
@@ -133,3 +134,15 @@ def test_bad_input_is_named(sizes: list[int], options: dict[str, object], messag
     """The message names the rule and the value."""
     with pytest.raises(InputError, match=message):
         partition(sizes, **options)  # type: ignore[arg-type]
+
+
+def test_sizes_are_integers() -> None:
+    """Of Python or NumPy, whose product of no sizes is 1.0; a part of a weight is none, and is not rounded off."""
+    expected = BlockLayout((4, 1, 4, 4))
+    assert partition([np.int64(5), np.asarray(7), np.prod(())], block_size=np.float64(4)) == expected  # type: ignore[list-item,arg-type]
+    for sizes in ([2.7], ["3"], [True], [np.ones(2)]):
+        with pytest.raises(InputError, match="`sizes` must be positive integers, at least one of them, got"):
+            partition(sizes)  # type: ignore[arg-type]
+    for block_size in (100.5, "100", True):
+        with pytest.raises(InputError, match="`block_size` must be an integer of at least 1, got"):
+            partition([5], block_size=block_size)  # type: ignore[arg-type]

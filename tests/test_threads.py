@@ -45,6 +45,34 @@ def test_number_can_be_limited(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
+def test_a_limit_is_that_of_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads, each with a limit of its own, of which the one that began first ends first."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    barrier, seen = threading.Barrier(2, timeout=60), {}
+
+    def compute(limit: int, last: bool) -> None:
+        if last:
+            barrier.wait()
+        with limited_threads(limit):
+            if not last:
+                barrier.wait()
+            barrier.wait()
+            inside = thread_count()
+            if last:
+                barrier.wait()
+        if not last:
+            barrier.wait()
+        seen[limit] = inside, thread_count()
+
+    threads = [threading.Thread(target=compute, args=args) for args in ((5, False), (7, True))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {5: (5, 3), 7: (7, 3)}
+    assert thread_count() == 3
+
+
 def test_every_share_runs_once_and_at_the_same_time() -> None:
     """The first one in the calling thread; a barrier opens only if all are there."""
     barrier, seen = threading.Barrier(3), {}

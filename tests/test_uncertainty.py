@@ -254,3 +254,17 @@ def test_noise_must_be_positive_numbers(noise: float | list[float]) -> None:
     """One for all, or one for each measurement."""
     with pytest.raises(InputError, match="`noise` must be one or 2 positive numbers, got"):
         entropy_change(init(np.zeros(8), LAYOUT), np.ones((2, 8)), noise)
+
+
+def test_precision_of_a_root_is_one_that_there_is() -> None:
+    """JAX without double precision would give half of the digits."""
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    with pytest.raises(InputError, match=r"`dtype` is float16, which numpy does not have"):
+        CovarianceRoot(init(np.zeros(3), BlockLayout((3,))), dtype="float16")
+    jax.config.update("jax_enable_x64", False)
+    try:
+        state = init(jax.numpy.zeros(3), BlockLayout((3,)), EKFConfig(dtype="float32"))
+        with pytest.raises(InputError, match=r"`dtype` is float64, which jax does not have .* set JAX_ENABLE_X64=1"):
+            CovarianceRoot(state, dtype="float64")
+    finally:
+        jax.config.update("jax_enable_x64", True)

@@ -195,7 +195,7 @@ def _plan(
                 f'{frame.source}: pressure needs a cell that repeats in all directions; use ensemble "nvt"'
             )
     out.mkdir(parents=True, exist_ok=True)
-    weights = b"" if callable(model) else load_model(model).weights.tobytes()
+    weights = b"" if callable(model) else load_model(model, whole=False).weights.tobytes()
     digits = max(3, len(str(len(structures) * len(temperatures) - 1)))
     runs: list[Run] = []
     for structure, frame in enumerate(structures):

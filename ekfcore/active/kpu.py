@@ -5,6 +5,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from os import PathLike
 from typing import TypeVar
@@ -222,7 +223,9 @@ class KalmanUncertainty:
         if workers <= 1:
             return [function(frame) for frame in frames]
         with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(function, frames))
+            # The threads of a pool know the limit only in a copy of this context, one for each call.
+            contexts = [copy_context() for _ in frames]
+            return list(pool.map(lambda context, frame: context.run(function, frame), contexts, frames))
 
 
 def last_layer(architecture: Architecture) -> NDArray[np.int64]:

@@ -108,7 +108,10 @@ class Ledger:
         """Return a labelled frame as it stands in the file; KeyError if it is not there."""
         number = self._rows[key]
         row = _use(self.path, lambda db: db.get(id=number))
-        return Frame.from_ase(row.toatoms(), str(row.data["source"]))
+        atoms = row.toatoms()
+        if "virial" in row.data:
+            atoms.info["virial"] = row.data["virial"]
+        return Frame.from_ase(atoms, str(row.data["source"]))
 
     def add(self, frame: Frame, *, seconds: float) -> str:
         """Append a labelled frame, unless it is there already.
@@ -239,7 +242,8 @@ def _rows(path: Path) -> dict[str, Any]:
 
 def _append(path: Path, frame: Frame, pairs: dict[str, Any], data: dict[str, Any]) -> int:
     """Write one row, commit it and return its number."""
-    atoms, data = frame.to_ase(), data | {"source": frame.source}
+    atoms = frame.to_ase()
+    data = data | {"source": frame.source, **atoms.info}  # the virial of a molecule; a database keeps no info
     return int(_use(path, lambda db: db.write(atoms, key_value_pairs=pairs, data=data)))
 
 

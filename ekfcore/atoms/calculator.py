@@ -75,7 +75,7 @@ class EKFCalculator(Calculator):
         from ekfcore.models.deep_potential import NodalPotential, find_kernels
         from ekfcore.training import LoadedModel, load_model
 
-        loaded = model if isinstance(model, LoadedModel) else load_model(model)
+        loaded = model if isinstance(model, LoadedModel) else load_model(model, whole=False)
         self._weights = place(loaded.weights, backend=backend, device=device)
         kernels, spacing = find_kernels(array_namespace(self._weights)), loaded.position.spacing
         self._model = NodalPotential(loaded.model, spacing, kernels) if spacing and kernels else loaded.model

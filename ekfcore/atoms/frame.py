@@ -116,13 +116,16 @@ class Frame:
         Returns
         -------
         ase.Atoms
-            A copy; its calculator answers for the labels that the frame has.
+            A copy; its calculator answers for the labels that the frame has. ASE knows the virial as a stress; where
+            the cell has no volume, it is ``info["virial"]`` [eV].
         """
         atoms: Atoms = load_extra("ase").Atoms(self.numbers, self.positions, cell=self.cell, pbc=self.pbc)
-        stress = None
-        if self.virial is not None:
-            xx, xy, xz, _, yy, yz, _, _, zz = -self.virial.ravel() / abs(np.linalg.det(self.cell))
+        stress, volume = None, abs(np.linalg.det(self.cell))
+        if self.virial is not None and volume > 0:
+            xx, xy, xz, _, yy, yz, _, _, zz = -self.virial.ravel() / volume
             stress = [xx, yy, zz, yz, xz, xy]
+        elif self.virial is not None:
+            atoms.info["virial"] = self.virial.copy()
         singlepoint = load_extra("ase.calculators.singlepoint")
         atoms.calc = singlepoint.SinglePointCalculator(atoms, energy=self.energy, forces=self.forces, stress=stress)
         return atoms

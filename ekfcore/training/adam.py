@@ -76,7 +76,7 @@ class AdamOptimizer:
     ) -> None:
         xp = array_namespace(weights)
         self.model, self.settings, self.total_steps = model, settings, total_steps
-        self.weights, self.count = weights, 0
+        self.weights, self.count, self.absorbed = weights, 0, 0
         self.first, self.second = xp.zeros_like(weights), xp.zeros_like(weights)
 
     @property
@@ -90,8 +90,8 @@ class AdamOptimizer:
         """Return nothing: a gradient alone tells neither noise nor uncertainty."""
         return {}
 
-    def step(self, samples: Sequence[Sample], rng: np.random.Generator) -> None:
-        """Descend along the mean gradient of a batch."""
+    def step(self, samples: Sequence[Sample], rng: np.random.Generator, *, skip: int = 0) -> None:
+        """Descend along the mean gradient of a batch, all at once: there is nothing of it to skip."""
         xp = array_namespace(self.weights)
         gradient = sum(self._gradient(xp, sample) for sample in samples) / len(samples)
         rate = self.pace

@@ -35,10 +35,16 @@ class KalmanOptimizer:
         Settings of the filter and of the measurements.
     state : EKFState
         State of the filter; the optimizer owns it and overwrites its covariance.
+
+    Attributes
+    ----------
+    absorbed : int
+        Updates that the last batch got before one broke down; 0 if none did.
     """
 
     def __init__(self, model: JacobianProvider[Any], recipe: Recipe, state: EKFState) -> None:
         self.model, self.recipe, self.state = model, recipe, state
+        self.absorbed = 0
 
     @property
     def weights(self) -> Array:
@@ -62,14 +68,24 @@ class KalmanOptimizer:
             "force_kpu_scale": scale.force,
         }
 
-    def step(self, samples: Sequence[Sample], rng: np.random.Generator) -> None:
+    def step(self, samples: Sequence[Sample], rng: np.random.Generator, *, skip: int = 0) -> None:
         """Absorb one batch.
+
+        Parameters
+        ----------
+        samples : sequence of Sample
+            The frames.
+        rng : numpy.random.Generator
+            Draws the groups of atoms.
+        skip : int
+            Updates that the state has absorbed already, when the batch broke down before.
 
         Raises
         ------
         FilterError
-            If an update breaks down; the state is the one before that update.
+            If an update breaks down; the state is the one before that update, and `absorbed` says which that is.
         """
+        self.absorbed = 0
         batches = [[sample] for sample in samples] if self.recipe.mode == "sequential" else [list(samples)]
         for batch in batches:
             groups = [self._groups(sample, rng) for sample in batch]
@@ -77,7 +93,10 @@ class KalmanOptimizer:
             for kinds in plan(
                 self.recipe.mode, max(len(drawn) for drawn in groups), self.recipe.groups_per_update, virial=virial
             ):
-                self._update(batch, groups, kinds)
+                if self.absorbed >= skip:
+                    self._update(batch, groups, kinds)
+                self.absorbed += 1
+        self.absorbed = 0
 
     def _groups(self, sample: Sample, rng: np.random.Generator) -> list[list[int]]:
         return atom_groups(rng, sample.n_atoms, size=self.recipe.group_size, count=self.recipe.groups)

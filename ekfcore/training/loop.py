@@ -27,6 +27,7 @@ class Optimizer(Protocol):
     """What the loop needs of a filter or of Adam."""
 
     model: JacobianProvider[Any]
+    absorbed: int  # updates of a batch in which one broke down
 
     @property
     def weights(self) -> Array:
@@ -39,8 +40,8 @@ class Optimizer(Protocol):
     def diagnose(self, samples: Sequence[Sample]) -> Mapping[str, float]:
         """Return what there is to tell beside the errors, by the name of its column in the table of metrics."""
 
-    def step(self, samples: Sequence[Sample], rng: np.random.Generator) -> None:
-        """Learn from one batch."""
+    def step(self, samples: Sequence[Sample], rng: np.random.Generator, *, skip: int = 0) -> None:
+        """Learn from one batch, but for its first `skip` updates."""
 
     def header(self) -> Mapping[str, Any]:
         """Return what a checkpoint needs beside the arrays."""
@@ -169,6 +170,7 @@ class Trainer:
             try:
                 finished = self._epoch(on_step, should_stop)
             except FilterError:
+                self.position = replace(self.position, update=self.optimizer.absorbed)
                 self.save()
                 raise
             if finished:
@@ -212,9 +214,9 @@ class Trainer:
         for index in range(self.position.batch, self.batches):
             chosen = [self.train[k] for k in order[index * self.batch : (index + 1) * self.batch]]
             start = time.perf_counter()
-            self.optimizer.step(chosen, np.random.default_rng([self.seed, epoch, index]))
-            wall_s = self.position.wall_s + time.perf_counter() - start
-            self.position = replace(self.position, batch=index + 1, step=self.position.step + 1, wall_s=wall_s)
+            self.optimizer.step(chosen, np.random.default_rng([self.seed, epoch, index]), skip=self.position.update)
+            wall_s, step = self.position.wall_s + time.perf_counter() - start, self.position.step + 1
+            self.position = replace(self.position, batch=index + 1, update=0, step=step, wall_s=wall_s)
             on_step(self._progress())
             if should_stop() and index + 1 < self.batches:
                 return False

@@ -34,6 +34,8 @@ class Position:
     ----------
     epoch, batch : int
         Epochs done, and batches done in the epoch under way.
+    update : int
+        Updates done in the batch under way, if one of them broke down.
     step : int
         Batches done in all.
     wall_s : float
@@ -46,6 +48,7 @@ class Position:
 
     epoch: int = 0
     batch: int = 0
+    update: int = 0
     step: int = 0
     wall_s: float = 0.0
     spacing: float | None = None
@@ -130,8 +133,16 @@ def save_model(
     write_archive(path, header, members())
 
 
-def load_model(path: str | Path) -> LoadedModel:
+def load_model(path: str | Path, *, whole: bool = True) -> LoadedModel:
     """Read a model file, or the one in the folder of a run.
+
+    Parameters
+    ----------
+    path : path
+        The file, or the folder of a run.
+    whole : bool
+        Check every byte of the file. Without, the time to read P is saved, which is nearly all of it; what is read is
+        checked in any case.
 
     Raises
     ------
@@ -143,7 +154,7 @@ def load_model(path: str | Path) -> LoadedModel:
     path = Path(path)
     if path.is_dir():
         path = path / MODEL_FILE
-    header, arrays = read_archive(path, kind="model")
+    header, arrays = read_archive(path, kind="model", whole=whole)
     try:
         position = dict(header["position"])
         position["records"] = tuple(EpochRecord(**record) for record in position["records"])

@@ -256,7 +256,13 @@ def _optimizer(
             f"optimizer.block_size = {recipe.block_size} gives other blocks than those of the model to go on from; "
             "set it back, or start anew in another folder"
         )
-    state = restore_state(dict(saved.optimizer), saved.arrays, like=weights, backend=settings.run.backend)
+    state = restore_state(
+        dict(saved.optimizer),
+        saved.arrays,
+        like=weights,
+        backend=settings.run.backend,
+        dtype=recipe.config.dtype,
+    )
     return KalmanOptimizer(model, recipe, state)
 
 

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 import ekfcore as ek
 from ekfcore.atoms import Frame
 from ekfcore.checkpoint import state_arrays, state_header
+from ekfcore.threads import limited_threads, thread_count
+from ekfcore.uncertainty import CovarianceRoot
 
 kpu_module = pytest.importorskip("ekfcore.active.kpu", reason="active learning needs ekfcore[active]")
 from ekfcore.training.model_file import Position, load_model, save_model  # noqa: E402 (needs pydantic, as the above)
@@ -143,6 +145,25 @@ def test_many_frames_at_once(model: DeepPotential, state: ek.EKFState, frames: l
         np.testing.assert_array_equal(many.forces, one.forces)
         assert many.energy == one.energy
     assert uncertainty.many([]) == []
+
+
+def test_many_frames_share_the_threads(
+    model: DeepPotential, state: ek.EKFState, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame that is computed beside others has one thread for its kernels."""
+    uncertainty = KalmanUncertainty(model, state)
+    seen: list[int] = []
+
+    def counted(root: CovarianceRoot, H: Any) -> Any:
+        seen.append(thread_count())
+        return products(root, H)
+
+    products = CovarianceRoot.kpu
+    monkeypatch.setattr(CovarianceRoot, "kpu", counted)
+    with limited_threads(3):
+        uncertainty.many(frames * 2)
+        assert thread_count() == 3
+    assert seen == [1] * (2 * len(frames))
 
 
 def test_on_nodes(model: DeepPotential, state: ek.EKFState, frames: list[Frame]) -> None:

@@ -53,6 +53,17 @@ def test_labels_come_back_bit_for_bit(tmp_path: Path, rattled: "MakeFrames") -> 
                 assert np.abs(back.virial - frame.virial).max() < 1e-14
 
 
+def test_virial_of_a_molecule_comes_back(tmp_path: Path, rattled: "MakeFrames") -> None:
+    """There is no cell, and so no stress, in which the database could keep it."""
+    (frame,) = rattled(["Cu"])
+    frame = replace(_labelled(frame), cell=np.zeros((3, 3)), pbc=np.zeros(3, dtype=bool))
+    key = Ledger(tmp_path / "labels.db").add(frame, seconds=1.0)
+    back = Ledger(tmp_path / "labels.db").get(key)
+    assert back.virial is not None
+    assert frame.virial is not None
+    np.testing.assert_array_equal(back.virial, frame.virial)
+
+
 def test_the_file_is_a_data_set(tmp_path: Path, rattled: "MakeFrames") -> None:
     """Training reads it as it is; what is in quarantine is not in it."""
     first, second = rattled(["Cu", "Ag"])

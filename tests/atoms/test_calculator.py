@@ -49,6 +49,27 @@ def test_agrees_with_the_model(loaded: Any, alloy: Atoms) -> None:
     np.testing.assert_allclose(virial, exact["virial"], atol=1e-8)
 
 
+def test_reads_no_more_than_the_model(loaded: Any, alloy: Atoms, tmp_path: Path) -> None:
+    """P, which is nearly all of a file, is neither read nor checked; the weights are."""
+    path, P = tmp_path / "model.npz", np.full(2**17, 0.5)
+    arrays = [("weights", loaded.weights), ("lower.0", P)]
+    common = {"settings": {}, "position": loaded.position, "optimizer": loaded.optimizer, "arrays": arrays}
+    training.save_model(path, loaded.model, **common)
+    alloy.calc = EKFCalculator(loaded)
+    energy, data = alloy.get_potential_energy(), path.read_bytes()
+    for array, refused in ((P, False), (loaded.weights, True)):
+        place = data.index(array.tobytes()[:64]) + 20
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(CheckpointError, match="was altered"):
+            training.load_model(path)
+        if refused:
+            with pytest.raises(CheckpointError, match=r"array 'weights' cannot be read \(Bad CRC-32"):
+                EKFCalculator(path)
+        else:
+            alloy.calc = EKFCalculator(path)
+            assert alloy.get_potential_energy() == energy
+
+
 def test_reads_a_file_or_the_folder_of_a_run(loaded: Any, alloy: Atoms, tmp_path: Path) -> None:
     """Both give the model that was saved."""
     alloy.calc = EKFCalculator(loaded)

@@ -3,18 +3,20 @@
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ekfcore.atoms import Frame, validate_frame
+from ekfcore.atoms import Frame, read_frames, validate_frame
 from ekfcore.errors import InputError
 
 MakeFrame = Callable[..., Frame]
 
 Atoms = pytest.importorskip("ase", reason="needs the extra atoms").Atoms
 bulk = pytest.importorskip("ase.build").bulk
+ase_io = pytest.importorskip("ase.io")
 compare_atoms = pytest.importorskip("ase.calculators.calculator").compare_atoms
 LennardJones = pytest.importorskip("ase.calculators.lj").LennardJones
 SinglePointCalculator = pytest.importorskip("ase.calculators.singlepoint").SinglePointCalculator
@@ -80,6 +82,18 @@ def test_to_ase_and_back() -> None:
     assert again.virial is not None
     np.testing.assert_array_equal(again.forces, frame.forces)
     np.testing.assert_allclose(again.virial, frame.virial, rtol=1e-14)
+
+
+def test_virial_of_a_molecule(make_frame: MakeFrame, tmp_path: Path) -> None:
+    """Without a cell there is no stress to hold it, but it is there, and in a file."""
+    virial = np.arange(9.0).reshape(3, 3)
+    frame = make_frame(cell=np.zeros((3, 3)), pbc=np.zeros(3, dtype=bool), virial=virial)
+    atoms = frame.to_ase()
+    assert "stress" not in atoms.calc.results
+    np.testing.assert_array_equal(Frame.from_ase(atoms, "water").virial, virial)
+    ase_io.write(tmp_path / "water.xyz", atoms)
+    (again,) = read_frames(tmp_path / "water.xyz")
+    np.testing.assert_array_equal(again.virial, virial)
 
 
 def test_to_ase_without_labels(make_frame: MakeFrame) -> None:

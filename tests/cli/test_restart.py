@@ -62,6 +62,49 @@ def test_stopped_and_resumed(tmp_path: Path, cli: Cli, words: list[str], steps: 
     _assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.parametrize(
+    ("preset", "mode", "updates"),
+    [("rlekf", "sequential", 2 * 3), ("rlekf", "batch", 3), ("recommended", "pinned", 2)],
+)
+@pytest.mark.parametrize("calls", [1, 8])
+def test_an_update_that_broke_down(
+    tmp_path: Path,
+    cli: Cli,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    preset: str,
+    mode: str,
+    updates: int,
+    calls: int,
+) -> None:
+    """In the middle of a batch: the updates before it are in the state that was saved, and are not made twice."""
+    kalman = pytest.importorskip("ekfcore.training.kalman", reason="training needs ekfcore[atoms]")
+    from ekfcore.errors import FilterError
+    from ekfcore.training import load_model
+
+    words = ["train", config, "--set", f"optimizer.preset={preset}", "--set", f"optimizer.mode={mode}"]
+    words += ["--set", "training.batch=2"]
+    assert cli(*words, "--out", tmp_path / "whole")[0] == 0
+    left, update = calls, kalman.update
+
+    def breaks(*args: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise FilterError("update of the filter broke down: as the test wants it")
+        return update(*args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kalman, "update", breaks)
+        code, _, err = cli(*words, "--out", tmp_path / "parts")
+    assert (code, err.count("\n")) == (2, 1)
+    position = load_model(tmp_path / "parts").position
+    assert (position.batch, position.update) == divmod(calls - 1, updates)
+    assert cli(*words, "--out", tmp_path / "parts", "--resume")[0] == 0
+    _assert_same(tmp_path / "whole", tmp_path / "parts")
+    assert load_model(tmp_path / "parts").position.update == 0
+
+
 def test_more_epochs_later(tmp_path: Path, cli: Cli, config: Path) -> None:
     """Two epochs and three more are five."""
     train = ["train", config, "--set"]
@@ -71,6 +114,19 @@ def test_more_epochs_later(tmp_path: Path, cli: Cli, config: Path) -> None:
     assert code == 0
     assert [line.split()[0] for line in out.splitlines() if line[:5].strip().isdecimal()] == ["3", "4", "5"]
     _assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_restart_in_double_precision(tmp_path: Path, cli: Cli, config: Path) -> None:
+    """As the line of a filter that broke down advises: P then is in double precision, and the training goes on."""
+    from ekfcore.training import load_model
+
+    train = ["train", config, "--out", tmp_path / "run", "--set", "optimizer.preset=rlekf"]
+    assert cli(*train, "--set", "training.epochs=1", "--set", "optimizer.dtype=float32")[0] == 0
+    assert load_model(tmp_path / "run").arrays["lower.0"].dtype == np.float32
+    assert cli(*train, "--set", "training.epochs=2", "--set", "optimizer.dtype=float64", "--resume")[0] == 0
+    loaded = load_model(tmp_path / "run")
+    assert len(loaded.position.records) == 2
+    assert {loaded.arrays[name].dtype for name in ("lower.0", "scale", "pending.0", "noise")} == {np.dtype("float64")}
 
 
 def test_resuming_what_is_done(tmp_path: Path, cli: Cli, config: Path) -> None:

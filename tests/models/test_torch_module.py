@@ -26,6 +26,20 @@ class PairPotential(nn.Module):
         return energies.sum()
 
 
+class Normed(nn.Module):
+    """A module with buffers, of which one goes by two names and one belongs to two modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1)
+        self.alias, self.twin = self.norm, nn.BatchNorm1d(3)
+        self.twin.num_batches_tracked = self.norm.num_batches_tracked
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.last(self.twin(self.alias(self.norm(self.first(x)))))
+        return found
+
+
 def _pairs() -> tuple[TorchModule, dict[str, Tensor]]:
     torch.manual_seed(0)
     model = TorchModule(PairPotential().double(), forces="positions")
@@ -90,6 +104,55 @@ def test_the_module_is_changed_by_store_only() -> None:
     assert all(p.grad is None for p in model.module.parameters())
     model.store(before + 1)
     assert torch.equal(model.weights, before + 1)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_buffers_are_changed_by_nobody(mode: str) -> None:
+    """A batch is normalised by its own mean, and the running one stays, also where one module goes by two names."""
+    torch.manual_seed(0)
+    net = Normed().double()
+    getattr(net, mode)()
+    model, x = TorchModule(net), torch.rand(6, 2, dtype=torch.float64)
+    before = {name: (buffer, buffer.clone()) for name, buffer in net.named_buffers(remove_duplicate=False)}
+    assert len(before) == 9
+    first = model.predict(model.weights, x)["output"]
+    model.jacobian(model.weights, x, [{"output": torch.ones(6, 1)}])
+    after = dict(net.named_buffers(remove_duplicate=False))
+    for name, (buffer, numbers) in before.items():
+        assert after[name] is buffer
+        assert torch.equal(buffer, numbers), name
+    assert torch.equal(model.predict(model.weights, x)["output"], first)
+    assert torch.equal(net(x), first)  # the module itself goes on as before: in training it moves its running mean
+    assert torch.equal(after["norm.running_mean"], before["norm.running_mean"][1]) == (mode == "eval")
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_freezing_and_thawing_afterwards_is_refused(flag: bool) -> None:
+    """The weights are the parameters that required a gradient when the model was made."""
+    net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).double()
+    net[0].weight.requires_grad_(not flag)
+    model, x = TorchModule(net), torch.ones(1, 2, dtype=torch.float64)
+    w = model.weights
+    net[0].weight.requires_grad_(flag)
+    for call in (
+        lambda: model.weights,
+        lambda: model.store(w),
+        lambda: model.predict(w, x),
+        lambda: model.jacobian(w, x, [{"output": torch.ones(1, 1)}]),
+    ):
+        with pytest.raises(ek.InputError, match=r"0.weight .* since TorchModule was made; make a new one"):
+            call()
+
+
+def test_parameters_without_elements_are_no_weights() -> None:
+    """Some modules have them to keep a place."""
+    net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).double()
+    net.place = nn.Parameter(torch.zeros(0, dtype=torch.float64))
+    model = TorchModule(net)
+    assert model.layer_sizes == (6, 3, 3, 1)
+    assert ek.init(model.weights, ek.partition(model.layer_sizes)).weights.shape == (13,)
+    with pytest.raises(ek.InputError, match=r"`w` must have shape \(13,\), got \(12,\)"):
+        model.predict(model.weights[:-1], torch.ones(1, 2, dtype=torch.float64))
 
 
 def test_frozen_parameters_are_no_weights() -> None:

@@ -1,0 +1,60 @@
+"""Numbers that a user may hand over in the form of any library, as numbers of Python."""
+
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
+
+from array_api_compat import array_namespace, is_array_api_obj
+
+from ekfcore.arrays import detach
+from ekfcore.errors import InputError
+
+__all__ = ["keep_number", "number", "variances"]
+
+
+def number(value: object) -> float:
+    """Return a real number, or an array without axes that holds one, as a number of Python; NaN for anything else.
+
+    NaN breaks every rule that a number may have, so what is no number is refused by the same comparison.
+    """
+    if isinstance(value, bool):
+        return math.nan  # arithmetic would take it for one or zero
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):  # the scalars of NumPy, too
+        return float(value)
+    return _without_axes(value) if is_array_api_obj(value) else math.nan
+
+
+def _without_axes(array: Any) -> float:
+    xp, array = array_namespace(array), detach(array)
+    if array.ndim == 0 and xp.isdtype(array.dtype, "integral"):
+        return int(array)
+    return float(array) if array.ndim == 0 and xp.isdtype(array.dtype, "real floating") else math.nan
+
+
+def keep_number(settings: object, name: str) -> float:
+    """Return a field of a frozen dataclass as `number` does, and keep it there as a number of Python."""
+    found = number(getattr(settings, name))
+    if not math.isnan(found):
+        object.__setattr__(settings, name, found)
+    return found
+
+
+def variances(noise: object, count: int | None = None) -> list[float]:
+    """Return the variance of each of so many measurements, from one number for all of them or one for each.
+
+    Raises
+    ------
+    InputError
+        If they are not that many (at least one, if that is not known yet), or not positive and finite.
+    """
+    one = number(noise)
+    values = [one] * (count or 1)
+    if math.isnan(one):
+        several = isinstance(noise, Iterable) and getattr(noise, "ndim", 1) == 1
+        values = [number(r) for r in noise] if several else []  # type: ignore[attr-defined]
+    if len(values) != (count or max(1, len(values))) or not all(0 < r < math.inf for r in values):
+        raise InputError(f"`noise` must be one or {count or 'several'} positive numbers, got {noise}")
+    return values
