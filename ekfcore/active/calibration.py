@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,31 +13,11 @@ from ekfcore.errors import InputError
 
 from .kpu import FrameUncertainty
 
-__all__ = ["Calibration", "calibrate", "coverage", "force_errors", "rank_correlation"]
+__all__ = ["bar_factor", "coverage", "force_errors", "rank_correlation"]
 
 _Vector = NDArray[np.float64]
 
 _ONE_SIGMA = math.erf(0.5**0.5)  # share of a Gaussian within one standard deviation
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """What turns the variance v of a force component into an error bar.
-
-    Parameters
-    ----------
-    scale : float
-        The error bar is ``scale * sqrt(v)`` [eV/Å].
-    components : int
-        Force components that the shares below were counted on.
-    within_one, within_two : float
-        Share of them whose error is below one and below two error bars; 0.683 and 0.954 for Gaussian errors.
-    """
-
-    scale: float
-    components: int
-    within_one: float
-    within_two: float
 
 
 def force_errors(found: FrameUncertainty, forces: Any, frame: Frame) -> _Vector:
@@ -55,26 +34,20 @@ def force_errors(found: FrameUncertainty, forces: Any, frame: Frame) -> _Vector:
     return errors
 
 
-def calibrate(
-    fitted: Iterable[tuple[FrameUncertainty, _Vector]], checked: Iterable[tuple[FrameUncertainty, _Vector]]
-) -> Calibration:
-    """Fit the factor on some frames, and see on others how well it holds.
+def bar_factor(pairs: Iterable[tuple[FrameUncertainty, _Vector]]) -> float:
+    """Return how many times as long error bars would cover 68.3 % of the errors, as one standard deviation does.
+
+    Few errors that KPU knows nothing of do not spoil it, as those of forces that only the model has vanish by symmetry.
 
     Parameters
     ----------
-    fitted, checked : iterable of pairs
-        Uncertainties of frames with their `force_errors`. If the second ones are the first ones, the shares flatter.
-
-    Returns
-    -------
-    Calibration
-        Its scale covers as many of the fitted errors as one standard deviation of a Gaussian does, 68.3 %. Few errors
-        that KPU knows nothing of do not spoil it, as those of forces that only the model has vanish by symmetry.
+    pairs : iterable of pairs
+        Uncertainties of frames with their `force_errors`.
 
     Raises
     ------
     InputError
-        If there are no frames to fit on or to check on.
+        If there are no frames.
 
     Examples
     --------
@@ -82,17 +55,10 @@ def calibrate(
     ...     FrameUncertainty(energy=0.0, forces=np.asarray([3 * v]), atoms=np.asarray([0])) for v in (0.01, 0.04)
     ... )
     >>> pairs = [(certain, np.asarray([[0.2, -0.2, 0.2]])), (unsure, np.asarray([[0.4, 0.4, -0.4]]))]
-    >>> round(calibrate(pairs, pairs).scale, 6)
+    >>> round(bar_factor(pairs), 6)
     2.0
     """
-    scale = float(np.quantile(_standardised(fitted), _ONE_SIGMA))
-    away = _standardised(checked) / scale
-    return Calibration(
-        scale=scale,
-        components=len(away),
-        within_one=float(np.mean(away <= 1)),
-        within_two=float(np.mean(away <= 2)),
-    )
+    return float(np.quantile(_standardised(pairs), _ONE_SIGMA))
 
 
 def coverage(pairs: Iterable[tuple[FrameUncertainty, _Vector]]) -> tuple[float, float]:
@@ -134,5 +100,5 @@ def _standardised(pairs: Iterable[tuple[FrameUncertainty, _Vector]]) -> _Vector:
         for found, errors in pairs
     ]
     if not parts:
-        raise InputError("no frames with forces to calibrate on; give labelled ones, and others to check on")
+        raise InputError("no frames with forces to hold error bars against; give labelled ones")
     return np.concatenate(parts)

@@ -110,7 +110,7 @@ class KalmanUncertainty:
             raise InputError(f"`fraction` must be above 0 and at most 1, got {fraction}")
         if seed < 0:
             raise InputError(f"`seed` must not be negative, got {seed}")
-        self.model, self.weights = model, state.weights
+        self.model, self.weights = model, state.average
         self.fraction, self.seed, self.scale = fraction, seed, scale or KpuScale()
         ties = symmetric_weights(model.architecture)
         self.root = CovarianceRoot(state, parameters=parameters, ties=ties, dtype=dtype)

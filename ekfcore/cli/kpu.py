@@ -121,7 +121,7 @@ def _rows(uncertainty: "KalmanUncertainty", frames: "Sequence[Frame]") -> "list[
 
 def _report(rows: "Sequence[Row]", held_out: "Sequence[Row]") -> dict[str, Any]:
     """Return all that there is to tell, in eV and Å."""
-    from ekfcore.active.calibration import calibrate, coverage, rank_correlation
+    from ekfcore.active.calibration import bar_factor, coverage, rank_correlation
 
     report: dict[str, Any] = {
         "frames": len(rows),
@@ -143,7 +143,7 @@ def _report(rows: "Sequence[Row]", held_out: "Sequence[Row]") -> dict[str, Any]:
     )
     if pairs or others:
         within_one, within_two = coverage(pairs or others)
-        factor = calibrate(others or pairs, pairs or others).scale
+        factor = bar_factor(others or pairs)
         report |= {"within_one_sigma": within_one, "within_two_sigma": within_two, "factor": factor}
     return report
 

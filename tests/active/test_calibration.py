@@ -23,34 +23,33 @@ def _pairs(seed: int, scale: float, count: int) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def test_the_scale_and_the_shares_of_gaussian_errors() -> None:
+def test_factor_and_shares_of_gaussian_errors() -> None:
     """Within five standard errors of 12 000 components."""
-    found = calibration.calibrate(_pairs(0, 0.3, 400), _pairs(1, 0.3, 400))
     density = 2 * math.exp(-0.5) / math.sqrt(2 * math.pi)  # of the size of a standard Gaussian, at one
-    assert found.scale == pytest.approx(0.3, rel=5 * math.sqrt(0.6827 * 0.3173 / 12000) / density)
-    assert found.components == 12000
-    for share, expected in ((found.within_one, 0.6827), (found.within_two, 0.9545)):
+    tolerance = 5 * math.sqrt(0.6827 * 0.3173 / 12000) / density
+    assert calibration.bar_factor(_pairs(0, 0.3, 400)) == pytest.approx(0.3, rel=tolerance)
+    for share, expected in zip(calibration.coverage(_pairs(1, 1.0, 400)), (0.6827, 0.9545), strict=True):
         assert share == pytest.approx(expected, abs=5 * math.sqrt(2 * expected * (1 - expected) / 12000))
 
 
 def test_errors_that_grew_are_not_covered() -> None:
-    """Twice the errors that the scale was fitted to: half of an error bar, 38 % of Gaussian errors."""
-    found = calibration.calibrate(_pairs(0, 0.3, 400), _pairs(1, 0.6, 400))
-    assert found.within_one == pytest.approx(0.383, abs=0.03)
+    """Errors of two error bars: half of one is 38 % of a Gaussian."""
+    assert calibration.coverage(_pairs(1, 2.0, 400))[0] == pytest.approx(0.383, abs=0.03)
 
 
 def test_forces_that_vanish_by_symmetry() -> None:
-    """Without uncertainty, yet with errors: a few of them leave the scale of the others alone."""
+    """Without uncertainty, yet with errors: a few of them leave the factor of the others alone."""
     pairs = _pairs(0, 0.3, 400)
     for found, _ in pairs[:10]:
         found.forces[:] = 0.0
-    assert calibration.calibrate(pairs, pairs).scale == pytest.approx(0.3, rel=0.1)
+    assert calibration.bar_factor(pairs) == pytest.approx(0.3, rel=0.1)
 
 
-def test_nothing_to_calibrate_on() -> None:
+def test_nothing_to_hold_error_bars_against() -> None:
     """It is said."""
-    with pytest.raises(InputError, match="no frames with forces to calibrate on"):
-        calibration.calibrate([], _pairs(0, 1.0, 1))
+    for question in (calibration.bar_factor, calibration.coverage):
+        with pytest.raises(InputError, match="no frames with forces to hold error bars against"):
+            question([])
 
 
 def test_rank_correlation() -> None:
