@@ -3,6 +3,7 @@
 
     python docs/experiments/choose.py DATA --sets Cu_pwmat Mo --variants "" "noise_factor=1" --epochs 3 --seeds 3
     python docs/experiments/choose.py DATA --test --sets Cu_pwmat --epochs 10 --marks 40f 1 3 8 9 10
+    python docs/experiments/choose.py DATA --test --sets built-in --frames 20 --epochs 60 --variants "" "preset=rlekf"
 
 DATA is a folder with a folder for each set, of which train.xyz.xz alone is read: a fifth of its frames is held out and
 judged by. With --test, all of them are learned, and test.xyz.xz is judged by. The set "built-in" is that of
@@ -24,6 +25,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # after the number of threads has been set
+from ase.io import read, write
 
 from ekfcore.training import Settings, Trainer, prepare
 from ekfcore.training.toml import set_key
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=[""])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--frames", type=int, help="learn so many frames of a set, evenly spaced")
     parser.add_argument("--test", action="store_true", help="learn all of train.xyz.xz and judge by test.xyz.xz")
     parser.add_argument(
         "--marks", nargs="*", default=["0.25", "1"], help="judge after so many epochs, or frames (40f); and at the end"
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace, name: str, variant: str, seed: int) -> list[tu
     folder, prefix = (BUILT_IN, "silicon_") if name == "built-in" else (args.data / name, "")
     judged: dict[str, Any] = {"test": [str(folder / f"{prefix}test.xyz.xz")]} if args.test else {"test_fraction": 0.2}
     settings: dict[str, Any] = {
-        "data": {"train": [str(folder / f"{prefix}train.xyz.xz")], **judged},
+        "data": judged,
         "training": {"epochs": args.epochs, "seed": seed},
     }
     if name == "built-in":
@@ -67,6 +70,12 @@ def run(args: argparse.Namespace, name: str, variant: str, seed: int) -> list[tu
     for item in variant.split():
         set_key(settings, item if "." in item.partition("=")[0] else f"optimizer.{item}")
     with tempfile.TemporaryDirectory() as scratch:
+        train = folder / f"{prefix}train.xyz.xz"
+        if args.frames:
+            frames = read(train, ":")
+            train = Path(scratch) / "train.xyz"
+            write(train, [frames[k] for k in np.linspace(0, len(frames) - 1, args.frames).round().astype(int)])
+        settings["data"]["train"] = [str(train)]
         trainer = prepare(Settings.from_json(settings), Path(scratch) / "run")
         n = len(trainer.train) if args.test else min(len(trainer.train), MOST)
         marks = {int(mark[:-1]) if mark.endswith("f") else round(float(mark) * n) for mark in args.marks}
