@@ -102,6 +102,7 @@ def test_every_key_of_a_filter_can_be_set(tmp_path: Path) -> None:
         "process_noise": 0.125,
         "rows": 0,
         "pending": 4,
+        "averaging": 0.5,
         "dtype": "float32",
     }
     settings = load_settings(_write(tmp_path, _DATA), [f"optimizer.{key}={value}" for key, value in overrides.items()])
@@ -111,6 +112,7 @@ def test_every_key_of_a_filter_can_be_set(tmp_path: Path) -> None:
         p0=10.0,
         process_noise=0.125,
         pending=4,
+        averaging=0.5,
         dtype="float32",
     )
     assert settings.optimizer.recipe(1) == Recipe(
