@@ -112,9 +112,9 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
             mode="pinned",
             group_size=None,
             groups_per_update=2,
-            energy_noise=0.06,
+            energy_noise=0.03,
             force_noise=1.0,
-            virial_noise=0.06,
+            virial_noise=0.03,
         )
     if name == "rlekf":
         return Recipe(config=EKFConfig(noise="blocks"), force_per_atom=True)

@@ -23,7 +23,7 @@ from .gradients import energy_per_atom, frame_gradients
 
 __all__ = ["ENERGY_NOISE", "FORCE_NOISE", "refreshed"]
 
-FORCE_NOISE, ENERGY_NOISE = 1.0, 0.06
+FORCE_NOISE, ENERGY_NOISE = 1.0, 0.03
 """Standard deviations of a force component [eV/Å] and of an energy per atom [eV], relative to each other."""
 
 _ROWS, _TOGETHER = 128, 32  # rows that join the blocks, and measurements absorbed at once
