@@ -24,7 +24,8 @@ _NET_PER_ATOM = 0.02  # [eV/Å]; at most 0.014 in the published sets
 
 def zero_forces(inspection: Inspection) -> Iterator[Finding]:
     """Find frames whose forces are all exactly zero, though no symmetry asks for it."""
-    found = [k for k in np.flatnonzero(inspection.largest_force == 0) if _asymmetry(inspection.frames[k]) > _ASYMMETRY]
+    silent = np.flatnonzero(inspection.largest_force == 0).tolist()
+    found = [k for k in silent if _asymmetry(inspection.frames[k]) > _ASYMMETRY]
     if found:
         yield Finding.of(
             "zero forces",
