@@ -11,8 +11,8 @@ from .inspection import Inspection, alike, file_of
 
 __all__ = ["length_units", "repeated_frames", "touching_atoms"]
 
-_TOUCHING = 0.4  # of the sum of covalent radii; 0.61 is the least in the published sets, of Mo at 6000 K
-_UNITS = 0.6, 1.5  # the middle of the set; 0.79 to 1.03 in the published sets, and Bohr for Å is a factor of 1.89
+_TOUCHING = 0.4  # of the sum of covalent radii; 0.61 is the least in the published sets, of Li-Li and Mo-Mo
+_UNITS = 0.6, 1.5  # the middle of the set; 0.78 to 1.03 in the published sets, and Bohr for Å is a factor of 1.89
 _NOBLE = {2, 10, 18, 36, 54, 86}  # whose neighbours are far beyond a covalent radius
 _ENERGY, _FORCE = 1e-3, 0.05  # [eV/atom, eV/Å] by which repetitions of a calculation with fine settings differ less
 

@@ -11,7 +11,10 @@ from .inspection import Inspection, alike, file_of
 __all__ = ["tensions", "virials", "zero_virials"]
 
 _TENSION = -100.0  # [GPa] beyond the ideal strength of diamond, which is 95
-_CLEAR, _CERTAIN = 0.7, 0.9  # correlation with what virials ought to be: 0.99 where it was tried, 0.2 by chance
+_CLEAR, _CERTAIN = (
+    0.7,
+    0.9,
+)  # correlation with what virials ought to be: 0.97 and more where it was tried, 0.2 by chance
 _FACTORS = 2.0, 5.0  # by which energies, and forces, may misjudge virials; kbar and GPa differ by 10
 
 
