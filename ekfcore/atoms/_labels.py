@@ -160,6 +160,7 @@ class _Found:
             return (value.reshape(3, 3) if value.size == 9 else value) * self.units["virial"]
         volume = abs(np.linalg.det(self._atoms.cell)) * self.units["length"] ** 3
         if volume == 0.0:  # the stress of a molecule without a cell means nothing
+            self.told.append("the stress is not used, as there is no cell; a virial needs none")
             return None
         if value.size == 6:
             value = value.ravel()[_VOIGT]

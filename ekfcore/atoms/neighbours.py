@@ -1,5 +1,7 @@
 """Pairs of atoms within a cutoff, periodic images included."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +10,7 @@ from ekfcore.errors import InputError
 from ._extra import load_extra
 from .frame import Frame, check_cell
 
-__all__ = ["neighbour_pairs"]
+__all__ = ["neighbour_pairs", "pairs_once"]
 
 _MIN_DISTANCE = 0.1  # [Å] far below any bond (H2: 0.74 Å): a mistake in the data, and 1/r would blow up
 _MAX_EXTENT = 1e4  # [cutoffs] vesin divides by zero above 1e5 along one axis
@@ -40,16 +42,51 @@ def neighbour_pairs(frame: Frame, cutoff: float) -> tuple[NDArray[np.int64], NDA
         If atoms overlap (closer than 0.1 Å), a periodic cell has no volume, positions are not finite or the atoms lie
         so far apart that a unit must be wrong.
     """
-    if not 0.0 < cutoff < np.inf:
-        raise InputError(f"cutoff must be a positive length in Å, got {cutoff}")
-    check_cell(frame)
-    _check_extent(frame, cutoff)
-    neighbours = load_extra("vesin").NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
-    i, j, shifts, distances, vectors = neighbours.compute(frame.positions, frame.cell, frame.pbc, "ijSdD")
+    i, j, shifts, distances, vectors = _compute(frame, cutoff, "ijSdD", full_list=True)
     if len(distances) and distances.min() < _MIN_DISTANCE:
         raise InputError(_overlap(frame, int(i[distances.argmin()]), int(j[distances.argmin()]), distances.min()))
     order = np.lexsort((*shifts.T[::-1], j, i))
     return i[order].astype(np.int64), j[order].astype(np.int64), vectors[order]
+
+
+def pairs_once(
+    frame: Frame, cutoff: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """List every pair of atoms closer than the cutoff in one direction, however close they are.
+
+    Parameters
+    ----------
+    frame : Frame
+        As for `neighbour_pairs`.
+    cutoff : float
+        Largest distance [Å].
+
+    Returns
+    -------
+    i, j : array, shape (p,)
+        The two atoms, in any order.
+    distances : array, shape (p,)
+        Between them [Å].
+    vectors : array, shape (p, 3)
+        From i to j [Å].
+
+    Raises
+    ------
+    InputError
+        As `neighbour_pairs`, but not for atoms that overlap.
+    """
+    i, j, distances, vectors = _compute(frame, cutoff, "ijdD", full_list=False)
+    return i.astype(np.int64), j.astype(np.int64), distances, vectors
+
+
+def _compute(frame: Frame, cutoff: float, quantities: str, *, full_list: bool) -> tuple[Any, ...]:
+    if not 0.0 < cutoff < np.inf:
+        raise InputError(f"cutoff must be a positive length in Å, got {cutoff}")
+    check_cell(frame)
+    _check_extent(frame, cutoff)
+    neighbours = load_extra("vesin").NeighborList(cutoff=cutoff, full_list=full_list, n_threads=1)
+    found: tuple[Any, ...] = neighbours.compute(frame.positions, frame.cell, frame.pbc, quantities)
+    return found
 
 
 def _check_extent(frame: Frame, cutoff: float) -> None:

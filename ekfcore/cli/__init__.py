@@ -13,13 +13,14 @@ from typing import NoReturn
 from ekfcore._jit import tell_of_compiling
 from ekfcore.errors import EKFError, InputError
 
-from . import demo, export, import_model, info, kpu, learn, phonons, test, train
+from . import demo, export, import_model, info, inspect, kpu, learn, phonons, test, train
 
-__all__ = ["demo", "export", "import_model", "info", "kpu", "learn", "main", "phonons", "test", "train"]
+__all__ = ["demo", "export", "import_model", "info", "inspect", "kpu", "learn", "main", "phonons", "test", "train"]
 
 _EXAMPLES = """\
 examples:
   ekfcore demo                                   see it work; about a minute
+  ekfcore inspect config.toml                    look at the data: numbers, and what cannot be meant
   ekfcore train config.toml --out run            train; writes run/model.npz, run/metrics.csv and plots
   ekfcore train config.toml --out run --resume   go on where the training stopped
   ekfcore test run test.xyz --json               errors of the trained model
@@ -101,6 +102,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ekfcore {version('ekfcore')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, train, test, kpu, learn, phonons, export, import_model, info):
+    for command in (demo, inspect, train, test, kpu, learn, phonons, export, import_model, info):
         command.add_parser(commands)
     return parser

@@ -1,14 +1,17 @@
 """What the commands that train have in common."""
 
+import sys
 from pathlib import Path
 
+from ekfcore.atoms.checks import find_faults
+from ekfcore.atoms.inspection import inspect_frames
 from ekfcore.training import Trainer, evaluate
 from ekfcore.training.plots import plot_learning_curve, plot_parity
 
 from ._display import Display
 from ._interrupt import stop_on_signal
 
-__all__ = ["PLOTS", "run_training", "write_plots"]
+__all__ = ["PLOTS", "run_training", "warn_of_faults", "write_plots"]
 
 PLOTS = ("learning_curve.png", "parity.png")
 """Names of the pictures in the folder of a run."""
@@ -38,6 +41,12 @@ def run_training(trainer: Trainer, *, resume_with: str) -> int:
         return 0
     print(f"Stopped; nothing is lost. Go on with: {resume_with}")
     return stop.exit_code
+
+
+def warn_of_faults(trainer: Trainer) -> None:
+    """Say what is wrong with the frames, one line each; the training goes on."""
+    for finding in find_faults(inspect_frames(trainer.train.frames, trainer.test.frames)):
+        print(f"warning: {finding}", file=sys.stderr, flush=True)
 
 
 def write_plots(trainer: Trainer, folder: Path) -> None:

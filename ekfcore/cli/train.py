@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train."""
     from ekfcore.training import load_model, prepare
 
-    from ._training import run_training, write_plots
+    from ._training import run_training, warn_of_faults, write_plots
 
     if arguments.shift_energies and not arguments.start:
         raise InputError("--shift-energies belongs to --start MODEL; add it, or leave this out")
@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     with limited_threads(settings.run.threads, backend=settings.run.backend):
         trainer = prepare(settings, out, resume=arguments.resume, start=start, shift_energies=arguments.shift_energies)
+        warn_of_faults(trainer)
         if trainer.position.epoch >= trainer.epochs:
             print(f"All {trainer.epochs} epochs are done; set training.epochs to more to go on.")
         elif code := run_training(trainer, resume_with=_resume_command(arguments)):

@@ -479,3 +479,16 @@ def test_a_type_map_where_it_means_nothing(tmp_path: Path) -> None:
     (tmp_path / "POSCAR").write_text("Cu\n1.0\n4 0 0\n0 5 0\n0 0 6\nCu\n1\nDirect\n0 0 0\n")
     with pytest.raises(InputError, match="type_map has no meaning for the format vasp; remove it"):
         read_frames(tmp_path / "POSCAR", type_map=["O"], require=())
+
+
+def test_stress_without_a_cell_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A stress means something together with a volume only; that it is dropped must not go unsaid."""
+    path = tmp_path / "molecule.xyz"
+    path.write_text(
+        '2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1 stress="1 0 0 0 1 0 0 0 1" pbc="F F F"\n'
+        "H 0 0 0 0 0 1\nH 0 0 0.8 0 0 -1\n"
+    )
+    (frame,) = read_frames(path)
+    assert frame.virial is None
+    assert "the stress is not used, as there is no cell" in caplog.text
+    assert "(1 of 1 frames)" in caplog.text
