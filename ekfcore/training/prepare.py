@@ -185,6 +185,11 @@ def _architecture(settings: Settings, frames: Sequence[Frame], saved: LoadedMode
             f"its elements are {', '.join(elements)}"
         )
     capacity = wanted.capacity or list(neighbour_capacity(frames, elements, wanted.cutoff))
+    if not wanted.capacity and not any(capacity):
+        raise InputError(
+            f"no atom of the data has a neighbour within model.cutoff = {wanted.cutoff:g} Å; raise it, or check the "
+            "unit of the positions"
+        )
     if isinstance(capacity, dict):
         if set(capacity) != set(elements):
             raise InputError(f"model.capacity must name the elements {', '.join(elements)}, got {capacity}")
