@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ekfcore.errors import CheckpointError, InputError
-from ekfcore.models.deep_potential import Architecture
+from ekfcore.models.deep_potential import Architecture, DeepPotential
 from ekfcore.training import LoadedModel
 from ekfcore.training.model_file import MODEL_FILE, Position, save_model
 
@@ -61,14 +61,19 @@ def export_model(loaded: LoadedModel, path: str | Path, *, room: float = 1.2) ->
     }
     write = write_dp if path.suffix == ".dp" else write_torch
     write(path, data)
-    return _told(loaded.model.architecture, model.architecture, reason)
+    return _told(loaded.model, model.architecture, reason)
 
 
-def _told(ours: Architecture, theirs: Architecture, reason: str) -> list[str]:
-    """Say how many neighbours the file has places for, and why there is no room for more."""
-    places = ", ".join(f"{count} {symbol}" for symbol, count in zip(ours.elements, theirs.capacity, strict=False))
+def _told(ours: DeepPotential, theirs: Architecture, reason: str) -> list[str]:
+    """Say how many neighbours the file has places for, and what else DeePMD-kit does not say."""
+    counts = zip(ours.architecture.elements, theirs.capacity, strict=False)
+    places = ", ".join(f"{count} {symbol}" for symbol, count in counts)
     notes = [f"places for {places}; of more neighbours, DeePMD-kit leaves out the farthest without a word"]
-    return [*notes, f"no room for more than the model's capacity: {reason}"] if reason else notes
+    if reason:
+        notes.append(f"no room for more than the model's capacity: {reason}")
+    if ours.statistics.unknown:
+        notes.append(f"the model has not learned {', '.join(ours.statistics.unknown)}; DeePMD-kit does not refuse it")
+    return notes
 
 
 def import_model(path: str | Path, out: str | Path) -> LoadedModel:

@@ -98,6 +98,7 @@ def _with_nobody(model: DeepPotential, weights: _Vector, sel: tuple[int, ...]) -
         mean=np.vstack([statistics.mean, np.zeros(4)]),
         std=np.vstack([statistics.std, np.ones(4)]),
         energy_bias=np.append(statistics.energy_bias, 0.0),
+        unknown=(*statistics.unknown, NOBODY),
     )
     return DeepPotential(form, constants), _rescaled(wide, form, form.n_slots / arch.n_slots)
 

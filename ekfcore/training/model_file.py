@@ -117,6 +117,7 @@ def save_model(
     header: dict[str, Any] = {
         "kind": "model",
         "architecture": model.architecture.as_json(),
+        "unknown": list(model.statistics.unknown),
         "settings": dict(settings),
         "position": asdict(position),
         "optimizer": dict(optimizer),
@@ -147,7 +148,8 @@ def load_model(path: str | Path) -> LoadedModel:
     try:
         position = dict(header["position"])
         position["records"] = tuple(EpochRecord(**record) for record in position["records"])
-        statistics = Statistics(**{name: arrays[name] for name in _STATISTICS})
+        unknown = tuple(header.get("unknown", ()))  # which older files do not tell
+        statistics = Statistics(**{name: arrays[name] for name in _STATISTICS}, unknown=unknown)
         return LoadedModel(
             model=DeepPotential(Architecture.from_json(header["architecture"]), statistics),
             weights=arrays["average" if "average" in arrays else "weights"],

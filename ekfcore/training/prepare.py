@@ -25,6 +25,7 @@ from ._layout import fitting_layout
 from .adam import AdamOptimizer
 from .bias import refit_bias
 from .dataset import Dataset
+from .elements import learn_elements, strangers, without_unknown
 from .evaluator import Evaluator
 from .kalman import KalmanOptimizer
 from .lcurve import write_lcurve
@@ -77,6 +78,7 @@ def prepare(
     _check_folder(out, resume)
     train, test = _read(settings, saved or start)
     notes = [_virials(settings, train)]
+    saved, start = (known and replace(known, model=learn_elements(known.model, train)) for known in (saved, start))
     if start is not None and shift_energies:
         start = refit_bias(start, train)
     if start is not None and saved is None and not _fits(settings, start):
@@ -89,6 +91,8 @@ def prepare(
     layout = fitting_layout(settings, architecture)
     _make_folder(out)
     model = origin.model if origin else DeepPotential(architecture, fit_statistics(train, architecture))
+    test, note = without_unknown(model, test)
+    notes += [note, "" if origin else strangers(train, architecture.cutoff)]
     like = _weights(settings, model, origin)
     position = saved.position if saved else Position()
     tolerance = settings.model.interpolation

@@ -35,11 +35,14 @@ class Statistics:
         Mean and standard deviation of the rows of the environment matrix for each centre type [1/Å].
     energy_bias : array, shape (n_types,)
         Energy of an atom of each type [eV].
+    unknown : tuple of str
+        Elements of which the training has seen no atom; frames that hold one are refused.
     """
 
     mean: _Vector
     std: _Vector
     energy_bias: _Vector
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -158,9 +161,9 @@ def build_environment(
     Raises
     ------
     InputError
-        If the frame has an element that the model does not know, overlapping atoms or a cell without volume.
+        If the frame has an element that the model does not know or has not learned, overlapping atoms or a cell without volume.
     """
-    pairs = find_pairs(frame, architecture)
+    pairs = find_pairs(frame, architecture, statistics.unknown)
     types, i, j, vectors, slots = pairs.types, pairs.i, pairs.j, pairs.vectors, pairs.slots
     xp = array_namespace(like)
 

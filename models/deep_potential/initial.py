@@ -1,6 +1,6 @@
 """Initial weights and the constants that come from the training data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,11 +97,21 @@ def fit_statistics(frames: Sequence[Frame], architecture: Architecture) -> Stati
     radial = np.sqrt(np.maximum(square / slots - mean[:, 0] ** 2, 0.0))
     std = np.stack([radial, *[np.sqrt(across / slots)] * 3], axis=1)
     # 0.01 is DeePMD-kit's floor; it keeps elements without neighbours finite.
-    return Statistics(mean=mean, std=np.maximum(std, 0.01), energy_bias=fit_bias(frames, architecture.elements))
+    present = {symbol for frame in frames for symbol in frame.symbols}
+    return Statistics(
+        mean=mean,
+        std=np.maximum(std, 0.01),
+        energy_bias=fit_bias(frames, architecture.elements),
+        unknown=tuple(element for element in architecture.elements if element not in present),
+    )
 
 
 def fit_bias(
-    frames: Sequence[Frame], elements: Sequence[str], predicted: Sequence[float] | None = None
+    frames: Sequence[Frame],
+    elements: Sequence[str],
+    predicted: Sequence[float] | None = None,
+    *,
+    fixed: Mapping[str, float] | None = None,
 ) -> NDArray[np.float64]:
     """Fit the energy of an atom of each element by least squares to what a model leaves unexplained.
 
@@ -113,6 +123,8 @@ def fit_bias(
         Elements of the model.
     predicted : sequence of float, optional
         What the model says of each frame [eV]; 0 by default.
+    fixed : mapping of str to float, optional
+        Energies of elements that are not to be fitted [eV].
 
     Returns
     -------
@@ -124,12 +136,15 @@ def fit_bias(
     InputError
         If a frame has no energy.
     """
+    fixed = fixed or {}
+    free = [element for element in elements if element not in fixed]
     counts, energies = [], []
     for frame in frames:
         if frame.energy is None:
             raise InputError(f"{frame.source} has no energy; the energy bias needs one for every training frame")
-        counts.append([frame.symbols.count(element) for element in elements])
-        energies.append(frame.energy)
+        symbols = frame.symbols
+        counts.append([symbols.count(element) for element in free])
+        energies.append(frame.energy - sum(symbols.count(element) * energy for element, energy in fixed.items()))
     left = np.asarray(energies) - (0.0 if predicted is None else np.asarray(predicted))
-    bias: NDArray[np.float64] = np.linalg.lstsq(np.asarray(counts, float), left, rcond=1e-10)[0]
-    return bias
+    solved = np.linalg.lstsq(np.asarray(counts, float), left, rcond=1e-10)[0] if free else []
+    return np.asarray([{**fixed, **dict(zip(free, solved, strict=True))}[element] for element in elements])

@@ -100,7 +100,7 @@ def build_nodal_environment(
     InputError
         As `build_environment`.
     """
-    pairs = find_pairs(frame, architecture)
+    pairs = find_pairs(frame, architecture, statistics.unknown)
     groups = tuple(
         _group(centre, pairs, architecture, statistics, spacing, like=like)
         for centre in range(len(architecture.elements))

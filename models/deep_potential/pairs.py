@@ -1,5 +1,6 @@
 """Which atoms of a frame see each other, and of which types they are."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,15 +37,30 @@ class Pairs:
     slots: NDArray[np.int64]
 
 
-def find_pairs(frame: Frame, architecture: Architecture) -> Pairs:
+def find_pairs(frame: Frame, architecture: Architecture, unlearned: Collection[str] = ()) -> Pairs:
     """List the pairs of a frame.
+
+    Parameters
+    ----------
+    frame : Frame
+        Atoms.
+    architecture : Architecture
+        Elements and cutoff.
+    unlearned : collection of str
+        Elements that the model has, but has not learned.
 
     Raises
     ------
     InputError
-        If the frame has an element that the model does not know, overlapping atoms or a cell without volume.
+        If the frame has an element that the model does not know or has not learned, overlapping atoms or a cell without
+        volume.
     """
     types = atom_types(frame, architecture)
+    if strangers := sorted(set(frame.symbols) & set(unlearned)) if unlearned else []:
+        raise InputError(
+            f"{frame.source} holds {', '.join(strangers)}, of which the model has seen no atom in its training; train "
+            "with such frames (--start goes on from its weights), or leave this one out"
+        )
     i, j, vectors = neighbour_pairs(frame, architecture.cutoff)
     return Pairs(types=types, i=i, j=j, vectors=vectors, slots=_slots(i, types[j]))
 
