@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from ekfcore._typing import Array
-from ekfcore.atoms import Frame, split_frames
+from ekfcore.atoms import Frame
 from ekfcore.checkpoint import restore_state
 from ekfcore.devices import place
 from ekfcore.errors import InputError
@@ -24,9 +24,11 @@ from ekfcore.partition import BlockLayout
 from ._layout import fitting_layout
 from .adam import AdamOptimizer
 from .bias import refit_bias
+from .data import read_data
 from .dataset import Dataset
 from .elements import learn_elements, strangers, without_unknown
 from .evaluator import Evaluator
+from .fingerprint import Fingerprint
 from .kalman import KalmanOptimizer
 from .lcurve import write_lcurve
 from .loop import Optimizer, Trainer
@@ -34,7 +36,6 @@ from .model_file import MODEL_FILE, LoadedModel, Position, load_model
 from .records import METRICS_FILE, EpochRecord, write_metrics
 from .sample import Potential
 from .settings import Settings
-from .sources import read_sources
 from .tensorboard import TensorBoard
 
 __all__ = ["prepare"]
@@ -76,8 +77,9 @@ def prepare(
     """
     saved = load_model(out / MODEL_FILE) if resume else None
     _check_folder(out, resume)
-    train, test = _read(settings, saved or start)
-    notes = [_virials(settings, train)]
+    train, test, note = read_data(settings, saved=saved, start=start)
+    frames = Fingerprint.of(train, test)
+    notes = [note, _virials(settings, train)]
     saved, start = (known and replace(known, model=learn_elements(known.model, train)) for known in (saved, start))
     if start is not None and shift_energies:
         start = refit_bias(start, train)
@@ -108,6 +110,7 @@ def prepare(
         seed=settings.training.seed,
         settings=settings.as_json(),
         out=out,
+        frames=frames,
         position=replace(position, spacing=evaluator.spacing),
         writers=_writers(settings, out, known=len(position.records)),
         notes=[note for note in notes if note],
@@ -127,17 +130,6 @@ def _make_folder(out: Path) -> None:
         (out / ".write-test").unlink()
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error.strerror}); choose another folder with --out") from None
-
-
-def _read(settings: Settings, origin: LoadedModel | None) -> tuple[list[Frame], list[Frame]]:
-    """Return the frames for training and for testing."""
-    require = ["energy", "forces"]
-    elements = settings.model.elements or (list(origin.model.architecture.elements) if origin else None)
-    train = read_sources(settings.data.train, require=require, elements=elements)
-    if settings.data.test:
-        return train, read_sources(settings.data.test, require=require, elements=elements)
-    assert settings.data.test_fraction is not None  # the settings see to it
-    return split_frames(train, settings.data.test_fraction, settings.training.seed)
 
 
 def _virials(settings: Settings, frames: Sequence[Frame]) -> str:

@@ -161,7 +161,8 @@ def build_environment(
     Raises
     ------
     InputError
-        If the frame has an element that the model does not know or has not learned, overlapping atoms or a cell without volume.
+        If the frame has an element that the model does not know or has not learned, overlapping atoms or a cell without
+        volume.
     """
     pairs = find_pairs(frame, architecture, statistics.unknown)
     types, i, j, vectors, slots = pairs.types, pairs.i, pairs.j, pairs.vectors, pairs.slots

@@ -4,6 +4,7 @@
 # mypy: disable-error-code="no-untyped-call"
 
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +36,12 @@ def test_there_and_back(trained: Path, config: Path, cli: Cli) -> None:
     code, out, _ = cli("import", folder / "copper.dp", "--out", folder / "back")
     assert code == 0
     assert f"Test it: ekfcore test {folder / 'back'} DATA" in out
-    assert cli("test", trained, data, "--json") == cli("test", folder / "back", data, "--json")
+    reports = [json.loads(cli("test", model, data, "--json")[1]) for model in (trained, folder / "back")]
+    assert reports[1] == pytest.approx(reports[0], rel=1e-9)
+    # Without room to the last bit.
+    assert cli("export", trained, folder / "same.dp", "--room", 1)[0] == 0
+    assert cli("import", folder / "same.dp", "--out", folder / "same")[0] == 0
+    assert cli("test", trained, data, "--json") == cli("test", folder / "same", data, "--json")
 
 
 def test_wrong_files(trained: Path, refuse: Refuse, cli: Cli) -> None:
