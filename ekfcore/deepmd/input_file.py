@@ -182,7 +182,7 @@ def _fitted(
         Atoms of a batch, if its frames are not given, and how frames are rounded.
     """
     known, notes = settings.model.elements, []
-    frames = read_sources(settings.data.train, require=["energy", "forces"], elements=known)
+    frames = read_sources(settings.data.train, require=(), elements=known)
     n_train = len(frames)
     if settings.data.test_fraction is not None:
         n_train -= round(settings.data.test_fraction * n_train)

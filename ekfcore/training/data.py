@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ekfcore.atoms import Frame, split_frames
+from ekfcore.atoms.frame import check_labelled
 from ekfcore.errors import InputError
 
 from .fingerprint import Fingerprint, find_frames
@@ -42,11 +43,12 @@ def read_data(
     InputError
         If frames cannot be read, or those of the training that goes on are not there any more.
     """
-    require = ["energy", "forces"]
     origin = saved or start
     elements = settings.model.elements or (list(origin.model.architecture.elements) if origin else None)
-    train = read_sources(settings.data.train, require=require, elements=elements)
-    test = read_sources(settings.data.test, require=require, elements=elements)
+    train = read_sources(settings.data.train, require=(), elements=elements)
+    test = read_sources(settings.data.test, require=(), elements=elements)
+    for frame in [*train, *test]:
+        check_labelled(frame)
     if saved is not None and saved.frames is not None:
         return _go_on(settings, train, test, saved.frames, saved)
     if not test:

@@ -1,6 +1,6 @@
 """Elements that a model has, and those that its training has seen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -13,7 +13,7 @@ from ekfcore.models.deep_potential import DeepPotential, fit_bias, fit_statistic
 __all__ = ["learn_elements", "strangers", "without_unknown"]
 
 
-def learn_elements(model: DeepPotential, frames: Sequence[Frame]) -> DeepPotential:
+def learn_elements(model: DeepPotential, frames: Sequence[Frame], given: Mapping[str, float]) -> DeepPotential:
     """Make elements known to a model that has seen none of their atoms before these frames.
 
     Their normalisation and energy come from the frames; the constants of the others stay.
@@ -24,6 +24,8 @@ def learn_elements(model: DeepPotential, frames: Sequence[Frame]) -> DeepPotenti
         The model to go on with.
     frames : sequence of Frame
         Frames to train on.
+    given : mapping of str to float
+        Energies of atoms that are not to be fitted [eV].
     """
     old = model.statistics
     present = {symbol for frame in frames for symbol in frame.symbols}
@@ -37,7 +39,7 @@ def learn_elements(model: DeepPotential, frames: Sequence[Frame]) -> DeepPotenti
         old,
         mean=np.where(new[:, None], measured.mean, old.mean),
         std=np.where(new[:, None], measured.std, old.std),
-        energy_bias=fit_bias(frames, elements, fixed=known),
+        energy_bias=fit_bias(frames, elements, fixed={**given, **known}),
         unknown=tuple(element for element in old.unknown if element not in present),
     )
     return replace(model, statistics=statistics)

@@ -1,6 +1,6 @@
 """From CONFIG to a training that is ready to run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from .elements import learn_elements, strangers, without_unknown
 from .evaluator import Evaluator
 from .fingerprint import Fingerprint
 from .kalman import KalmanOptimizer
+from .labels import missing_labels, undetermined_energies
 from .lcurve import write_lcurve
 from .loop import Optimizer, Trainer
 from .model_file import MODEL_FILE, LoadedModel, Position, load_model
@@ -79,8 +80,13 @@ def prepare(
     _check_folder(out, resume)
     train, test, note = read_data(settings, saved=saved, start=start)
     frames = Fingerprint.of(train, test)
-    notes = [note, _virials(settings, train)]
-    saved, start = (known and replace(known, model=learn_elements(known.model, train)) for known in (saved, start))
+    given = settings.model.atom_energies or {}
+    notes = [note, *_labels(train, test, given), _virials(settings, train)]
+    if given and shift_energies:
+        raise InputError(f"--shift-energies fits what model.atom_energies = {given} gives; leave one of them out")
+    saved, start = (
+        known and replace(known, model=learn_elements(known.model, train, given)) for known in (saved, start)
+    )
     if start is not None and shift_energies:
         start = refit_bias(start, train)
     if start is not None and saved is None and not _fits(settings, start):
@@ -92,7 +98,8 @@ def prepare(
     architecture = _architecture(settings, [*train, *test], origin)
     layout = fitting_layout(settings, architecture)
     _make_folder(out)
-    model = origin.model if origin else DeepPotential(architecture, fit_statistics(train, architecture))
+    model = origin.model if origin else _fresh(architecture, train, given)
+    _check_energies(model, given)
     test, note = without_unknown(model, test)
     notes += [note, "" if origin else strangers(train, architecture.cutoff)]
     like = _weights(settings, model, origin)
@@ -130,6 +137,34 @@ def _make_folder(out: Path) -> None:
         (out / ".write-test").unlink()
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error.strerror}); choose another folder with --out") from None
+
+
+def _labels(train: Sequence[Frame], test: Sequence[Frame], given: Mapping[str, float]) -> list[str]:
+    """Say which labels frames lack."""
+    missing = missing_labels(train, "to train on")
+    return [
+        missing and f"{missing}: what they have is learned",
+        missing_labels(test, "to test on"),
+        undetermined_energies(train, given),
+    ]
+
+
+def _fresh(architecture: Architecture, train: Sequence[Frame], given: Mapping[str, float]) -> DeepPotential:
+    known = {element: energy for element, energy in given.items() if element in architecture.elements}
+    return DeepPotential(architecture, fit_statistics(train, architecture, atom_energies=known))
+
+
+def _check_energies(model: DeepPotential, given: Mapping[str, float]) -> None:
+    """Refuse energies of atoms that are not those of the model."""
+    elements = model.architecture.elements
+    for element, energy in given.items():
+        if element not in elements:
+            raise InputError(f"model.atom_energies names {element}, but the elements are {', '.join(elements)}")
+        kept = float(model.statistics.energy_bias[elements.index(element)])
+        if energy != kept:
+            raise InputError(
+                f"model.atom_energies: {element} = {energy} differs from {kept} of the model to go on from; set it back"
+            )
 
 
 def _virials(settings: Settings, frames: Sequence[Frame]) -> str:

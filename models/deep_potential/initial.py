@@ -54,15 +54,19 @@ def neighbour_capacity(frames: Sequence[Frame], elements: Sequence[str], cutoff:
     return tuple(int(count) for count in most)
 
 
-def fit_statistics(frames: Sequence[Frame], architecture: Architecture) -> Statistics:
+def fit_statistics(
+    frames: Sequence[Frame], architecture: Architecture, *, atom_energies: Mapping[str, float] | None = None
+) -> Statistics:
     """Measure the normalisation of the environment matrix and the energy bias.
 
     Parameters
     ----------
     frames : sequence of Frame
-        Training frames with energies.
+        Training frames.
     architecture : Architecture
         Elements, cutoffs and capacities; empty slots count as zeros, as in DeePMD-kit.
+    atom_energies : mapping of str to float, optional
+        Energies of atoms that are not to be fitted [eV].
 
     Returns
     -------
@@ -73,7 +77,7 @@ def fit_statistics(frames: Sequence[Frame], architecture: Architecture) -> Stati
     Raises
     ------
     InputError
-        If no frame is given, one has no energy, or one has an element that the model does not know.
+        If no frame is given, or one has an element that the model does not know.
     """
     if not frames:
         raise InputError("the statistics of a model need at least one training frame, got none")
@@ -101,7 +105,7 @@ def fit_statistics(frames: Sequence[Frame], architecture: Architecture) -> Stati
     return Statistics(
         mean=mean,
         std=np.maximum(std, 0.01),
-        energy_bias=fit_bias(frames, architecture.elements),
+        energy_bias=fit_bias(frames, architecture.elements, fixed=atom_energies),
         unknown=tuple(element for element in architecture.elements if element not in present),
     )
 
@@ -118,7 +122,7 @@ def fit_bias(
     Parameters
     ----------
     frames : sequence of Frame
-        Frames with energies.
+        Labelled frames.
     elements : sequence of str
         Elements of the model.
     predicted : sequence of float, optional
@@ -130,21 +134,18 @@ def fit_bias(
     -------
     array, shape (n_types,)
         Energies [eV]. Where the compositions cannot tell the elements apart the solution of smallest norm is taken.
-
-    Raises
-    ------
-    InputError
-        If a frame has no energy.
+        Frames without an energy do not count; without any, the energies are 0.
     """
     fixed = fixed or {}
     free = [element for element in elements if element not in fixed]
-    counts, energies = [], []
-    for frame in frames:
+    counts, left = [], []
+    for frame, told in zip(frames, predicted if predicted is not None else [0.0] * len(frames), strict=True):
         if frame.energy is None:
-            raise InputError(f"{frame.source} has no energy; the energy bias needs one for every training frame")
+            continue
         symbols = frame.symbols
         counts.append([symbols.count(element) for element in free])
-        energies.append(frame.energy - sum(symbols.count(element) * energy for element, energy in fixed.items()))
-    left = np.asarray(energies) - (0.0 if predicted is None else np.asarray(predicted))
-    solved = np.linalg.lstsq(np.asarray(counts, float), left, rcond=1e-10)[0] if free else []
+        left.append(frame.energy - told - sum(symbols.count(element) * energy for element, energy in fixed.items()))
+    solved = np.zeros(len(free))
+    if free and counts:
+        solved = np.linalg.lstsq(np.asarray(counts, float), np.asarray(left), rcond=1e-10)[0]
     return np.asarray([{**fixed, **dict(zip(free, solved, strict=True))}[element] for element in elements])
