@@ -26,11 +26,12 @@ def missing_labels(frames: Sequence[Frame], purpose: str) -> str:
         for name, count in without.items()
         if count == len(frames)
     ]
-    some = [f"{count} no {name}" for name, count in without.items() if 0 < count < len(frames)]
-    if some:
-        verb = "has" if some[0].startswith("1 ") else "have"
-        some = [f"of the {len(frames)} frames {purpose}, {' and '.join(some).replace(' no', f' {verb} no', 1)}"]
-    return "; ".join([*whole, *some])
+    some = {name: count for name, count in without.items() if 0 < count < len(frames)}
+    if not some:
+        return "; ".join(whole)
+    (first, count), *others = some.items()
+    parts = [f"{count} {'has' if count == 1 else 'have'} no {first}", *(f"{n} no {name}" for name, n in others)]
+    return "; ".join([*whole, f"of the {len(frames)} frames {purpose}, {' and '.join(parts)}"])
 
 
 def undetermined_energies(frames: Sequence[Frame], given: Collection[str]) -> str:

@@ -139,7 +139,7 @@ def _energies(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]])
 def _forces(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]]) -> tuple[_Vector, _Vector]:
     """Return labelled and predicted force components [eV/Å]."""
     parts = [frame.forces for frame in labels], [np.asarray(prediction["forces"]) for prediction in predictions]
-    label, prediction = (np.concatenate([np.zeros(0), *map(np.ravel, part)]) for part in parts)
+    label, prediction = (np.concatenate([np.zeros(0), *(np.ravel(np.asarray(a)) for a in part)]) for part in parts)
     return label, prediction
 
 

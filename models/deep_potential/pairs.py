@@ -88,6 +88,6 @@ def _slots(i: NDArray[np.int64], kinds: NDArray[np.int64]) -> NDArray[np.int64]:
     key = i * (kinds.max(initial=0) + 1) + kinds
     order = np.argsort(key, kind="stable")
     starts = np.searchsorted(key[order], key[order], side="left")
-    slots = np.empty_like(key)
+    slots: NDArray[np.int64] = np.empty_like(key)
     slots[order] = np.arange(len(key)) - starts
     return slots
