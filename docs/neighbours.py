@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Count the neighbours of copper atoms in molecular dynamics with ASE's EMT, for docs/how-to/molecular-dynamics.md.
+"""Count the neighbours of copper atoms in molecular dynamics with ASE's EMT, for docs/how-to/from-deepmd-kit.md.
 
 python docs/neighbours.py
 """

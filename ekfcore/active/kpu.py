@@ -155,7 +155,7 @@ class KalmanUncertainty:
             model = NodalPotential(loaded.model, loaded.position.spacing, kernels)
         if refresh:
             state = refreshed(model, weights, refresh, seed=seed, backend=backend)
-            labelled = [frame for frame in refresh if frame.energy is not None and frame.forces is not None]
+            labelled = [frame for frame in refresh if frame.energy is not None or frame.forces is not None]
             samples = Dataset(model, labelled, like=weights)
             scale = kpu_scale(model, state, samples) if labelled else KpuScale()
         else:

@@ -15,7 +15,7 @@ from .settings import LearnSettings
 
 __all__ = ["load_or_train"]
 
-_ROOM = 1.5  # for more neighbours than the labelled frames have: hotter frames are denser here and there
+_ROOM = 1.5  # N of the descriptor, times the neighbours of the first frames; what later ones have is nearer to it
 
 
 def load_or_train(

@@ -53,7 +53,7 @@ class EKFCalculator(Calculator):
     ------
     InputError
         If there is no such model, or nothing can be computed there. Later, if atoms do not fit the model: an element
-        that it does not know, more neighbours than its capacity, atoms that overlap.
+        that it does not know, atoms that overlap.
 
     Notes
     -----

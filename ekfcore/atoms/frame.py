@@ -15,7 +15,7 @@ from ._labels import Labels, labels_of
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["Frame", "check_cell", "validate_frame"]
+__all__ = ["Frame", "check_cell", "check_labelled", "validate_frame"]
 
 _MIN_WIDTH = 0.1  # [Å] no atom can lie that close to its own periodic image
 _MAX_NUMBER = 118  # oganesson
@@ -168,6 +168,19 @@ def validate_frame(frame: Frame, *, require: Collection[str] = ("energy", "force
             _check_array(frame, name, shape)
         elif name in require:
             raise InputError(f"{frame.source}: has no {name}; add it (in extended XYZ: {_EXTXYZ[name]})")
+
+
+def check_labelled(frame: Frame) -> None:
+    """Refuse a frame without any label.
+
+    Raises
+    ------
+    InputError
+        One line that opens with the source of the frame.
+    """
+    if frame.energy is None and frame.forces is None and frame.virial is None:
+        advice = ", ".join(_EXTXYZ.values())
+        raise InputError(f"{frame.source}: has no energy, forces or virial; add them (in extended XYZ: {advice})")
 
 
 def check_cell(frame: Frame) -> None:

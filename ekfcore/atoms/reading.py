@@ -112,6 +112,9 @@ def read_frames(
 def split_frames(frames: Sequence[Frame], test_fraction: float, seed: int) -> tuple[list[Frame], list[Frame]]:
     """Set aside a random part of the frames for testing.
 
+    A frame of each element is kept to train on: of an element that the draw would set aside altogether, the first frame
+    is put back.
+
     Parameters
     ----------
     frames : sequence of Frame
@@ -140,9 +143,25 @@ def split_frames(frames: Sequence[Frame], test_fraction: float, seed: int) -> tu
             f"got {len(frames) - n_test} and {n_test} of {len(frames)}; give more frames or another fraction"
         )
     chosen = set(np.random.default_rng(seed).permutation(len(frames))[:n_test].tolist())
+    _keep_elements(frames, chosen)
+    if not chosen:
+        raise InputError(
+            f"test_fraction = {test_fraction} leaves no frame to test on: each that it chose is the only one of an "
+            "element; give more frames"
+        )
     train = [frame for index, frame in enumerate(frames) if index not in chosen]
     test = [frame for index, frame in enumerate(frames) if index in chosen]
     return train, test
+
+
+def _keep_elements(frames: Sequence[Frame], chosen: set[int]) -> None:
+    """Take frames out of `chosen` until each element has a frame that is not in it."""
+    held = [set(frame.numbers.tolist()) for frame in frames]
+    kept = set().union(*(numbers for index, numbers in enumerate(held) if index not in chosen))
+    for index in sorted(chosen):
+        if not held[index] <= kept:
+            chosen.discard(index)
+            kept |= held[index]
 
 
 def _places(path: str | os.PathLike[str]) -> list[Path]:

@@ -20,6 +20,13 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "export", summary="write a model for DeePMD-kit and LAMMPS", epilog=_EPILOG)
     parser.add_argument("model", metavar="MODEL", help="folder of a run, or a model.npz")
     parser.add_argument("out", metavar="OUT", help="file to write, ending in .dp or .pth")
+    parser.add_argument(
+        "--room",
+        metavar="X",
+        type=float,
+        default=1.2,
+        help="places for neighbours, times the capacity of the model (default: 1.2); more than 1 adds an element X",
+    )
     parser.set_defaults(run=run)
 
 
@@ -29,10 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     from ekfcore.training import load_model
 
     loaded = load_model(arguments.model)
-    export_model(loaded, arguments.out)
+    notes = export_model(loaded, arguments.out, room=arguments.room)
     architecture = loaded.model.architecture
     print(
         f"{arguments.out}: {' '.join(architecture.elements)}, {loaded.model.n_params} weights, "
-        f"cutoff {architecture.cutoff:g} Å"
+        f"cutoff {architecture.cutoff:g} Å",
+        *notes,
+        sep="\n",
     )
     return 0

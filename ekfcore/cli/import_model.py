@@ -34,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     architecture = model.architecture
     print(
         f"{arguments.out}: {' '.join(architecture.elements)}, {model.n_params} weights, "
-        f"cutoff {architecture.cutoff:g} Å. Test it: ekfcore test {arguments.out} DATA"
+        f"cutoff {architecture.cutoff:g} Å. Test it: ekfcore test {arguments.out} DATA\n"
+        f"An atom with more neighbours than sel = {list(architecture.capacity)} keeps them all here; DeePMD-kit leaves "
+        "out the farthest"
     )
     return 0

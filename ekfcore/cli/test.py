@@ -16,7 +16,7 @@ examples:
   ekfcore test run/model.npz more/*.xyz --json
 
 DATA is whatever ASE reads (extended XYZ, also .gz and .xz; OUTCAR; ASE databases), a PWmat MOVEMENT or a deepmd/npy
-folder, with energies and forces.
+folder, with energies, forces or both.
 """
 
 
@@ -33,10 +33,13 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the errors."""
     from ekfcore.atoms import errors, read_frames
+    from ekfcore.atoms.frame import check_labelled
     from ekfcore.training import evaluate, load_model
 
     loaded = load_model(arguments.model)
-    frames = read_frames(arguments.data, elements=loaded.model.architecture.elements)
+    frames = read_frames(arguments.data, require=(), elements=loaded.model.architecture.elements)
+    for frame in frames:
+        check_labelled(frame)
     backend = arguments.backend or "auto"
     weights = place(loaded.weights, backend=backend, device=arguments.device or "cpu")
     with limited_threads(arguments.threads, backend=backend):
@@ -50,7 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _table(report: dict[str, int | float]) -> str:
-    lines = [f"{report['frames']} frames, {report['atoms']} atoms", f"{'':<12}{'RMSE':>10}{'MAE':>10}"]
+    counted = f"{report['frames']} frames, {report['atoms']} atoms"
+    if "frames_with_energy" in report:
+        counted += f"; energies of {report['frames_with_energy']} of them, forces of {report['frames_with_forces']}"
+    lines = [counted, f"{'':<12}{'RMSE':>10}{'MAE':>10}"]
     for quantity, name, unit in (
         ("energy", "meV_per_atom", "meV/atom"),
         ("force", "meV_per_A", "meV/Å"),

@@ -79,7 +79,8 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
     overrides = [*arguments.set, *run_overrides(arguments)]
     if arguments.config.suffix != ".json":
         return load_settings(arguments.config, overrides)
-    settings, notes = load_input(arguments.config, overrides)
+    fresh = not (arguments.resume or arguments.start)
+    settings, notes = load_input(arguments.config, overrides, fresh=fresh)
     for note in notes:
         print(f"{arguments.config}: {note}")
     return settings

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ekfcore.errors import CheckpointError, InputError
+from ekfcore.models.deep_potential import Architecture, DeepPotential
 from ekfcore.training import LoadedModel
 from ekfcore.training.model_file import MODEL_FILE, Position, save_model
 
@@ -15,11 +16,12 @@ from ._kit import read_torch, write_torch
 from .description import describe, settings_of
 from .dp_file import read_dp, write_dp
 from .rebuild import rebuild
+from .room import with_room
 
 __all__ = ["export_model", "import_model"]
 
 
-def export_model(loaded: LoadedModel, path: str | Path) -> None:
+def export_model(loaded: LoadedModel, path: str | Path, *, room: float = 1.2) -> list[str]:
     """Write a model for DeePMD-kit and whatever runs its models.
 
     Parameters
@@ -29,26 +31,49 @@ def export_model(loaded: LoadedModel, path: str | Path) -> None:
     path : path
         Ends in ``.dp``, DeePMD-kit 3's backend-neutral format, or in ``.pth``, that of its PyTorch backend, which needs
         DeePMD-kit to be installed.
+    room : float
+        Places for neighbours of an element ("sel") as a multiple of the model's capacity. DeePMD-kit leaves out the
+        farthest neighbours beyond, which the model here does not. With more than 1 the file has one element more, X,
+        which no frame has, see `with_room`; the predictions are the same.
+
+    Returns
+    -------
+    list of str
+        What is to be told of the file.
 
     Raises
     ------
     InputError
-        If the name ends in something else, the file cannot be written, or DeePMD-kit is needed and missing.
+        If the name ends in something else, `room` is less than 1, the file cannot be written, or DeePMD-kit is needed
+        and missing.
     """
     path = Path(path)
     if path.suffix not in (".dp", ".pth"):
         raise InputError(f"{path} must end in .dp or .pth, so that DeePMD-kit knows what it is")
-    model = loaded.model
+    model, weights, reason = with_room(loaded.model, np.asarray(loaded.weights, dtype=np.float64), room)
     data: dict[str, Any] = {
         "software": "ekfcore",
         "version": version("ekfcore"),
         "backend": "DPModel",
-        "model": describe(model, np.asarray(loaded.weights, dtype=np.float64)),
+        "model": describe(model, weights),
         "model_def_script": settings_of(model.architecture),
         "@variables": {},
     }
     write = write_dp if path.suffix == ".dp" else write_torch
     write(path, data)
+    return _told(loaded.model, model.architecture, reason)
+
+
+def _told(ours: DeepPotential, theirs: Architecture, reason: str) -> list[str]:
+    """Say how many neighbours the file has places for, and what else DeePMD-kit does not say."""
+    counts = zip(ours.architecture.elements, theirs.capacity, strict=False)
+    places = ", ".join(f"{count} {symbol}" for symbol, count in counts)
+    notes = [f"places for {places}; of more neighbours, DeePMD-kit leaves out the farthest without a word"]
+    if reason:
+        notes.append(f"no room for more than the model's capacity: {reason}")
+    if ours.statistics.unknown:
+        notes.append(f"the model has not learned {', '.join(ours.statistics.unknown)}; DeePMD-kit does not refuse it")
+    return notes
 
 
 def import_model(path: str | Path, out: str | Path) -> LoadedModel:

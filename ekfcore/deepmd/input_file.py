@@ -25,7 +25,9 @@ _ATOMS = 32  # that a batch holds at least
 _ROOM = 1.1  # times the largest number of neighbours in the data
 
 
-def load_input(path: str | PathLike[str], overrides: Sequence[str] = ()) -> tuple[Settings, list[str]]:
+def load_input(
+    path: str | PathLike[str], overrides: Sequence[str] = (), *, fresh: bool = True
+) -> tuple[Settings, list[str]]:
     """Read the input of a training with DeePMD-kit.
 
     Parameters
@@ -35,6 +37,8 @@ def load_input(path: str | PathLike[str], overrides: Sequence[str] = ()) -> tupl
         LKF the filter is the recommended one, unless the overrides name another.
     overrides : sequence of str
         ``KEY=VALUE`` with the keys of `Settings`, stronger than the file, see `load_settings`.
+    fresh : bool
+        Whether a new model is to be made, for which "auto" counts neighbours; one that there is has its capacity.
 
     Returns
     -------
@@ -73,7 +77,7 @@ def load_input(path: str | PathLike[str], overrides: Sequence[str] = ()) -> tupl
     settings = checked(Settings, tables, str(path))
     settings = settings.model_copy(update={"data": settings.data.starting_from(path.parent.resolve())})
     settings, notes = _fitted(settings, tables["training"], length, batch_atoms)
-    if room is not None and settings.model.capacity is None:
+    if fresh and room is not None and settings.model.capacity is None:
         settings = settings.model_copy(update={"model": _with_room(settings, room)})
     if settings.optimizer.preset == "recommended":
         notes.insert(0, "LKF is ekfcore's filter; DeePMD-kit's own is --set optimizer.preset=deepmd-lkf")
@@ -178,7 +182,7 @@ def _fitted(
         Atoms of a batch, if its frames are not given, and how frames are rounded.
     """
     known, notes = settings.model.elements, []
-    frames = read_sources(settings.data.train, require=["energy", "forces"], elements=known)
+    frames = read_sources(settings.data.train, require=(), elements=known)
     n_train = len(frames)
     if settings.data.test_fraction is not None:
         n_train -= round(settings.data.test_fraction * n_train)

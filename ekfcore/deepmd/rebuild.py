@@ -10,6 +10,8 @@ from ekfcore.errors import CheckpointError, InputError
 from ekfcore.models._network import NetworkShape
 from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistics
 
+from .room import NOBODY
+
 __all__ = ["rebuild"]
 
 _Vector = NDArray[np.float64]
@@ -123,7 +125,12 @@ def _statistics(data: Mapping[str, Any], arch: Architecture, source: str) -> Sta
     # out_std, which a training fills in, is for other quantities: an energy is only shifted.
     shift = _shaped(data["@variables"]["out_bias"], (1, n_types, 1), f"{source}: out_bias")
     bias = _shaped(data["fitting"]["@variables"]["bias_atom_e"], (n_types, 1), f"{source}: bias_atom_e")
-    return Statistics(mean=mean[:, 0, :], std=std[:, 0, :], energy_bias=shift[0, :, 0] + bias[:, 0])
+    return Statistics(
+        mean=mean[:, 0, :],
+        std=std[:, 0, :],
+        energy_bias=shift[0, :, 0] + bias[:, 0],
+        unknown=(NOBODY,) if NOBODY in arch.elements else (),
+    )
 
 
 def _weights(data: Mapping[str, Any], arch: Architecture, source: str) -> Iterator[_Vector]:

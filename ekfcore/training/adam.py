@@ -119,10 +119,11 @@ class AdamOptimizer:
             sample.weight * (last + (first - last) * done)
             for first, last in (s.energy_prefactors, s.force_prefactors, s.virial_prefactors)
         )
-        cotangent = {
-            "energy": 2 * p_e / n * (prediction["energy"] - sample.energy),
-            "forces": 2 * p_f / (3 * n) * (prediction["forces"] - sample.forces),
-        }
+        cotangent = {}
+        if sample.energy is not None:
+            cotangent["energy"] = 2 * p_e / n * (prediction["energy"] - sample.energy)
+        if sample.forces is not None:
+            cotangent["forces"] = 2 * p_f / (3 * n) * (prediction["forces"] - sample.forces)
         if sample.virial is not None and p_v > 0:
             cotangent["virial"] = 2 * p_v / (9 * n) * (prediction["virial"] - sample.virial)
         return cotangent

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ekfcore.atoms import Frame
+from ekfcore.errors import InputError
 from ekfcore.models.deep_potential import DeepPotential, fit_bias
 
 from .model_file import LoadedModel, evaluate
@@ -31,8 +32,11 @@ def refit_bias(loaded: LoadedModel, frames: Sequence[Frame]) -> LoadedModel:
     Raises
     ------
     InputError
-        If a frame has no energy or does not fit the model.
+        If no frame has an energy, or one does not fit the model.
     """
+    frames = [frame for frame in frames if frame.energy is not None]
+    if not frames:
+        raise InputError("no frame to train on has an energy to fit those of atoms to; leave out --shift-energies")
     model = loaded.model
     predicted = [float(prediction["energy"]) for prediction in evaluate(model, loaded.weights, frames)]
     shift = fit_bias(frames, model.architecture.elements, predicted)

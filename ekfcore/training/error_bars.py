@@ -52,7 +52,7 @@ def kpu_scale(model: JacobianProvider[Any], state: EKFState, samples: Sequence[S
     state : EKFState
         Weights, of which the average is used, and P.
     samples : sequence of Sample
-        Labelled frames, of which at most 32 are looked at.
+        Labelled frames, of which at most 32 are looked at; each counts for the labels that it has.
     """
     chosen = [samples[k] for k in np.unique(np.linspace(0, len(samples) - 1, _FRAMES).round().astype(int))]
     squares, variances = np.zeros(2), np.zeros(2)
@@ -64,9 +64,12 @@ def kpu_scale(model: JacobianProvider[Any], state: EKFState, samples: Sequence[S
         functionals += [{"forces": _like(forces, z)} for z in signs]
         hph = to_numpy(kpu(state, pull(functionals)[1]))
         # The square of a sum with random signs is on average the sum of the squares.
-        variances += hph[0], np.mean(hph[1:])
-        away = float(sample.energy - prediction["energy"]) / n
-        squares += away**2, float(np.sum((to_numpy(sample.forces) - to_numpy(forces)) ** 2))
+        if sample.energy is not None:
+            variances[0] += hph[0]
+            squares[0] += (float(sample.energy - prediction["energy"]) / n) ** 2
+        if sample.forces is not None:
+            variances[1] += np.mean(hph[1:])
+            squares[1] += float(np.sum((to_numpy(sample.forces) - to_numpy(forces)) ** 2))
     factors = [s / v if v > 0 and math.isfinite(s / v) else 1.0 for s, v in zip(squares, variances, strict=True)]
     return KpuScale(energy=factors[0], force=factors[1])
 

@@ -46,6 +46,7 @@ class Evaluator:
         spacing: float | None = None,
     ) -> None:
         self.exact, self.tolerance = exact, tolerance
+        frames = [frame for frame in frames if frame.n_atoms > 1] or frames  # a single atom has nothing to compare
         self._frames = [frames[k * len(frames) // _CHECKED] for k in range(min(_CHECKED, len(frames)))]
         self.model: DeepPotential | NodalPotential = exact
         kernels = find_kernels(array_namespace(weights))

@@ -99,6 +99,9 @@ class KalmanOptimizer:
         self.absorbed = 0
 
     def _groups(self, sample: Sample, rng: np.random.Generator) -> list[list[int]]:
+        # The force on a single atom is zero whatever the weights: its innovation, always zero, would lower the noise.
+        if sample.forces is None or sample.n_atoms == 1:
+            return []
         return atom_groups(rng, sample.n_atoms, size=self.recipe.group_size, count=self.recipe.groups)
 
     def _update(self, batch: Sequence[Sample], groups: Sequence[list[list[int]]], kinds: Sequence[_Kind]) -> None:
@@ -127,9 +130,7 @@ class KalmanOptimizer:
         self, xp: Namespace, sample: Sample, groups: list[list[int]], kinds: Sequence[_Kind]
     ) -> tuple[list[Array], list[Array], list[float], list[bool]]:
         """Return gradient, innovation, noise and whether it is of forces, for each measurement that this frame has."""
-        kinds = [
-            k for k in kinds if (k < len(groups) if isinstance(k, int) else k != "virial" or sample.virial is not None)
-        ]
+        kinds = [k for k in kinds if (k < len(groups) if isinstance(k, int) else getattr(sample, k) is not None)]
         if not kinds:
             return [], [], [], []
         prediction, pull = linearize(self.model, self.state.weights, sample.environment)
@@ -170,13 +171,15 @@ def plan(mode: str, n_groups: int, per_update: int = 1, *, virial: bool) -> list
     [['energy', 0], ['energy', 1]]
     >>> plan("pinned", 3, 2, virial=False)
     [['energy', 0, 1], ['energy', 2]]
+    >>> plan("pinned", 0, virial=False)
+    [['energy']]
     >>> plan("vector", 2, virial=True)
     [['energy', 'virial', 0, 1]]
     """
     totals: list[_Kind] = ["energy", "virial"] if virial else ["energy"]
     groups: list[_Kind] = list(range(n_groups))
     if mode == "pinned":
-        return [[*totals, *groups[k : k + per_update]] for k in range(0, n_groups, per_update)]
+        return [[*totals, *groups[k : k + per_update]] for k in range(0, max(n_groups, 1), per_update)]
     if mode == "vector":
         return [totals + groups]
     return [[kind] for kind in totals + groups]

@@ -16,6 +16,7 @@ from ekfcore.protocols import JacobianProvider
 
 from .dataset import Dataset
 from .evaluator import Evaluator
+from .fingerprint import Fingerprint
 from .model_file import MODEL_FILE, Position, save_model
 from .records import EpochRecord
 from .sample import Sample
@@ -88,6 +89,8 @@ class Trainer:
         CONFIG as JSON, kept in the model file.
     out : Path
         Folder for the model.
+    frames : Fingerprint
+        Which frames these are, kept in the model file.
     position : Position
         Where to go on from.
     writers : sequence of callables
@@ -108,13 +111,14 @@ class Trainer:
         seed: int,
         settings: Mapping[str, Any],
         out: Path,
+        frames: Fingerprint,
         position: Position,
         writers: Sequence[Callable[[Sequence[EpochRecord]], None]] = (),
         notes: Sequence[str] = (),
     ) -> None:
         self.evaluator, self.optimizer, self.train, self.test = evaluator, optimizer, train, test
         self.epochs, self.batch, self.seed = epochs, batch, seed
-        self.settings, self.out, self.position = settings, out, position
+        self.settings, self.out, self.frames, self.position = settings, out, frames, position
         self.writers, self.notes = writers, notes
 
     @property
@@ -188,6 +192,7 @@ class Trainer:
             self.model,
             settings=self.settings,
             position=self.position,
+            frames=self.frames,
             optimizer=self.optimizer.header(),
             arrays=self.optimizer.arrays(),
         )

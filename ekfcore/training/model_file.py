@@ -16,6 +16,7 @@ from ekfcore.errors import CheckpointError
 from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistics
 
 from .error_bars import KpuScale
+from .fingerprint import Fingerprint
 from .records import EpochRecord
 
 __all__ = ["MODEL_FILE", "LoadedModel", "Position", "evaluate", "load_model", "save_model"]
@@ -24,6 +25,7 @@ MODEL_FILE = "model.npz"
 """Name of the file in the folder of a run."""
 
 _STATISTICS = ("mean", "std", "energy_bias")
+_FRAMES = ("train", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,8 @@ class LoadedModel:
         the name of where the model comes from.
     arrays : mapping of str to array
         Its arrays, read when they are asked for.
+    frames : Fingerprint, optional
+        Which frames it was trained on and judged by; older files do not tell.
     """
 
     model: DeepPotential
@@ -82,6 +86,7 @@ class LoadedModel:
     position: Position
     optimizer: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
+    frames: Fingerprint | None = None
 
     @property
     def has_optimizer(self) -> bool:
@@ -109,6 +114,7 @@ def save_model(
     position: Position,
     optimizer: Mapping[str, Any],
     arrays: Iterable[tuple[str, NDArray[Any]]],
+    frames: Fingerprint | None = None,
 ) -> None:
     """Write a model file in the place of the old one.
 
@@ -120,6 +126,7 @@ def save_model(
     header: dict[str, Any] = {
         "kind": "model",
         "architecture": model.architecture.as_json(),
+        "unknown": list(model.statistics.unknown),
         "settings": dict(settings),
         "position": asdict(position),
         "optimizer": dict(optimizer),
@@ -128,6 +135,9 @@ def save_model(
     def members() -> Iterator[tuple[str, NDArray[Any]]]:
         for name in _STATISTICS:
             yield name, getattr(model.statistics, name)
+        if frames is not None:
+            for name in _FRAMES:
+                yield f"{name}_frames", getattr(frames, name)
         yield from arrays
 
     write_archive(path, header, members())
@@ -158,7 +168,9 @@ def load_model(path: str | Path, *, whole: bool = True) -> LoadedModel:
     try:
         position = dict(header["position"])
         position["records"] = tuple(EpochRecord(**record) for record in position["records"])
-        statistics = Statistics(**{name: arrays[name] for name in _STATISTICS})
+        told = f"{_FRAMES[0]}_frames" in arrays
+        unknown = tuple(header.get("unknown", ()))  # which older files do not tell
+        statistics = Statistics(**{name: arrays[name] for name in _STATISTICS}, unknown=unknown)
         return LoadedModel(
             model=DeepPotential(Architecture.from_json(header["architecture"]), statistics),
             weights=arrays["average" if "average" in arrays else "weights"],
@@ -166,6 +178,7 @@ def load_model(path: str | Path, *, whole: bool = True) -> LoadedModel:
             position=Position(**position),
             optimizer=header["optimizer"],
             arrays=arrays,
+            frames=Fingerprint(**{name: arrays[f"{name}_frames"] for name in _FRAMES}) if told else None,
         )
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} lacks what a model file must hold ({error}); train the model again") from None

@@ -57,7 +57,7 @@ def _curve(axes: Axes, records: Sequence[EpochRecord], quantity: str, title: str
     drawn = []
     for part, colour, marker in (("train", ORANGE, "s"), ("test", BLUE, "o")):
         values = [getattr(record, f"{quantity}_rmse_{part}") for record in records]
-        if None in values:  # no such labels
+        if None in values or np.isnan(values).all():  # no such labels
             continue
         axes.plot(epochs, values, color=colour, marker=marker, markersize=4.5, linewidth=1.6, label=part)
         drawn += values
@@ -76,7 +76,7 @@ def plot_parity(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]
     Parameters
     ----------
     labels : sequence of Frame
-        Frames with energies and forces.
+        Labelled frames; each is drawn where it has a label.
     predictions : sequence of mappings
         One a frame, in the same order: ``energy`` [eV] and ``forces``, shape (N, 3) [eV/Å].
     path : path
@@ -90,26 +90,45 @@ def plot_parity(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]
     Raises
     ------
     InputError
-        If there are no frames, a frame has no energy or no forces, or the file cannot be written.
+        If there are no frames, a frame has no label, or the file cannot be written.
     """
     found = errors(predictions, labels)
     figure = Figure(figsize=(9.6, 4.6), layout="compressed")
     left, right = figure.subplots(1, 2)
-    energy = 1e3 * _energies(labels, predictions)
-    _parity(left, *energy, unit="meV/atom")
-    _histogram(left, energy[1] - energy[0], "meV/atom")
-    tidy(left, "Energy, relative to the mean", f"RMSE {found.energy_rmse:.3g} meV/atom")
-    forces = [np.concatenate([np.ravel(part) for part in parts]) for parts in _forces(labels, predictions)]
-    _parity(right, *forces, unit="eV/Å")
-    _histogram(right, 1e3 * (forces[1] - forces[0]), "meV/Å")
-    tidy(right, "Force components", f"RMSE {found.force_rmse:.3g} meV/Å")
+    energy = 1e3 * _energies(*_having("energy", labels, predictions))
+    _panel(left, *energy, units=("meV/atom", "meV/atom"), scale=1.0)
+    tidy(left, "Energy, relative to the mean", _caption(found.with_energy, found.energy_rmse, "meV/atom"))
+    forces = _forces(*_having("forces", labels, predictions))
+    _panel(right, *forces, units=("eV/Å", "meV/Å"), scale=1e3)
+    tidy(right, "Force components", _caption(found.with_forces, found.force_rmse, "meV/Å"))
     save_figure(figure, path)
+
+
+_Pairs = tuple[list[Frame], list[Mapping[str, Any]]]
+
+
+def _having(name: str, labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]]) -> _Pairs:
+    """Return the frames with a label and what is predicted of them."""
+    pairs = [(f, p) for f, p in zip(labels, predictions, strict=True) if getattr(f, name) is not None]
+    return [frame for frame, _ in pairs], [prediction for _, prediction in pairs]
+
+
+def _caption(count: int, rmse: float, unit: str) -> str:
+    return f"RMSE {rmse:.3g} {unit}" if count else "no labels"
+
+
+def _panel(axes: Axes, label: _Vector, prediction: _Vector, *, units: tuple[str, str], scale: float) -> None:
+    """Draw predictions against labels, and the errors in their own unit."""
+    if len(label):
+        _parity(axes, label, prediction, unit=units[0])
+        _histogram(axes, scale * (prediction - label), units[1])
 
 
 def _energies(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]]) -> _Vector:
     """Return labelled and predicted energies per atom, shape (2, frames) [eV], relative to the mean label."""
     pairs = zip(labels, predictions, strict=True)
-    energy = np.asarray([(frame.energy, float(p["energy"])) for frame, p in pairs]) / [[f.n_atoms] for f in labels]
+    energy = np.asarray([(frame.energy, float(p["energy"])) for frame, p in pairs]).reshape(-1, 2)
+    energy /= np.asarray([f.n_atoms for f in labels])[:, None]
     compositions = [tuple(sorted(frame.numbers.tolist())) for frame in labels]
     for composition in set(compositions):
         same = [other == composition for other in compositions]
@@ -117,8 +136,11 @@ def _energies(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]])
     return energy.T
 
 
-def _forces(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[Any]]:
-    return [frame.forces for frame in labels], [np.asarray(prediction["forces"]) for prediction in predictions]
+def _forces(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]]) -> tuple[_Vector, _Vector]:
+    """Return labelled and predicted force components [eV/Å]."""
+    parts = [frame.forces for frame in labels], [np.asarray(prediction["forces"]) for prediction in predictions]
+    label, prediction = (np.concatenate([np.zeros(0), *(np.ravel(np.asarray(a)) for a in part)]) for part in parts)
+    return label, prediction
 
 
 def _parity(axes: Axes, label: _Vector, prediction: _Vector, *, unit: str) -> None:

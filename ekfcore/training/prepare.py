@@ -1,12 +1,12 @@
 """From CONFIG to a training that is ready to run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from ekfcore._typing import Array
-from ekfcore.atoms import Frame, split_frames
+from ekfcore.atoms import Frame
 from ekfcore.checkpoint import restore_state
 from ekfcore.devices import place
 from ekfcore.errors import InputError
@@ -24,16 +24,19 @@ from ekfcore.partition import BlockLayout
 from ._layout import fitting_layout
 from .adam import AdamOptimizer
 from .bias import refit_bias
+from .data import read_data
 from .dataset import Dataset
+from .elements import learn_elements, strangers, without_unknown
 from .evaluator import Evaluator
+from .fingerprint import Fingerprint
 from .kalman import KalmanOptimizer
+from .labels import missing_labels, undetermined_energies
 from .lcurve import write_lcurve
 from .loop import Optimizer, Trainer
 from .model_file import MODEL_FILE, LoadedModel, Position, load_model
 from .records import METRICS_FILE, EpochRecord, write_metrics
 from .sample import Potential
 from .settings import Settings
-from .sources import read_sources
 from .tensorboard import TensorBoard
 
 __all__ = ["prepare"]
@@ -75,8 +78,15 @@ def prepare(
     """
     saved = load_model(out / MODEL_FILE) if resume else None
     _check_folder(out, resume)
-    train, test = _read(settings, saved or start)
-    notes = [_virials(settings, train)]
+    train, test, note = read_data(settings, saved=saved, start=start)
+    frames = Fingerprint.of(train, test)
+    given = settings.model.atom_energies or {}
+    notes = [note, *_labels(train, test, given), _virials(settings, train)]
+    if given and shift_energies:
+        raise InputError(f"--shift-energies fits what model.atom_energies = {given} gives; leave one of them out")
+    saved, start = (
+        known and replace(known, model=learn_elements(known.model, train, given)) for known in (saved, start)
+    )
     if start is not None and shift_energies:
         start = refit_bias(start, train)
     if start is not None and saved is None and not _fits(settings, start):
@@ -88,7 +98,10 @@ def prepare(
     architecture = _architecture(settings, [*train, *test], origin)
     layout = fitting_layout(settings, architecture)
     _make_folder(out)
-    model = origin.model if origin else DeepPotential(architecture, fit_statistics(train, architecture))
+    model = origin.model if origin else _fresh(architecture, train, given)
+    _check_energies(model, given)
+    test, note = without_unknown(model, test)
+    notes += [note, "" if origin else strangers(train, architecture.cutoff)]
     like = _weights(settings, model, origin)
     position = saved.position if saved else Position()
     tolerance = settings.model.interpolation
@@ -104,6 +117,7 @@ def prepare(
         seed=settings.training.seed,
         settings=settings.as_json(),
         out=out,
+        frames=frames,
         position=replace(position, spacing=evaluator.spacing),
         writers=_writers(settings, out, known=len(position.records)),
         notes=[note for note in notes if note],
@@ -125,15 +139,32 @@ def _make_folder(out: Path) -> None:
         raise InputError(f"{out} cannot be written ({error.strerror}); choose another folder with --out") from None
 
 
-def _read(settings: Settings, origin: LoadedModel | None) -> tuple[list[Frame], list[Frame]]:
-    """Return the frames for training and for testing."""
-    require = ["energy", "forces"]
-    elements = settings.model.elements or (list(origin.model.architecture.elements) if origin else None)
-    train = read_sources(settings.data.train, require=require, elements=elements)
-    if settings.data.test:
-        return train, read_sources(settings.data.test, require=require, elements=elements)
-    assert settings.data.test_fraction is not None  # the settings see to it
-    return split_frames(train, settings.data.test_fraction, settings.training.seed)
+def _labels(train: Sequence[Frame], test: Sequence[Frame], given: Mapping[str, float]) -> list[str]:
+    """Say which labels frames lack."""
+    missing = missing_labels(train, "to train on")
+    return [
+        missing and f"{missing}: what they have is learned",
+        missing_labels(test, "to test on"),
+        undetermined_energies(train, given),
+    ]
+
+
+def _fresh(architecture: Architecture, train: Sequence[Frame], given: Mapping[str, float]) -> DeepPotential:
+    known = {element: energy for element, energy in given.items() if element in architecture.elements}
+    return DeepPotential(architecture, fit_statistics(train, architecture, atom_energies=known))
+
+
+def _check_energies(model: DeepPotential, given: Mapping[str, float]) -> None:
+    """Refuse energies of atoms that are not those of the model."""
+    elements = model.architecture.elements
+    for element, energy in given.items():
+        if element not in elements:
+            raise InputError(f"model.atom_energies names {element}, but the elements are {', '.join(elements)}")
+        kept = float(model.statistics.energy_bias[elements.index(element)])
+        if energy != kept:
+            raise InputError(
+                f"model.atom_energies: {element} = {energy} differs from {kept} of the model to go on from; set it back"
+            )
 
 
 def _virials(settings: Settings, frames: Sequence[Frame]) -> str:
@@ -185,6 +216,11 @@ def _architecture(settings: Settings, frames: Sequence[Frame], saved: LoadedMode
             f"its elements are {', '.join(elements)}"
         )
     capacity = wanted.capacity or list(neighbour_capacity(frames, elements, wanted.cutoff))
+    if not wanted.capacity and not any(capacity):
+        raise InputError(
+            f"no atom of the data has a neighbour within model.cutoff = {wanted.cutoff:g} Å; raise it, or check the "
+            "unit of the positions"
+        )
     if isinstance(capacity, dict):
         if set(capacity) != set(elements):
             raise InputError(f"model.capacity must name the elements {', '.join(elements)}, got {capacity}")

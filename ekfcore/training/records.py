@@ -28,9 +28,9 @@ class EpochRecord:
     lam : float
         Memory factor; the learning rate for Adam.
     energy_rmse_train, energy_rmse_test : float
-        [meV/atom]
+        Over the frames that have an energy; nan if there are none [meV/atom].
     force_rmse_train, force_rmse_test : float
-        [meV/Å]
+        Over the frames that have forces; nan if there are none [meV/Å].
     virial_rmse_train, virial_rmse_test : float, optional
         Over the frames that have a virial, if there are any [meV/atom].
     energy_noise, force_noise : float, optional

@@ -30,9 +30,9 @@ class Sample:
     ----------
     environment : Environment, NodalEnvironment or what another model makes of a frame
         What the model sees.
-    energy : array, 0-d
+    energy : array, 0-d, or None
         [eV]
-    forces : array, shape (N, 3)
+    forces : array, shape (N, 3), or None
         [eV/Å]
     virial : array, shape (3, 3), or None
         [eV]
@@ -43,8 +43,8 @@ class Sample:
     """
 
     environment: Any
-    energy: Array
-    forces: Array
+    energy: Array | None
+    forces: Array | None
     virial: Array | None
     n_atoms: int
     weight: float = 1.0
@@ -64,12 +64,15 @@ def prepare_sample(model: Potential, frame: Frame, *, like: Array) -> Sample:
         If the frame does not fit the model.
     """
     xp = array_namespace(like)
-    kind = {"dtype": like.dtype, "device": like.device}
+
+    def label(value: Any) -> Array | None:
+        return None if value is None else xp.asarray(value, dtype=like.dtype, device=like.device)
+
     return Sample(
         environment=model.environment(frame, like=like),
-        energy=xp.asarray(frame.energy, **kind),
-        forces=xp.asarray(frame.forces, **kind),
-        virial=None if frame.virial is None else xp.asarray(frame.virial, **kind),
+        energy=label(frame.energy),
+        forces=label(frame.forces),
+        virial=label(frame.virial),
         n_atoms=frame.n_atoms,
         weight=frame.weight,
     )

@@ -79,6 +79,7 @@ class ModelSettings(Table):
     activation: str = "tanh"
     type_one_side: bool = False
     resnet_dt: bool = False
+    atom_energies: dict[str, float] | None = None  # energies of atoms that are not fitted to the data [eV]
     fitting_gain: _Positive | None = None  # on the first layer of fresh fitting nets; 10 for a filter, 1 for Adam
     interpolation: _NotNegative = 1e-9  # largest relative error of the nodal embedding; 0 for the exact nets
 

@@ -21,7 +21,7 @@ class Architecture:
     elements : tuple of str
         Chemical symbols; their order is the order of types.
     capacity : tuple of int
-        For each element the largest number of neighbours of that element within the cutoff ("sel").
+        Number of neighbours of each element; their sum N divides the descriptor ("sel"). It is no limit, see `surplus`.
     cutoff, cutoff_smooth : float
         Where the switching function reaches zero, and where it leaves 1/r [Å].
     embedding, fitting : tuple of int

@@ -11,7 +11,7 @@ __all__ = ["collect_forces", "pair_force", "rows_tangent"]
 
 
 def rows_tangent(xp: Namespace, block: PairBlock, moving: Sequence[Cotangent]) -> Array:
-    """Return the change of the normalised rows, shape (m, n, capacity, 4), under the displacement of each functional.
+    """Return the change of the normalised rows, shape (m, n, K, 4), under the displacement of each functional.
 
     Forces are minus the derivative of the energy, so weights c of the forces displace the atoms by -c, and weights v of
     the virial displace the neighbours by -v^T r.
@@ -36,7 +36,7 @@ def rows_tangent(xp: Namespace, block: PairBlock, moving: Sequence[Cotangent]) -
 
 
 def pair_force(xp: Namespace, block: PairBlock, rows_bar: Array, s_bar: Array) -> Array:
-    """Return dE/dr of each pair vector, shape (n, capacity, 3), from dE/drows and the part of dE/ds through G."""
+    """Return dE/dr of each pair vector, shape (n, K, 3), from dE/drows and the part of dE/ds through G."""
     radial = (rows_bar[..., 0] + s_bar) * block.scale[0]
     v = rows_bar[..., 1:] * block.scale[1:]
     along = _dot(v, block.unit)

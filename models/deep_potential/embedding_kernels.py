@@ -32,10 +32,10 @@ class Embedding(Protocol):
     A: Array
 
     def slopes(self, Abar: Array) -> tuple[Array, Array]:
-        """Return dE/dR, shape (n, capacity, 4), and the part of dE/ds through G, (n, capacity), from dE/dA."""
+        """Return dE/dR, shape (n, K, 4), and the part of dE/ds through G, (n, K), from dE/dA."""
 
     def tangent(self, changes: Array) -> Array:
-        """Return the changes of A, shape (m, n, 4, M), from those of R, (m, n, capacity, 4)."""
+        """Return the changes of A, shape (m, n, 4, M), from those of R, (m, n, K, 4)."""
 
     def gradients(self, Abar: Array, Abars: Array, changes: Array) -> Array:
         """Return weight gradients, shape (k, n_params).

@@ -1,6 +1,6 @@
 """Geometry of a frame as the model sees it; nothing here depends on the weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from ekfcore._typing import Array
 from ekfcore.atoms import Frame
 
 from .architecture import Architecture
-from .pairs import find_pairs
+from .pairs import Pairs, find_pairs
 
 __all__ = [
     "Environment",
@@ -35,29 +35,36 @@ class Statistics:
         Mean and standard deviation of the rows of the environment matrix for each centre type [1/Å].
     energy_bias : array, shape (n_types,)
         Energy of an atom of each type [eV].
+    unknown : tuple of str
+        Elements of which the training has seen no atom; frames that hold one are refused.
     """
 
     mean: _Vector
     std: _Vector
     energy_bias: _Vector
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class PairBlock:
-    """Neighbours of one type around n atoms of one type, `capacity` slots an atom; empty slots at the end.
+    """Neighbours of one type around n atoms of one type in K slots an atom; empty slots at the end.
 
     Parameters
     ----------
-    rows : array, shape (n, capacity, 4)
+    rows : array, shape (n, K, 4)
         Normalised rows of the environment matrix.
-    unit : array, shape (n, capacity, 3)
+    unit : array, shape (n, K, 3)
         Direction to the neighbour, zero in empty slots.
-    distance, slope, ratio : array, shape (n, capacity)
+    distance, slope, ratio : array, shape (n, K)
         r [Å], ds/dr and s(r)/r [1/Å^2] of the switched s(r); all zero in empty slots.
-    centre, neighbour : array of int, shape (n * capacity,)
+    centre, neighbour : array of int, shape (n * K,)
         Indices of the two atoms of each slot in the frame; in empty slots both are the centre.
     scale : array, shape (4,)
         One over the standard deviation of each column of the rows.
+    empty : array, shape (4,)
+        Normalised row of an empty slot.
+    surplus : int
+        By how much K exceeds the capacity of the model, because an atom of the frame has so many neighbours.
     """
 
     rows: Array
@@ -68,6 +75,8 @@ class PairBlock:
     centre: Array
     neighbour: Array
     scale: Array
+    empty: Array
+    surplus: int
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -152,10 +161,10 @@ def build_environment(
     Raises
     ------
     InputError
-        If the frame has an element that the model does not know, more neighbours than the capacity, overlapping atoms
-        or a cell without volume.
+        If the frame has an element that the model does not know or has not learned, overlapping atoms or a cell without
+        volume.
     """
-    pairs = find_pairs(frame, architecture)
+    pairs = find_pairs(frame, architecture, statistics.unknown)
     types, i, j, vectors, slots = pairs.types, pairs.i, pairs.j, pairs.vectors, pairs.slots
     xp = array_namespace(like)
 
@@ -165,15 +174,17 @@ def build_environment(
     def index(a: NDArray[np.integer]) -> Array:
         return xp.asarray(a, dtype=xp.int64, device=like.device)
 
+    places = _places(pairs, architecture)
     groups = []
     centres, neighbours, used = [], [], []
     starts = np.searchsorted(i, np.arange(frame.n_atoms + 1))  # the pairs are sorted by their centre
-    for centre, atoms in _groups(types, architecture, rows):
+    for centre, atoms in _groups(types, places, rows):
         blocks = []
         mine = np.concatenate([np.arange(starts[atom], starts[atom + 1]) for atom in atoms])
         for neighbour, capacity in enumerate(architecture.capacity):
             chosen = mine[types[j[mine]] == neighbour]
-            block = _pair_geometry(atoms, i[chosen], j[chosen], slots[chosen], vectors[chosen], capacity, architecture)
+            count = places[neighbour]
+            block = _pair_geometry(atoms, i[chosen], j[chosen], slots[chosen], vectors[chosen], count, architecture)
             centres.append(block.centre)
             neighbours.append(block.neighbour)
             used.append(block.distance.ravel() > 0)
@@ -188,6 +199,8 @@ def build_environment(
                     centre=index(block.centre),
                     neighbour=index(block.neighbour),
                     scale=real(scale),
+                    empty=real(-statistics.mean[centre] * scale),
+                    surplus=count - capacity,
                 )
             )
         groups.append(Group(type=centre, atoms=atoms, pairs=tuple(blocks)))
@@ -201,13 +214,20 @@ def build_environment(
     )
 
 
+def _places(pairs: Pairs, architecture: Architecture) -> list[int]:
+    """Return the slots for neighbours of each type: the capacity, or what the busiest atom of the frame needs."""
+    most = np.asarray(architecture.capacity)
+    np.maximum.at(most, pairs.types[pairs.j], pairs.slots + 1)
+    return [int(count) for count in most]
+
+
 def _groups(
-    types: NDArray[np.int64], architecture: Architecture, rows: int | None
+    types: NDArray[np.int64], places: Sequence[int], rows: int | None
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Yield the type and the atoms of each group; `rows` limits the slots of a group's largest block."""
-    for centre in range(len(architecture.elements)):
+    for centre in range(len(places)):
         atoms = np.flatnonzero(types == centre)
-        step = len(atoms) if rows is None else max(1, rows // max(architecture.capacity))
+        step = len(atoms) if rows is None else max(1, rows // max(places))
         for start in range(0, len(atoms), max(step, 1)):
             yield centre, atoms[start : start + step]
 
@@ -218,12 +238,12 @@ def _pair_geometry(
     j: NDArray[np.int64],
     slots: NDArray[np.int64],
     vectors: _Vector,
-    capacity: int,
+    count: int,
     architecture: Architecture,
 ) -> PairBlock:
-    """Fill the slots of one pair of types with NumPy arrays; rows and scale are not normalised yet."""
+    """Fill the slots of one pair of types with NumPy arrays; nothing is normalised yet."""
     place = np.searchsorted(atoms, i), slots
-    centre = np.repeat(atoms, capacity).reshape(len(atoms), capacity)
+    centre = np.repeat(atoms, count).reshape(len(atoms), count)
     neighbour = centre.copy()
     neighbour[place] = j
     r = np.linalg.norm(vectors, axis=1)
@@ -244,6 +264,8 @@ def _pair_geometry(
         centre=centre.ravel(),
         neighbour=neighbour.ravel(),
         scale=np.ones(4),
+        empty=np.zeros(4),
+        surplus=0,
     )
 
 

@@ -1,6 +1,6 @@
 """Initial weights and the constants that come from the training data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,15 +54,19 @@ def neighbour_capacity(frames: Sequence[Frame], elements: Sequence[str], cutoff:
     return tuple(int(count) for count in most)
 
 
-def fit_statistics(frames: Sequence[Frame], architecture: Architecture) -> Statistics:
+def fit_statistics(
+    frames: Sequence[Frame], architecture: Architecture, *, atom_energies: Mapping[str, float] | None = None
+) -> Statistics:
     """Measure the normalisation of the environment matrix and the energy bias.
 
     Parameters
     ----------
     frames : sequence of Frame
-        Training frames with energies.
+        Training frames.
     architecture : Architecture
         Elements, cutoffs and capacities; empty slots count as zeros, as in DeePMD-kit.
+    atom_energies : mapping of str to float, optional
+        Energies of atoms that are not to be fitted [eV].
 
     Returns
     -------
@@ -73,7 +77,7 @@ def fit_statistics(frames: Sequence[Frame], architecture: Architecture) -> Stati
     Raises
     ------
     InputError
-        If no frame is given, one has no energy, or one has an element that the model does not know.
+        If no frame is given, or one has an element that the model does not know.
     """
     if not frames:
         raise InputError("the statistics of a model need at least one training frame, got none")
@@ -97,39 +101,51 @@ def fit_statistics(frames: Sequence[Frame], architecture: Architecture) -> Stati
     radial = np.sqrt(np.maximum(square / slots - mean[:, 0] ** 2, 0.0))
     std = np.stack([radial, *[np.sqrt(across / slots)] * 3], axis=1)
     # 0.01 is DeePMD-kit's floor; it keeps elements without neighbours finite.
-    return Statistics(mean=mean, std=np.maximum(std, 0.01), energy_bias=fit_bias(frames, architecture.elements))
+    present = {symbol for frame in frames for symbol in frame.symbols}
+    return Statistics(
+        mean=mean,
+        std=np.maximum(std, 0.01),
+        energy_bias=fit_bias(frames, architecture.elements, fixed=atom_energies),
+        unknown=tuple(element for element in architecture.elements if element not in present),
+    )
 
 
 def fit_bias(
-    frames: Sequence[Frame], elements: Sequence[str], predicted: Sequence[float] | None = None
+    frames: Sequence[Frame],
+    elements: Sequence[str],
+    predicted: Sequence[float] | None = None,
+    *,
+    fixed: Mapping[str, float] | None = None,
 ) -> NDArray[np.float64]:
     """Fit the energy of an atom of each element by least squares to what a model leaves unexplained.
 
     Parameters
     ----------
     frames : sequence of Frame
-        Frames with energies.
+        Labelled frames.
     elements : sequence of str
         Elements of the model.
     predicted : sequence of float, optional
         What the model says of each frame [eV]; 0 by default.
+    fixed : mapping of str to float, optional
+        Energies of elements that are not to be fitted [eV].
 
     Returns
     -------
     array, shape (n_types,)
         Energies [eV]. Where the compositions cannot tell the elements apart the solution of smallest norm is taken.
-
-    Raises
-    ------
-    InputError
-        If a frame has no energy.
+        Frames without an energy do not count; without any, the energies are 0.
     """
-    counts, energies = [], []
-    for frame in frames:
+    fixed = fixed or {}
+    free = [element for element in elements if element not in fixed]
+    counts, left = [], []
+    for frame, told in zip(frames, predicted if predicted is not None else [0.0] * len(frames), strict=True):
         if frame.energy is None:
-            raise InputError(f"{frame.source} has no energy; the energy bias needs one for every training frame")
-        counts.append([frame.symbols.count(element) for element in elements])
-        energies.append(frame.energy)
-    left = np.asarray(energies) - (0.0 if predicted is None else np.asarray(predicted))
-    bias: NDArray[np.float64] = np.linalg.lstsq(np.asarray(counts, float), left, rcond=1e-10)[0]
-    return bias
+            continue
+        symbols = frame.symbols
+        counts.append([symbols.count(element) for element in free])
+        left.append(frame.energy - told - sum(symbols.count(element) * energy for element, energy in fixed.items()))
+    solved = np.zeros(len(free))
+    if free and counts:
+        solved = np.linalg.lstsq(np.asarray(counts, float), np.asarray(left), rcond=1e-10)[0]
+    return np.asarray([{**fixed, **dict(zip(free, solved, strict=True))}[element] for element in elements])

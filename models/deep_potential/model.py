@@ -24,6 +24,7 @@ from .displacement import collect_forces, pair_force, rows_tangent
 from .embedding_kernels import Embedding, EmbeddingKernels, find_embedding
 from .environment import Environment, Group, Statistics, build_environment
 from .gradient import Gradient, check_names, combine, is_moving
+from .surplus import evaluate_embedding
 
 __all__ = ["DeepPotential"]
 
@@ -152,7 +153,7 @@ class DeepPotential:
         """Evaluate the atomic energies of a group and all slopes that forces and gradients need."""
         form = self.architecture
         embeddings = [
-            kernels.evaluate(form.embedding_net, w[form.embedding_slice(group.type, neighbour)], block)
+            evaluate_embedding(kernels, form.embedding_net, w[form.embedding_slice(group.type, neighbour)], block)
             for neighbour, block in enumerate(group.pairs)
         ]
         A = sum((embedding.A for embedding in embeddings[1:]), start=embeddings[0].A) / form.n_slots

@@ -36,7 +36,8 @@ class NodalGroup:
     atoms : array of int, shape (n,), of NumPy
         Indices of the centres in the frame.
     B : array, shape (n, 4, K)
-        Rows of the environment matrix, normalised, spread over the nodes; those of empty slots included.
+        Rows of the environment matrix, normalised, spread over the nodes; those of empty slots included, whose number
+        is negative where an atom has more neighbours than the capacity, see `surplus`.
     nodes : tuple of array, shape (K_t, 1)
         Inputs of the embedding net at the nodes, normalised, for each type of neighbours; K is the sum of K_t.
     geometry : array, shape (P, 7)
@@ -99,7 +100,7 @@ def build_nodal_environment(
     InputError
         As `build_environment`.
     """
-    pairs = find_pairs(frame, architecture)
+    pairs = find_pairs(frame, architecture, statistics.unknown)
     groups = tuple(
         _group(centre, pairs, architecture, statistics, spacing, like=like)
         for centre in range(len(architecture.elements))

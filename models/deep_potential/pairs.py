@@ -1,5 +1,6 @@
 """Which atoms of a frame see each other, and of which types they are."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,18 +37,32 @@ class Pairs:
     slots: NDArray[np.int64]
 
 
-def find_pairs(frame: Frame, architecture: Architecture) -> Pairs:
+def find_pairs(frame: Frame, architecture: Architecture, unlearned: Collection[str] = ()) -> Pairs:
     """List the pairs of a frame.
+
+    Parameters
+    ----------
+    frame : Frame
+        Atoms.
+    architecture : Architecture
+        Elements and cutoff.
+    unlearned : collection of str
+        Elements that the model has, but has not learned.
 
     Raises
     ------
     InputError
-        If the frame has an element that the model does not know, more neighbours than the capacity, overlapping atoms
-        or a cell without volume.
+        If the frame has an element that the model does not know or has not learned, overlapping atoms or a cell without
+        volume.
     """
     types = atom_types(frame, architecture)
+    if strangers := sorted(set(frame.symbols) & set(unlearned)) if unlearned else []:
+        raise InputError(
+            f"{frame.source} holds {', '.join(strangers)}, of which the model has seen no atom in its training; train "
+            "with such frames (--start goes on from its weights), or leave this one out"
+        )
     i, j, vectors = neighbour_pairs(frame, architecture.cutoff)
-    return Pairs(types=types, i=i, j=j, vectors=vectors, slots=_slots(types, i, j, frame, architecture))
+    return Pairs(types=types, i=i, j=j, vectors=vectors, slots=_slots(i, types[j]))
 
 
 def atom_types(frame: Frame, architecture: Architecture) -> NDArray[np.int64]:
@@ -68,22 +83,11 @@ def atom_types(frame: Frame, architecture: Architecture) -> NDArray[np.int64]:
     return np.asarray([lookup[symbol] for symbol in frame.symbols], dtype=np.int64)
 
 
-def _slots(
-    types: NDArray[np.int64], i: NDArray[np.int64], j: NDArray[np.int64], frame: Frame, architecture: Architecture
-) -> NDArray[np.int64]:
+def _slots(i: NDArray[np.int64], kinds: NDArray[np.int64]) -> NDArray[np.int64]:
     """Number the neighbours of each type around each atom, in the order of the pairs."""
-    key = i * len(architecture.elements) + types[j]
+    key = i * (kinds.max(initial=0) + 1) + kinds
     order = np.argsort(key, kind="stable")
     starts = np.searchsorted(key[order], key[order], side="left")
-    slots = np.empty_like(key)
+    slots: NDArray[np.int64] = np.empty_like(key)
     slots[order] = np.arange(len(key)) - starts
-    over = slots >= np.asarray(architecture.capacity)[types[j]]
-    if np.any(over):
-        worst = int(np.argmax(np.where(over, slots, -1)))
-        symbol = architecture.elements[types[j[worst]]]
-        raise InputError(
-            f"{frame.source}: atom {i[worst]} has {slots[worst] + 1} {symbol} neighbours within "
-            f"{architecture.cutoff} Å, more than the model's capacity of {architecture.capacity[types[j[worst]]]}; "
-            "train with a larger model.capacity, or leave it out to have it computed from the data"
-        )
     return slots

@@ -170,8 +170,7 @@ def test_refuses_atoms_that_do_not_fit(random_model: Callable[..., Any], alloy: 
         calculator.get_potential_energy(alloy)
     alloy.symbols[:] = "Cu"
     alloy.set_cell(0.8 * alloy.cell[:], scale_atoms=True)
-    with pytest.raises(InputError, match=r"more than the model's capacity of 20; train with a larger model\.capacity"):
-        calculator.get_potential_energy(alloy)
+    assert np.isfinite(calculator.get_potential_energy(alloy))  # with more neighbours than the capacity
     alloy.positions[0] = alloy.positions[1] + 0.01
     with pytest.raises(InputError, match=r"Cu8: atom 0 \(Cu\) lies"):
         calculator.get_potential_energy(alloy)

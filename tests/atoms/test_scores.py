@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,9 @@ def _perfect(frame: Frame) -> dict[str, Any]:
 def test_perfect_predictions_have_no_error(two_frames: list[Frame]) -> None:
     """Zero, and the right counts."""
     zeros = dict.fromkeys(["energy_rmse", "energy_mae", "force_rmse", "force_mae", "virial_rmse", "virial_mae"], 0.0)
-    assert errors(map(_perfect, two_frames), two_frames) == Errors(frames=2, atoms=4, **zeros)
+    assert errors(map(_perfect, two_frames), two_frames) == Errors(
+        frames=2, atoms=4, with_energy=2, with_forces=2, **zeros
+    )
 
 
 def test_numbers_by_hand(two_frames: list[Frame]) -> None:
@@ -91,6 +94,18 @@ def test_nothing_to_compare(make_frame: MakeFrame) -> None:
     """No frames, or frames without labels."""
     with pytest.raises(InputError, match="no frames to compare predictions with"):
         errors([], [])
-    for missing in ({"energy": None}, {"forces": None}):
-        with pytest.raises(InputError, match=r"water\.xyz, frame 3: must have energy and forces to be compared"):
-            errors([{"energy": 0.0, "forces": np.zeros((3, 3))}], [make_frame(**missing)])
+    with pytest.raises(InputError, match=r"water\.xyz, frame 3: has no energy, forces or virial"):
+        errors([{"energy": 0.0, "forces": np.zeros((3, 3))}], [make_frame(energy=None, forces=None, virial=None)])
+
+
+def test_missing_labels(two_frames: Any) -> None:
+    """Each error is over the frames that have the label, and nan over none."""
+    predictions = [{**_perfect(frame), "energy": frame.energy + 0.5 * frame.n_atoms} for frame in two_frames]
+    found = errors(predictions, [replace(two_frames[0], forces=None), replace(two_frames[1], energy=None)])
+    assert (found.with_energy, found.with_forces) == (1, 1)
+    assert found.energy_rmse == pytest.approx(500.0)
+    assert found.force_rmse == 0.0
+    assert {"frames_with_energy", "frames_with_forces"} <= set(found.as_json())
+    bare = errors(predictions, [replace(frame, forces=None) for frame in two_frames])
+    assert math.isnan(bare.force_rmse)
+    assert "force_rmse_meV_per_A" not in bare.as_json()

@@ -4,6 +4,7 @@
 # mypy: disable-error-code="no-untyped-call"
 
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,11 +30,18 @@ def test_there_and_back(trained: Path, config: Path, cli: Cli) -> None:
     folder, data = trained.parent, trained.parent / "copper.xyz"
     code, out, _ = cli("export", trained, folder / "copper.dp")
     assert code == 0
-    assert out == f"{folder / 'copper.dp'}: Cu, 69 weights, cutoff 4 Å\n"
+    first, second = out.splitlines()
+    assert first == f"{folder / 'copper.dp'}: Cu, 69 weights, cutoff 4 Å"
+    assert second.startswith("places for 22 Cu; ")
     code, out, _ = cli("import", folder / "copper.dp", "--out", folder / "back")
     assert code == 0
     assert f"Test it: ekfcore test {folder / 'back'} DATA" in out
-    assert cli("test", trained, data, "--json") == cli("test", folder / "back", data, "--json")
+    reports = [json.loads(cli("test", model, data, "--json")[1]) for model in (trained, folder / "back")]
+    assert reports[1] == pytest.approx(reports[0], rel=1e-9)
+    # Without room to the last bit.
+    assert cli("export", trained, folder / "same.dp", "--room", 1)[0] == 0
+    assert cli("import", folder / "same.dp", "--out", folder / "same")[0] == 0
+    assert cli("test", trained, data, "--json") == cli("test", folder / "same", data, "--json")
 
 
 def test_wrong_files(trained: Path, refuse: Refuse, cli: Cli) -> None:

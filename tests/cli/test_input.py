@@ -175,6 +175,7 @@ def test_room_for_neighbours(folder: Path, sel: str, ratio: float) -> None:
     path = _write(folder, model__descriptor__sel=sel, model__descriptor__rcut=6.0)
     assert load_input(path)[0].model.capacity == [_room(folder, ratio)]
     assert load_input(path, ["model.capacity=[200]"])[0].model.capacity == [200]
+    assert load_input(path, fresh=False)[0].model.capacity is None  # that of the model to go on with
 
 
 def test_batches_of_each_system(folder: Path) -> None:

@@ -52,6 +52,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "absent element": {"symbols": "Cu Cu O", "elements": ("O", "H", "Cu"), "capacity": (4, 2, 8)},
     "no slots for an element": {"symbols": "Cu Cu Cu", "elements": ("O", "Cu"), "capacity": (0, 9)},
     "atom without neighbours": {"symbols": "O H H Cu", "pbc": (False, False, False), "apart": 50.0},
+    "more neighbours than places": {"symbols": "Cu O O Cu", "capacity": (3, 5)},
+    "more neighbours than places, one side": {"symbols": "Cu O O Cu", "capacity": (3, 5), "type_one_side": True},
+    "no places for an element that is there": {"symbols": "Cu O O Cu", "capacity": (0, 40), "activation": "gelu"},
     "nothing but lonely atoms": {"symbols": "Cu", "pbc": (False, False, False), "capacity": (3,)},
 }
 

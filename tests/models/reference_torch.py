@@ -76,10 +76,13 @@ def _energy(w: torch.Tensor, model: "DeepPotential", positions: torch.Tensor, ce
         for t in range(n_types):
             of_type = [j for j, other in enumerate(types) if other == t]
             rows = _environment(i, of_type, positions, shifts, arch.cutoff, arch.cutoff_smooth)
-            empty = torch.zeros(arch.capacity[t] - len(rows), 4, dtype=w.dtype)
+            # Beyond the capacity the number of empty places is negative.
+            empty = torch.zeros(1, 4, dtype=w.dtype)
+            counts = torch.tensor([*[1] * len(rows), arch.capacity[t] - len(rows)], dtype=w.dtype)[:, None]
             R = (torch.cat([rows, empty]) - mean[centre]) / std[centre]
             net = embeddings[t if arch.type_one_side else centre + n_types * t]
-            A = A + network(net, (1, *arch.embedding), arch.activation, R[:, :1]).T @ R / sum(arch.capacity)
+            G = network(net, (1, *arch.embedding), arch.activation, R[:, :1])
+            A = A + G.T @ (counts * R) / sum(arch.capacity)
         D = (A @ A[: arch.axis].T).reshape(-1)
         widths = (len(D), *arch.fitting)
         net = fittings[centre]

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -71,7 +72,7 @@ def test_round_trip(case: Case, tmp_path: Path) -> None:
     from ekfcore.training import load_model
 
     model, _, weights = case
-    export_model(_loaded(model, weights), tmp_path / "model.dp")
+    export_model(_loaded(model, weights), tmp_path / "model.dp", room=1)
     import_model(tmp_path / "model.dp", tmp_path / "out")
     back = load_model(tmp_path / "out")
     assert back.model.architecture == model.architecture
@@ -98,6 +99,60 @@ def test_description(deepmd_case: Case, neighbours: Neighbours) -> None:
     model, frame, weights = deepmd_case
     energy = float(model.predict(weights, model.environment(frame, like=weights))["energy"])
     assert _energy(describe(model, weights), frame, neighbours) == pytest.approx(energy, rel=PARITY)
+
+
+ROOM = pytest.mark.parametrize("deepmd_case", ["one element", "one element, one side", "three elements"], indirect=True)
+
+
+@ROOM
+def test_room_for_neighbours(deepmd_case: Case, neighbours: Neighbours) -> None:
+    """With places beyond the capacity the energy is the same by the rules of DeePMD-kit, in denser frames too."""
+    from ekfcore.deepmd.description import describe
+    from ekfcore.deepmd.room import with_room
+
+    model, frame, weights = deepmd_case
+    wide, more, reason = with_room(model, weights, 2.0)
+    assert (reason, wide.architecture.elements[-1]) == ("", "X")
+    assert wide.architecture.capacity[:-1] == tuple(2 * count for count in model.architecture.capacity)
+    dense = replace(frame, positions=0.75 * frame.positions, cell=0.75 * frame.cell)
+    counts = [len(list(neighbours(dense, atom, model.architecture.cutoff))) for atom in range(frame.n_atoms)]
+    assert max(counts) > max(model.architecture.capacity)
+    for made in (frame, dense):
+        energy = float(model.predict(weights, model.environment(made, like=weights))["energy"])
+        assert _energy(describe(wide, more), made, neighbours) == pytest.approx(energy, rel=PARITY)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"activation": "gelu"}, "tanh"),
+        ({"type_one_side": True}, "type_one_side"),
+        ({"embedding": (2, 4)}, "wider than 2"),
+        ({"embedding": (3, 6), "axis": 2, "fitting": (12, 3)}, "passes its input on"),
+    ],
+)
+def test_no_room(make_case: MakeCase, tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    """Where no room can be made, the model goes as it is, and that is told."""
+    from ekfcore.deepmd import export_model
+
+    model, _, weights = make_case("Cu O O Cu", **change)
+    notes = export_model(_loaded(model, weights), tmp_path / "model.dp", room=1.5)
+    counts = ", ".join(f"{n} {e}" for n, e in zip(model.architecture.capacity, ("Cu", "O"), strict=True))
+    assert f"places for {counts};" in notes[0]
+    assert reason in notes[1]
+
+
+def test_room_without_mean(make_case: MakeCase, neighbours: Neighbours) -> None:
+    """Where an empty place adds nothing, more of them are a factor only, and no element is needed."""
+    from ekfcore.deepmd.description import describe
+    from ekfcore.deepmd.room import with_room
+
+    model, frame, weights = make_case("Cu O O Cu", type_one_side=True)
+    model = replace(model, statistics=replace(model.statistics, mean=np.zeros((2, 4))))
+    wide, more, reason = with_room(model, weights, 1.5)
+    assert (reason, wide.architecture.elements) == ("", ("Cu", "O"))
+    energy = float(model.predict(weights, model.environment(frame, like=weights))["energy"])
+    assert _energy(describe(wide, more), frame, neighbours) == pytest.approx(energy, rel=PARITY)
 
 
 def _energy(data: dict[str, Any], frame: Frame, neighbours: Neighbours) -> float:

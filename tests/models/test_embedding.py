@@ -46,6 +46,8 @@ def _make(
         centre=index,
         neighbour=index,
         scale=np.ones(4, dtype),
+        empty=np.zeros(4, dtype),
+        surplus=0,
     )
     arguments = [draw(N, 4, widths[-1]), draw(5, N, 4, widths[-1]), draw(2, N, capacity, 4)]
     arguments[2][1, ::2] = 0

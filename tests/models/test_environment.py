@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
-from ekfcore.models.deep_potential import DeepPotential, neighbour_capacity
+from ekfcore.models.deep_potential import DeepPotential, NodalPotential, find_kernels, neighbour_capacity
 from ekfcore.models.deep_potential.environment import switch
 from numpy.typing import NDArray
 
@@ -49,9 +49,9 @@ def test_rows_of_each_slot(case: Case, neighbours: Neighbours) -> None:
     for group in environment.groups:
         mean, std = statistics.mean[group.type], statistics.std[group.type]
         for kind, block in enumerate(group.pairs):
-            capacity = arch.capacity[kind]
+            count = arch.capacity[kind] + block.surplus
             for slot, (atom, other) in enumerate(zip(block.centre, block.neighbour, strict=True)):
-                at = divmod(slot, capacity)
+                at = divmod(slot, count)
                 r, unit = block.distance[at], block.unit[at]
                 assert frame.symbols[atom] == arch.elements[group.type]
                 if r == 0:
@@ -148,18 +148,24 @@ class TestCapacity:
         for kind in range(2):
             assert max((pairs[kind].distance > 0).all(axis=1).any() for pairs in blocks)
 
-    def test_overflow(self, make_case: MakeCase, neighbours: Neighbours) -> None:
-        """The message names frame, atom, count, element and capacity."""
-        _, frame, _ = make_case("Cu O O Cu")
-        most = neighbour_capacity([frame], ("Cu", "O"), 4.0)
-        model, frame, w = make_case("Cu O O Cu", capacity=(most[0], most[1] - 1))
-        counts = [sum(frame.symbols[j] == "O" for j, _ in neighbours(frame, i, 4.0)) for i in range(4)]
-        message = (
-            rf"^made up, frame 0: atom {int(np.argmax(counts))} has {most[1]} O neighbours within 4.0 Å, "
-            rf"more than the model's capacity of {most[1] - 1}; train with a larger model.capacity"
-        )
-        with pytest.raises(InputError, match=message):
-            model.environment(frame, like=w)
+    @pytest.mark.parametrize("nodal", [False, True])
+    def test_is_no_wall(self, make_case: MakeCase, nodal: bool) -> None:
+        """Beyond it, a neighbour comes in at the cutoff without a step, and far atoms change nothing."""
+        model, frame, w = make_case("Cu O", pbc=(False, False, False), capacity=(1, 1))
+        kernels = find_kernels(np)
+        assert kernels is not None
+        potential: Any = NodalPotential(model, 0.01, kernels) if nodal else model
+
+        def energy(numbers: list[int], positions: list[list[float]]) -> float:
+            made = replace(frame, numbers=np.array(numbers), positions=np.array(positions))
+            return float(potential.predict(w, potential.environment(made, like=w))["energy"])
+
+        crowd, pair = [[0.0, 0.0, 0.0], [2.2, 0.0, 0.0], [0.0, 2.3, 0.0]], [[90.0, 0.0, 0.0], [90.0, 0.0, 2.0]]
+        apart = energy([29] * 3, crowd) + energy([29, 8], pair)
+        assert energy([29, 29, 29, 29, 8], crowd + pair) == pytest.approx(apart, rel=1e-12)
+        outside, inside = (energy([29] * 4, [*crowd, [x, x, 0.0]]) for x in (-(8**0.5) - 1e-4, -(8**0.5) + 1e-4))
+        assert outside == pytest.approx(energy([29] * 3, crowd) + energy([29], [[0.0, 0.0, 0.0]]), rel=1e-12)
+        assert inside == pytest.approx(outside, rel=0, abs=1e-9)
 
 
 def test_unknown_element(make_case: MakeCase) -> None:

@@ -9,6 +9,7 @@ import pytest
 from ekfcore.models.deep_potential import (
     Architecture,
     DeepPotential,
+    fit_bias,
     fit_statistics,
     initial_weights,
 )
@@ -121,12 +122,23 @@ class TestStatistics:
         # Along (2, 0, 1), the counts: -10 / 5 of it.
         assert fit_statistics(frames, architecture).energy_bias == pytest.approx([-4.0, 0.0, -2.0])
 
+    def test_frames_without_energy(self, frames: list[Frame], architecture: Architecture) -> None:
+        """They count for the environments and not for the energies; without any, those are zero."""
+        bare = [replace(frame, energy=None) for frame in frames]
+        np.testing.assert_array_equal(fit_bias([*bare, *frames], ("O", "Cu")), fit_bias(frames, ("O", "Cu")))
+        assert fit_statistics(bare, architecture).energy_bias.tolist() == [0.0] * 3
+        np.testing.assert_array_equal(fit_statistics(bare, architecture).std, fit_statistics(frames, architecture).std)
+
+    def test_given_energies(self, make_case: MakeCase) -> None:
+        """What is given is taken off before the others are fitted."""
+        frames = [replace(make_case("Cu O O", seed=k)[1], energy=e) for k, e in enumerate([-9.0, -11.0])]
+        # Of the mean energy of -10, -4 are given.
+        assert fit_bias(frames, ("O", "Cu"), fixed={"Cu": -4.0}) == pytest.approx([-3.0, -4.0])
+        assert fit_bias(frames, ("O", "Cu"), fixed={"Cu": -4.0, "O": -1.0}).tolist() == [-1.0, -4.0]
+
     def test_nothing_to_fit(self, frames: list[Frame], architecture: Architecture) -> None:
-        """No frames, no energy, an unknown element: one line each."""
+        """No frames, an unknown element: one line each."""
         with pytest.raises(InputError, match="need at least one training frame, got none"):
             fit_statistics([], architecture)
-        unlabelled = replace(frames[2], energy=None, source="train.xyz, frame 2")
-        with pytest.raises(InputError, match=r"^train.xyz, frame 2 has no energy"):
-            fit_statistics([frames[0], unlabelled], architecture)
         with pytest.raises(InputError, match=r"holds O, which the model does not know; its elements are Cu"):
             fit_statistics(frames, replace(architecture, elements=("Cu",), capacity=(9,)))

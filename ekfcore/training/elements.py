@@ -1,0 +1,88 @@
+"""Elements that a model has, and those that its training has seen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from ekfcore.atoms import Frame, neighbour_pairs
+from ekfcore.errors import InputError
+from ekfcore.models.deep_potential import DeepPotential, fit_bias, fit_statistics
+
+__all__ = ["learn_elements", "strangers", "without_unknown"]
+
+
+def learn_elements(model: DeepPotential, frames: Sequence[Frame], given: Mapping[str, float]) -> DeepPotential:
+    """Make elements known to a model that has seen none of their atoms before these frames.
+
+    Their normalisation and energy come from the frames; the constants of the others stay.
+
+    Parameters
+    ----------
+    model : DeepPotential
+        The model to go on with.
+    frames : sequence of Frame
+        Frames to train on.
+    given : mapping of str to float
+        Energies of atoms that are not to be fitted [eV].
+    """
+    old = model.statistics
+    present = {symbol for frame in frames for symbol in frame.symbols}
+    if not present & set(old.unknown):
+        return model
+    elements = model.architecture.elements
+    new = np.asarray([element in old.unknown and element in present for element in elements])
+    measured = fit_statistics(frames, model.architecture)
+    known = {e: float(b) for e, b, fresh in zip(elements, old.energy_bias, new, strict=True) if not fresh}
+    statistics = replace(
+        old,
+        mean=np.where(new[:, None], measured.mean, old.mean),
+        std=np.where(new[:, None], measured.std, old.std),
+        energy_bias=fit_bias(frames, elements, fixed={**given, **known}),
+        unknown=tuple(element for element in old.unknown if element not in present),
+    )
+    return replace(model, statistics=statistics)
+
+
+def without_unknown(model: DeepPotential, frames: Sequence[Frame]) -> tuple[list[Frame], str]:
+    """Return the frames that a model can be judged by, and what is to be told of elements that it has not learned.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    unknown = model.statistics.unknown
+    if not unknown:
+        return list(frames), ""
+    left = [frame for frame in frames if not set(frame.symbols) & set(unknown)]
+    names = ", ".join(unknown)
+    if not left:
+        raise InputError(
+            f"all {len(frames)} frames to test on hold {names}, which no frame to train on has; give others to test or "
+            "to train on"
+        )
+    note = f"no frame to train on holds {names}; the model refuses {'it' if len(unknown) == 1 else 'them'}"
+    if len(left) == len(frames):
+        return left, note
+    return left, f"{note}: {len(frames) - len(left)} of the {len(frames)} frames to test on hold it and are left out"
+
+
+def strangers(frames: Sequence[Frame], cutoff: float) -> str:
+    """Say which elements of the frames never come within the cutoff [Å] of each other, or nothing."""
+    present = sorted({symbol for frame in frames for symbol in frame.symbols})
+    apart = set(combinations(present, 2))
+    for frame in frames:
+        if not any(set(pair) <= set(frame.symbols) for pair in apart):
+            continue
+        i, j, _ = neighbour_pairs(frame, cutoff)
+        symbols = np.asarray(frame.symbols)
+        apart -= {(str(a), str(b)) for a, b in np.unique(np.stack([symbols[i], symbols[j]], axis=1), axis=0)}
+    pairs = [f"{a} and {b}" for a, b in sorted(apart)]
+    if not pairs:
+        return ""
+    return (
+        f"no frame to train on has {', or '.join(pairs)} within the cutoff of each other; what the model says of them "
+        "together is not learned"
+    )
