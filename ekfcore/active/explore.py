@@ -1,10 +1,9 @@
 """Explore: molecular dynamics with the current model, from several structures at several temperatures at once."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,6 +15,7 @@ from ekfcore.errors import InputError
 from ekfcore.training import load_model
 from ekfcore.training.table import Table
 
+from ._digest import digest_of
 from ._simulate import Model, Run, simulate
 
 __all__ = ["ExploreSettings", "Trajectory", "explore"]
@@ -201,10 +201,8 @@ def _plan(
     for structure, frame in enumerate(structures):
         for temperature in temperatures:
             number = len(runs)
-            inputs = hashlib.sha256(json.dumps([settings.model_dump(), float(temperature), seed, number]).encode())
-            for array in (frame.numbers, frame.positions, frame.cell, frame.pbc):
-                inputs.update(np.ascontiguousarray(array).tobytes())
-            inputs.update(weights)
+            bare = replace(frame, energy=None, forces=None, virial=None)
+            decisive = [settings.model_dump(), float(temperature), seed, number]
             runs.append(
                 Run(
                     model=model,
@@ -214,7 +212,7 @@ def _plan(
                     settings=settings,
                     seed=(seed, number),
                     path=out.absolute() / f"{number:0{digits}d}.extxyz",
-                    inputs=inputs.hexdigest(),
+                    inputs=digest_of(decisive, weights, frames=[bare]),
                 )
             )
     return runs

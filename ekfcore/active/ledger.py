@@ -29,10 +29,10 @@ _Result = TypeVar("_Result")
 
 
 def frame_key(frame: Frame) -> str:
-    """Name a frame by its content: elements in their order, positions, cell and periodicity.
+    """Name a frame by its content: elements in their order, positions, cell, and periodicity.
 
-    Lengths are rounded to 1e-6 Å. Labels and source do not count. Frames that are equal by symmetry only, such as by a
-    lattice vector, have different keys.
+    Lengths, charges and moments are rounded to 1e-6. Labels, masses, constraints and source do not count. Frames that
+    are equal by symmetry only, such as by a lattice vector, have different keys.
 
     Parameters
     ----------
@@ -86,6 +86,9 @@ class Ledger:
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -190,13 +193,14 @@ class Ledger:
         Raises
         ------
         InputError
-            If something else computed those that are there: they must not be mixed.
+            If something else computed those that are there, or that workers have left: they must not be mixed.
         """
         wanted = {"calculator": calculator, "parameters": json.loads(json.dumps(dict(parameters), default=str))}
         present = _use(self.path, lambda db: dict(db.metadata)) if self.path.exists() else {}
         if present == wanted:
             return
-        for name in wanted if present and len(self) else ():
+        paid = len(self) or any(self._inbox.glob("f*.json"))
+        for name in wanted if present and paid else ():
             if present.get(name) != wanted[name]:
                 raise InputError(
                     f"{self.path}: was made with {name} {present.get(name)}, got {wanted[name]}; put the old settings "
@@ -243,7 +247,7 @@ def _rows(path: Path) -> dict[str, Any]:
 def _append(path: Path, frame: Frame, pairs: dict[str, Any], data: dict[str, Any]) -> int:
     """Write one row, commit it and return its number."""
     atoms = frame.to_ase()
-    data = data | {"source": frame.source, **atoms.info}  # the virial of a molecule; a database keeps no info
+    data = data | {"source": frame.source, **atoms.info}  # such as the charge; a database keeps no info
     return int(_use(path, lambda db: db.write(atoms, key_value_pairs=pairs, data=data)))
 
 

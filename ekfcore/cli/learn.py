@@ -3,7 +3,7 @@
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ekfcore.errors import InputError
 
@@ -32,6 +32,10 @@ Whatever is done is not done again, least of all a label: those are kept in labe
 _SETTINGS = "settings.json"
 _FIXED = ("data", "model", "select", "training", "optimizer")
 """Tables that a run cannot change on its way; stages, labelling and the place where it runs may be."""
+_LATER = ("explore", "update")
+"""Tables whose changes mean nothing to what was finished before."""
+_INPUTS = "inputs"
+"""Digests of the files that ``[data]`` names, beside the tables."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -59,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     with limited_threads(settings.run.threads, backend=settings.run.backend), stop_on_signal() as stop:
         learner = Learner(settings, out, say=_say, should_stop=stop)
-        _open(out, settings, resume=arguments.resume)
+        _open(out, settings, learner.inputs(), resume=arguments.resume)
         try:
             learner.run()
         except Stopped:
@@ -76,7 +80,7 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _open(out: Path, settings: "LearnSettings", *, resume: bool) -> None:
+def _open(out: Path, settings: "LearnSettings", inputs: dict[str, str], *, resume: bool) -> None:
     """Make the folder of the run, or see that it holds the run that is to go on."""
     import json
 
@@ -90,16 +94,34 @@ def _open(out: Path, settings: "LearnSettings", *, resume: bool) -> None:
     elif not path.exists():
         raise InputError(f"{out} holds no run to go on with; leave out --resume to start one")
     else:
-        before = json.loads(path.read_text())
-        for table in _FIXED:
-            changed = [key for key in now[table] if now[table][key] != before[table].get(key)]
-            if changed:
-                key = changed[0]
-                raise InputError(
-                    f"{table}.{key} = {now[table][key]} differs from {before[table].get(key)} of the run in {out}; "
-                    "set it back, or start anew in another folder"
-                )
-    write_text(path, json.dumps(now, indent=1) + "\n")
+        _compare(out, now, json.loads(path.read_text(encoding="utf-8")), inputs)
+    write_text(path, json.dumps({**now, _INPUTS: inputs}, indent=1) + "\n")
+
+
+def _compare(out: Path, now: dict[str, Any], before: dict[str, Any], inputs: dict[str, str]) -> None:
+    """Refuse what cannot change on the way, and tell what holds only from now on."""
+    changes = [
+        (table, key, value, before[table].get(key))
+        for table in now
+        if isinstance(now[table], dict)
+        for key, value in now[table].items()
+        if value != before[table].get(key)
+    ]
+    for table, key, value, old in changes:
+        if table in _FIXED:
+            raise InputError(
+                f"{table}.{key} = {value} differs from {old} of the run in {out}; "
+                "set it back, or start anew in another folder"
+            )
+    for key, digest in inputs.items():
+        if before.get(_INPUTS, inputs)[key] != digest:
+            raise InputError(
+                f"data.{key}: the files hold other frames than when the run in {out} began; put them back, or start "
+                f'anew in another folder, with data.train = ["{out / "labels.db"}"] to keep its labels'
+            )
+    for table, key, value, old in changes:
+        if table in _LATER:
+            _say(f"{table}.{key} = {value} instead of {old} holds for the rounds to come.")
 
 
 def _resume_command(arguments: argparse.Namespace) -> str:

@@ -94,6 +94,8 @@ class Trainer:
         Called with all records whenever the model is saved.
     notes : sequence of str
         What is to be told before the training starts.
+    inputs : str
+        See `LoadedModel`.
     """
 
     def __init__(
@@ -111,11 +113,12 @@ class Trainer:
         position: Position,
         writers: Sequence[Callable[[Sequence[EpochRecord]], None]] = (),
         notes: Sequence[str] = (),
+        inputs: str = "",
     ) -> None:
         self.evaluator, self.optimizer, self.train, self.test = evaluator, optimizer, train, test
         self.epochs, self.batch, self.seed = epochs, batch, seed
         self.settings, self.out, self.position = settings, out, position
-        self.writers, self.notes = writers, notes
+        self.writers, self.notes, self.inputs = writers, notes, inputs
 
     @property
     def model(self) -> DeepPotential:
@@ -190,6 +193,7 @@ class Trainer:
             position=self.position,
             optimizer=self.optimizer.header(),
             arrays=self.optimizer.arrays(),
+            inputs=self.inputs,
         )
         for write in self.writers:
             write(self.records)

@@ -74,6 +74,8 @@ class LoadedModel:
         the name of where the model comes from.
     arrays : mapping of str to array
         Its arrays, read when they are asked for.
+    inputs : str
+        Digest of all that decides what comes out of the training, where whoever trained gave one.
     """
 
     model: DeepPotential
@@ -82,6 +84,7 @@ class LoadedModel:
     position: Position
     optimizer: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
+    inputs: str = ""
 
     @property
     def has_optimizer(self) -> bool:
@@ -109,6 +112,7 @@ def save_model(
     position: Position,
     optimizer: Mapping[str, Any],
     arrays: Iterable[tuple[str, NDArray[Any]]],
+    inputs: str = "",
 ) -> None:
     """Write a model file in the place of the old one.
 
@@ -123,6 +127,7 @@ def save_model(
         "settings": dict(settings),
         "position": asdict(position),
         "optimizer": dict(optimizer),
+        "inputs": inputs,
     }
 
     def members() -> Iterator[tuple[str, NDArray[Any]]]:
@@ -166,6 +171,7 @@ def load_model(path: str | Path, *, whole: bool = True) -> LoadedModel:
             position=Position(**position),
             optimizer=header["optimizer"],
             arrays=arrays,
+            inputs=header.get("inputs", ""),  # older files have none
         )
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} lacks what a model file must hold ({error}); train the model again") from None

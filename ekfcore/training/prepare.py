@@ -49,6 +49,7 @@ def prepare(
     resume: bool = False,
     start: LoadedModel | None = None,
     shift_energies: bool = False,
+    inputs: str = "",
 ) -> Trainer:
     """Read the data, build or restore the model, and return the training.
 
@@ -65,6 +66,8 @@ def prepare(
         the model has none.
     shift_energies : bool
         Fit the energies of `start` to the training frames first, see `refit_bias`.
+    inputs : str
+        Kept in the model file, see `LoadedModel`.
 
     Raises
     ------
@@ -107,6 +110,7 @@ def prepare(
         position=replace(position, spacing=evaluator.spacing),
         writers=_writers(settings, out, known=len(position.records)),
         notes=[note for note in notes if note],
+        inputs=inputs,
     )
 
 

@@ -87,6 +87,7 @@ def home(tmp_path: Path) -> Path:
     """Write a structure, a validation set, a calculator and a CONFIG; return their folder."""
     from ase.build import bulk
     from ase.calculators.emt import EMT
+    from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io import write
 
     atoms = bulk("Cu", cubic=True)
@@ -95,8 +96,8 @@ def home(tmp_path: Path) -> Path:
     for _ in range(3):
         hot.append(atoms.copy())
         hot[-1].positions += rng.normal(0.0, 0.1, atoms.positions.shape)
-        hot[-1].calc = EMT()
-        hot[-1].get_forces()
+        labels = {name: EMT().get_property(name, hot[-1]) for name in ("energy", "forces")}
+        hot[-1].calc = SinglePointCalculator(hot[-1], **labels)
     write(tmp_path / "hot.xyz", hot)
     (tmp_path / "unlucky.py").write_text(_CALCULATOR)
     (tmp_path / "learn.toml").write_text(_CONFIG)
