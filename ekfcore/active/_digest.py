@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,15 @@ def digest_of(*parts: bytes | object, frames: Sequence[Frame] = ()) -> str:
     for part in parts:
         digest.update(part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode())
     for frame in frames:
+        given = [{name: np.asarray(values).tolist() for name, values in sorted(frame.arrays.items())}, dict(frame.info)]
+        held = [constraint.todict() for constraint in frame.constraints]
+        digest.update(json.dumps([given, held], sort_keys=True, default=_plain).encode())
         for name in _FIELDS:
             value = getattr(frame, name)
             digest.update(name.encode() if value is not None else b"-")
             digest.update(np.ascontiguousarray(value if value is not None else 0.0).tobytes())
     return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return np.asarray(value).tolist()  # indices of a constraint

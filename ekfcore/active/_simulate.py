@@ -94,7 +94,8 @@ def simulate(run: Run) -> None:
 def _follow(run: Run, calculator: BaseCalculator) -> tuple[list[Atoms], str, int]:
     """Return the frames to keep, why the run was stopped, if it was, and the number of sound steps."""
     settings, rng = run.settings, np.random.default_rng(run.seed)
-    atoms = Atoms(run.frame.numbers, run.frame.positions, cell=run.frame.cell, pbc=run.frame.pbc, calculator=calculator)
+    atoms = _bare(run.frame.to_ase())
+    atoms.calc = calculator
     draw_velocities(atoms, run.temperature, rng)
     atoms.get_forces()  # a structure that does not fit the model is a mistake, no explosion
     dynamics = make_dynamics(atoms, run.temperature, settings, rng)
@@ -135,10 +136,12 @@ def _check(atoms: Atoms, run: Run) -> None:
 
 def _snapshot(atoms: Atoms, step: int, settings: "ExploreSettings") -> Atoms:
     snapshot = _bare(atoms)
-    snapshot.info = {"step": step, "time": step * settings.time_step, "temperature": round(atoms.get_temperature(), 2)}
+    snapshot.info |= {"step": step, "time": step * settings.time_step, "temperature": round(atoms.get_temperature(), 2)}
     return snapshot
 
 
 def _bare(atoms: Atoms) -> Atoms:
     """Return a copy without velocities, and without predictions that could be taken for labels."""
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    bare: Atoms = atoms.copy()
+    bare.set_array("momenta", None)
+    return bare

@@ -194,6 +194,13 @@ def _plan(
             raise InputError(
                 f'{frame.source}: pressure needs a cell that repeats in all directions; use ensemble "nvt"'
             )
+        chains = settings.ensemble == "npt" or settings.thermostat == "nose-hoover"
+        if frame.constraints and chains:
+            names = ", ".join(sorted({type(constraint).__name__ for constraint in frame.constraints}))
+            raise InputError(
+                f"{frame.source}: the chains of Nose and Hoover cannot hold atoms ({names}); use ensemble "
+                '"nvt" with thermostat "langevin", or "nve", or remove the constraints'
+            )
     out.mkdir(parents=True, exist_ok=True)
     weights = b"" if callable(model) else load_model(model, whole=False).weights.tobytes()
     digits = max(3, len(str(len(structures) * len(temperatures) - 1)))
@@ -234,8 +241,11 @@ def _is_done(run: Run) -> bool:
 def _read(run: Run) -> Trajectory:
     """Read what a run left; also what was just written, so that a restart finds the same digits."""
     record = json.loads(run.path.with_suffix(".json").read_text(encoding="utf-8"))
+    start = run.frame  # its file can hold all that the frames were given, a trajectory cannot
+    given = {"arrays": start.arrays, "info": start.info, "constraints": start.constraints}
+    frames = read_frames(run.path, require=()) if record["frames"] else []
     return Trajectory(
-        frames=read_frames(run.path, require=()) if record["frames"] else [],
+        frames=[replace(frame, **given) for frame in frames],
         temperature=run.temperature,
         structure=run.structure,
         outcome=record["outcome"],

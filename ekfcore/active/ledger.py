@@ -29,7 +29,7 @@ _Result = TypeVar("_Result")
 
 
 def frame_key(frame: Frame) -> str:
-    """Name a frame by its content: elements in their order, positions, cell, and periodicity.
+    """Name a frame by its content: elements in their order, positions, cell, periodicity, and what it was given.
 
     Lengths, charges and moments are rounded to 1e-6. Labels, masses, constraints and source do not count. Frames that
     are equal by symmetry only, such as by a lattice vector, have different keys.
@@ -49,6 +49,11 @@ def frame_key(frame: Frame) -> str:
         digest.update(np.rint(np.asarray(lengths) / _RESOLUTION).astype("<i8").tobytes())
     for integers in (frame.numbers, frame.pbc):
         digest.update(np.asarray(integers).astype("<i8").tobytes())
+    given = {name: values for name, values in {**frame.arrays, **frame.info}.items() if name != "masses"}
+    for name, values in sorted(given.items()):
+        digest.update(
+            name.encode() + np.rint(np.asarray(values, dtype=np.float64) / _RESOLUTION).astype("<i8").tobytes()
+        )
     return "f" + digest.hexdigest()[:31]  # the letter, because ASE refuses text that reads like a number
 
 
@@ -112,8 +117,7 @@ class Ledger:
         number = self._rows[key]
         row = _use(self.path, lambda db: db.get(id=number))
         atoms = row.toatoms()
-        if "virial" in row.data:
-            atoms.info["virial"] = row.data["virial"]
+        atoms.info = {name: value for name, value in row.data.items() if name != "source"}
         return Frame.from_ase(atoms, str(row.data["source"]))
 
     def add(self, frame: Frame, *, seconds: float) -> str:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from ekfcore._typing import Array
 from ekfcore.atoms import Frame, split_frames
 from ekfcore.checkpoint import restore_state
@@ -79,7 +81,7 @@ def prepare(
     saved = load_model(out / MODEL_FILE) if resume else None
     _check_folder(out, resume)
     train, test = _read(settings, saved or start)
-    notes = [_virials(settings, train)]
+    notes = [_virials(settings, train), _unseen(train)]
     if start is not None and shift_energies:
         start = refit_bias(start, train)
     if start is not None and saved is None and not _fits(settings, start):
@@ -158,6 +160,14 @@ def _virials(settings: Settings, frames: Sequence[Frame]) -> str:
     if known and not wanted:
         return f"the virials of {known} frames are not learned, as optimizer.{key} is 0; constant pressure needs them"
     return ""
+
+
+def _unseen(frames: Sequence[Frame]) -> str:
+    """Name what makes frames differ that the model does not see."""
+    given = [{name: float(np.sum(values)) for name, values in {**f.arrays, **f.info}.items()} for f in frames]
+    names = {name for totals in given for name in totals} - {"masses", "tags"}
+    differ = [name for name in sorted(names) if len({round(totals.get(name, 0.0), 3) for totals in given}) > 1]
+    return f"{', '.join(differ)} differ from frame to frame, which the model does not see" if differ else ""
 
 
 def _writers(settings: Settings, out: Path, *, known: int) -> list[Callable[[Sequence[EpochRecord]], None]]:
