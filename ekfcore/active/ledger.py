@@ -3,7 +3,6 @@
 # ASE is only partly typed.
 # mypy: disable-error-code="no-untyped-call"
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from ase.db import connect
 
 from ekfcore.atoms import Frame
 from ekfcore.errors import EKFError, InputError
+from ekfcore.files import locked
 
 from ._receipt import read_receipt
 
@@ -226,14 +226,9 @@ class Ledger:
         """
         try:
             self._inbox.mkdir(parents=True, exist_ok=True)
-            handle = self.path.with_suffix(".lock").open("w")
         except OSError as error:
             raise InputError(f"{self.path}: cannot be made ({error.strerror}); name another file") from None
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it ends with the process, however that one ends
-            except BlockingIOError:
-                raise InputError(f"{self.path}: another process labels into it; wait for its end, or stop it") from None
+        with locked(self.path, "labels into"):
             self._load()  # another process may have added labels since
             yield
 

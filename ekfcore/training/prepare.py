@@ -12,6 +12,7 @@ from ekfcore.atoms import Frame, split_frames
 from ekfcore.checkpoint import restore_state
 from ekfcore.devices import place
 from ekfcore.errors import InputError
+from ekfcore.files import is_vacant
 from ekfcore.filter import init
 from ekfcore.models.deep_potential import (
     Architecture,
@@ -62,7 +63,7 @@ def prepare(
     out : Path
         Folder for the model and the metrics; made here.
     resume : bool
-        Go on from the model in `out`.
+        Go on from the model in `out`; from the beginning where the training was killed before it saved one.
     start : LoadedModel, optional
         Begin with this model, its weights and its filter, where there is nothing to go on from; with a fresh filter if
         the model has none.
@@ -78,10 +79,13 @@ def prepare(
     CheckpointError
         If the model to go on from cannot be used.
     """
-    saved = load_model(out / MODEL_FILE) if resume else None
     _check_folder(out, resume)
+    begun = out.is_dir() and is_vacant(out)
+    saved = load_model(out / MODEL_FILE) if resume and not begun else None
     train, test = _read(settings, saved or start)
     notes = [_virials(settings, train), _unseen(train)]
+    if resume and saved is None:
+        notes.append(f"{out} holds no model yet: the training starts from the beginning")
     if start is not None and shift_energies:
         start = refit_bias(start, train)
     if start is not None and saved is None and not _fits(settings, start):
@@ -118,7 +122,7 @@ def prepare(
 
 def _check_folder(out: Path, resume: bool) -> None:
     """Refuse a folder that holds something already."""
-    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not resume and not is_vacant(out):
         raise InputError(f"{out} exists already; go on from it with --resume, or choose another folder with --out")
 
 

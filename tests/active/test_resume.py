@@ -246,3 +246,18 @@ def test_another_calculator_does_not_take_what_workers_left(home: Path) -> None:
         write_receipt(ledger.receipt(frame_key(frame)), labelled, 1.0)
     with ledger.locked(), pytest.raises(InputError, match="was made with calculator emt, got lj"):
         ledger.claim("lj", {})
+
+
+def test_what_a_kill_leaves_is_no_run(learn: Learn, home: Path) -> None:
+    """A folder with a temporary file and nothing else; two runs in one folder are told so."""
+    from ekfcore.files import locked
+
+    (home / "run").mkdir()
+    (home / "run/.settings.json.x7d").touch()
+    with locked(home / "run", "learns in"):
+        code, _, err = learn()
+    assert code == 2
+    assert "run: another process learns in it" in err
+    code, _, err = learn("--resume")
+    assert (code, err) == (0, "")
+    assert not (home / "run/.settings.json.x7d").exists()
