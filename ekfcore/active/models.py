@@ -95,8 +95,10 @@ def _training_settings(settings: LearnSettings, data: Path, seed: int, warm: Loa
             training = training.model_copy(update={"epochs": settings.update.epochs})
     elif model.capacity is None:
         model = _with_room(model, read_frames([str(data)]))
+    judged_by = [path for paths in settings.data.validation.values() for path in paths]
     return Settings(
-        data=DataSettings(train=[str(data)], test=[p for paths in settings.data.validation.values() for p in paths]),
+        # All labels are trained on, whether there is anything to judge the model by or not.
+        data=DataSettings(train=[str(data)], test=judged_by, test_fraction=None if judged_by else 0.0),
         model=model,
         optimizer=settings.optimizer,
         training=training,

@@ -143,6 +143,8 @@ def _read(settings: Settings, origin: LoadedModel | None) -> tuple[list[Frame], 
     if settings.data.test:
         return train, read_sources(settings.data.test, require=require, elements=elements)
     assert settings.data.test_fraction is not None  # the settings see to it
+    if settings.data.test_fraction == 0:
+        return train, []
     return split_frames(train, settings.data.test_fraction, settings.training.seed)
 
 

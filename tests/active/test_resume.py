@@ -261,3 +261,14 @@ def test_what_a_kill_leaves_is_no_run(learn: Learn, home: Path) -> None:
     code, _, err = learn("--resume")
     assert (code, err) == (0, "")
     assert not (home / "run/.settings.json.x7d").exists()
+
+
+def test_all_labels_are_trained_on(learn: Learn, home: Path) -> None:
+    """Without a validation set as well, however few they are."""
+    from ekfcore.training import load_model
+
+    code, out, err = learn(replace=(("rattled = 4", "rattled = 1"), ("maximum = 2", "maximum = 1")))
+    assert (code, err) == (0, "")
+    assert "Trained on all 2 labelled frames" in out
+    for folder, frames in (("round-01", 1), ("final", 2)):
+        assert load_model(home / "run" / folder / "model").position.step == frames  # in one epoch
