@@ -127,7 +127,7 @@ class Learner:
                 if self._budget() == 0:
                     return
                 report = self._new_round(index, stage)
-            few = few + 1 if report.unreliable_share <= self.settings.stop.share else 0
+            few = few + 1 if report.is_settled(self.settings.stop.share) else 0
             if few == 2:
                 self._say(finished(index, self.settings.stop.share))
                 return
@@ -187,6 +187,12 @@ class Learner:
         with clock("explore"):
             runs = self._explore(folder / "explore", stage, number)
         frames = [frame for run in runs for frame in run.frames]
+        if not frames:
+            raise InputError(
+                f"round {number}: no frame came of {len(runs)} run{'s' * (len(runs) > 1)} of molecular dynamics: the "
+                f"first one stopped itself, as {runs[0].reason}; lower the temperatures or explore.time_step, remove "
+                f"{folder / 'explore'} and go on with --resume, or begin anew with more labels or epochs"
+            )
         with clock("judge"):
             selection = self._choose(frames, models, number)
         write_selection(folder / "selection.csv", runs, selection)

@@ -66,7 +66,7 @@ def prepare(
         Go on from the model in `out`; from the beginning where the training was killed before it saved one.
     start : LoadedModel, optional
         Begin with this model, its weights and its filter, where there is nothing to go on from; with a fresh filter if
-        the model has none.
+        the model has none. Adam begins anew in any case, with the first learning rate.
     shift_energies : bool
         Fit the energies of `start` to the training frames first, see `refit_bias`.
     inputs : str
@@ -88,6 +88,8 @@ def prepare(
         notes.append(f"{out} holds no model yet: the training starts from the beginning")
     if start is not None and shift_energies:
         start = refit_bias(start, train)
+    if start is not None and start.optimizer.get("type") == "adam":
+        start = start.without_optimizer()  # whose learning rate has run out
     if start is not None and saved is None and not _fits(settings, start):
         start = start.without_optimizer()
         notes.append("the filter of the model to start from is of another form; its weights begin with a fresh one")

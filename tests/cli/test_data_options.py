@@ -192,14 +192,3 @@ def test_tensorboard_is_missing(config: Path, refuse: Refuse, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.event_file_writer", None)
     told = refuse("train", config, "--out", config.parent / "run", "--set", "training.tensorboard=true")
     assert 'needs TensorBoard; run: pip install "ekfcore[tensorboard]"' in told
-
-
-def test_all_frames_for_training(config: Path, cli: Cli) -> None:
-    """Errors of testing are no numbers then, and the plots are drawn."""
-    run = config.parent / "run"
-    code, _, err = cli("train", config, "--out", run, "--set", "data.test_fraction=0")
-    assert (code, err) == (0, "")
-    record = _read(run).position.records[-1]
-    assert np.isnan([record.energy_rmse_test, record.force_rmse_test]).all()
-    assert record.step == 2 * 12
-    assert (run / "parity.png").stat().st_size > 1000
