@@ -25,6 +25,7 @@ from ekfcore.models.deep_potential import (
 from ekfcore.partition import BlockLayout
 
 from ._layout import fitting_layout
+from ._measured import measurements
 from .adam import AdamOptimizer
 from .bias import refit_bias
 from .dataset import Dataset
@@ -107,7 +108,7 @@ def prepare(
     datasets = _datasets(evaluator.model, train, test, like, memory=settings.run.sample_memory * 2**30)
     return Trainer(
         evaluator=evaluator,
-        optimizer=_optimizer(settings, evaluator.model, like, layout, len(train), origin),
+        optimizer=_optimizer(settings, evaluator.model, like, layout, train, origin),
         train=datasets[0],
         test=datasets[1],
         epochs=settings.training.epochs,
@@ -245,7 +246,7 @@ def _optimizer(
     model: DeepPotential | NodalPotential,
     weights: Array,
     layout: BlockLayout | None,
-    n_train: int,
+    train: Sequence[Frame],
     saved: LoadedModel | None,
 ) -> Optimizer:
     """Return the filter or Adam, restored if there is something to go on from."""
@@ -258,12 +259,13 @@ def _optimizer(
             f"{saved.optimizer.get('type')}; start anew in another folder"
         )
     if layout is None:
-        batches = -(-n_train // settings.training.batch)
+        batches = -(-len(train) // settings.training.batch)
         adam = AdamOptimizer(model, settings.optimizer.adam(), weights, total_steps=settings.training.epochs * batches)
         if saved is not None:
             adam.restore(saved.optimizer, saved.arrays)
         return adam
-    recipe = settings.optimizer.recipe(_measurements(settings, n_train))
+    pace = measurements(settings.optimizer.recipe(1), train, batch=settings.training.batch)
+    recipe = settings.optimizer.recipe(pace)
     if saved is None:
         return KalmanOptimizer(model, recipe, init(weights, layout, recipe.config, backend=settings.run.backend))
     coupled = bool(saved.optimizer.get("coupled"))
@@ -293,10 +295,3 @@ def _fits(settings: Settings, start: LoadedModel) -> bool:
     if settings.optimizer.preset == "adam" or start.optimizer.get("type") != "filter":
         return True
     return bool(start.optimizer.get("coupled")) == (settings.optimizer.recipe(1).config.rows > 0)
-
-
-def _measurements(settings: Settings, n_train: int) -> int:
-    """Return the measurements in an epoch, which set the pace of annealed noise."""
-    recipe = settings.optimizer.recipe(1)
-    updates = -(-recipe.groups // recipe.groups_per_update) if recipe.mode == "pinned" else 1
-    return n_train * (updates + recipe.groups)
