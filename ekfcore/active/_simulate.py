@@ -54,6 +54,8 @@ class Run:
         The trajectory to write; a JSON file comes beside it.
     inputs : str
         Digest of all that decides what comes out.
+    backend, device : str
+        Where a model file computes.
     """
 
     model: Model
@@ -64,6 +66,8 @@ class Run:
     seed: tuple[int, int]
     path: Path
     inputs: str
+    backend: str
+    device: str
 
 
 def simulate(run: Run) -> None:
@@ -71,7 +75,8 @@ def simulate(run: Run) -> None:
     start = time.perf_counter()
     # Whether others run beside it or not: sums of another order would lead to another trajectory.
     with limited_threads(1), threadpool_limits(1), np.errstate(all="ignore"):
-        calculator = run.model() if callable(run.model) else EKFCalculator(run.model)
+        given = run.model
+        calculator = given() if callable(given) else EKFCalculator(given, backend=run.backend, device=run.device)
         kept, reason, steps = _follow(run, calculator)
     text = io.StringIO()
     write(text, kept, format="extxyz")

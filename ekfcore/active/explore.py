@@ -1,7 +1,7 @@
 """Explore: molecular dynamics with the current model, from several structures at several temperatures at once."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,6 +119,8 @@ def explore(
     seed: int,
     out: Path,
     executor: Executor | None = None,
+    backend: str = "auto",
+    device: str = "cpu",
 ) -> list[Trajectory]:
     """Run molecular dynamics from each structure at each temperature.
 
@@ -140,6 +142,8 @@ def explore(
         became of the run. A run that stands there already is not done again.
     executor : concurrent.futures.Executor, optional
         Does the runs, all at once; its workers must see `out`. Without it they are done here, one after the other.
+    backend, device : str
+        Where a model file computes, see `EKFCalculator`.
 
     Returns
     -------
@@ -152,7 +156,8 @@ def explore(
         If there is nothing to start from, a structure does not fit the model, `out` holds runs of other settings or
         another model, or the executor loses its workers; what was finished is then kept.
     """
-    runs = _plan(model, structures, temperatures, settings, seed, Path(out))
+    place = {"backend": backend, "device": device}
+    runs = _plan(model, structures, temperatures, settings, seed, Path(out), place)
     todo = [run for run in runs if not _is_done(run)]
     if executor is None:
         for run in todo:
@@ -180,6 +185,7 @@ def _plan(
     settings: ExploreSettings,
     seed: int,
     out: Path,
+    place: Mapping[str, str],
 ) -> list[Run]:
     if not structures or not temperatures:
         raise InputError(
@@ -220,6 +226,7 @@ def _plan(
                     seed=(seed, number),
                     path=out.absolute() / f"{number:0{digits}d}.extxyz",
                     inputs=digest_of(decisive, weights, frames=[bare]),
+                    **place,
                 )
             )
     return runs

@@ -1,17 +1,21 @@
 """The rounds of active learning: train, explore, choose, label, and again."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from ekfcore.atoms import Frame, errors, read_frames
 from ekfcore.errors import InputError
+from ekfcore.threads import thread_count
 from ekfcore.training import LoadedModel, evaluate
+from ekfcore.training.model_file import MODEL_FILE
 
 from ._clock import Clock
 from ._digest import digest_of
 from ._words import exploration, failed, finished, validated
 from .calculators import make_calculator
+from .executors import ProcessExecutor
 from .explore import Trajectory, explore
 from .judge import choose
 from .label import LabelReport, label
@@ -66,11 +70,26 @@ class Learner:
         self.ledger = Ledger(out / "labels.db")
         self.structures = read_frames(settings.data.structures, require=())
         self.train = read_frames(settings.data.train) if settings.data.train else []
+        self._check_elements()
         self.validation = {name: read_frames(paths) for name, paths in settings.data.validation.items()}
         self.reports: list[RoundReport] = []
         self._unclaimed: list[RoundReport] = []
         self._first: list[Frame] = []
         self._known: list[Frame] = []
+
+    def _check_elements(self) -> None:
+        """Refuse structures that no model of the first round could know, before a label of them is paid for."""
+        data, budget = self.settings.data, self.settings.stop.labels
+        copies = data.rattled if budget is None else min(data.rattled, budget)
+        first = self.train or self.structures[:copies]
+        missing = {symbol for frame in self.structures for symbol in frame.symbols}
+        missing -= {symbol for frame in first for symbol in frame.symbols}
+        if missing:
+            cure = "add labelled frames with them to data.train"
+            if not self.train:
+                cure = f"{copies} rattled copies begin with so many of the {len(self.structures)} structures: raise "
+                cure += "data.rattled" if copies == data.rattled else "stop.labels"
+            raise InputError(f"data.structures hold {', '.join(sorted(missing))}, which no first label has; {cure}")
 
     @property
     def seed(self) -> int:
@@ -257,15 +276,22 @@ class Learner:
         return models
 
     def _explore(self, folder: Path, stage: Stage, number: int) -> list[Trajectory]:
+        """Run molecular dynamics, on the host as many runs at a time as there are threads: each has one to itself."""
         self._pause()
-        return explore(
-            folder.parent / "model",
-            self.structures,
-            stage.temperatures,
-            self.settings.explore,
-            seed=self.seed + number,
-            out=folder,
-        )
+        run = self.settings.run
+        count = min(run.threads or thread_count(), len(self.structures) * len(stage.temperatures))
+        with ProcessExecutor(count) if run.device == "cpu" and count > 1 else nullcontext() as executor:
+            return explore(
+                folder.parent / "model",
+                self.structures,
+                stage.temperatures,
+                self.settings.explore,
+                seed=self.seed + number,
+                out=folder,
+                executor=executor,
+                backend=run.backend,
+                device=run.device,
+            )
 
     def _choose(self, frames: Sequence[Frame], models: Sequence[LoadedModel], number: int) -> Selection:
         self._pause()
@@ -307,20 +333,24 @@ class Learner:
         folder.mkdir(exist_ok=True)
         number = len(self.reports) + 1
         write_frames(folder / _TRAIN, self._all_labels())
+        before = _stamp(folder)
         with clock("train"):
             models = self._train_models(folder, number)
         validation = self._validate(models[0])
-        self._note(
-            RoundReport(
-                round=number,
-                stage=0,
-                temperatures=[],
-                trained_on=len(self._known),
-                validation=validation,
-                wall_s=clock.wall,
-                cpu_s=clock.cpu,
-            )
+        report = RoundReport(
+            round=number,
+            stage=0,
+            temperatures=[],
+            trained_on=len(self._known),
+            validation=validation,
+            wall_s=clock.wall,
+            cpu_s=clock.cpu,
         )
+        if before == _stamp(folder) and (folder / _REPORT).exists():  # nothing was trained: it took what it took
+            done = read_report(folder / _REPORT)
+            report = replace(report, wall_s=done.wall_s, cpu_s=done.cpu_s)
+        write_report(folder / _REPORT, report)
+        self._note(report)
         self._say(f"Trained on all {len(self._known)} labelled frames{validated(validation)}")
         return models
 
@@ -344,3 +374,9 @@ class Learner:
     def _pause(self) -> None:
         if self._should_stop():
             raise Stopped
+
+
+def _stamp(folder: Path) -> int | None:
+    """Return when the model in a folder was saved, if there is one."""
+    path = folder / "model" / MODEL_FILE
+    return path.stat().st_mtime_ns if path.exists() else None

@@ -272,3 +272,64 @@ def test_all_labels_are_trained_on(learn: Learn, home: Path) -> None:
     assert "Trained on all 2 labelled frames" in out
     for folder, frames in (("round-01", 1), ("final", 2)):
         assert load_model(home / "run" / folder / "model").position.step == frames  # in one epoch
+
+
+def test_structures_that_no_first_label_has(learn: Learn, home: Path) -> None:
+    """Refused before a label is paid for: the copies do not come to the last of them."""
+    from ase.build import bulk
+    from ase.io import write
+
+    write(home / "copper.xyz", [bulk("Cu", cubic=True), bulk("Al", cubic=True), bulk("Ni", cubic=True)])
+    for change, cure in (
+        (("rattled = 4", "rattled = 2"), "raise data.rattled"),
+        (("[model]", "[stop]\nlabels = 2\n[model]"), "raise stop.labels"),
+    ):
+        code, _, err = learn(replace=(change,))
+        assert code == 2
+        assert "data.structures hold Ni, which no first label has; 2 rattled copies begin with so many of the 3 " in err
+        assert cure in err
+    assert not (home / "run").exists()
+
+
+def test_dynamics_run_where_the_settings_say(
+    learn: Learn, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same frames from two processes as from one; device and backend reach the calculator."""
+    import json
+    from typing import Any
+
+    from ekfcore.active import _simulate, learner
+
+    made: list[Any] = []
+
+    class Noted(learner.ProcessExecutor):
+        def __init__(self, workers: int) -> None:
+            made.append(workers)
+            super().__init__(workers)
+
+    places: list[Any] = []
+    calculator = _simulate.EKFCalculator
+
+    def noted(*args: Any, **where: Any) -> Any:
+        places.append(where)
+        return calculator(*args, **where)
+
+    monkeypatch.setattr(learner, "ProcessExecutor", Noted)
+    monkeypatch.setattr(_simulate, "EKFCalculator", noted)
+    two = ("temperatures = [300]", "temperatures = [300, 400]")
+    keys = []
+    for threads in ("1", "2"):
+        assert learn("--threads", threads, "--backend", "numpy", replace=(two,))[0] == 0
+        keys.append(json.loads((home / "run/round-01/report.json").read_text())["labelled"])
+        (home / "run").rename(home / f"run-{threads}")
+    assert keys[0] == keys[1]
+    assert made == [2]
+    assert places == [{"backend": "numpy", "device": "cpu"}] * 2
+
+
+def test_the_last_line_of_the_report_stays(learn: Learn, home: Path) -> None:
+    """A run that is finished took as long after --resume as before."""
+    assert learn()[0] == 0
+    before = (home / "run/report.csv").read_text()
+    assert learn("--resume")[0] == 0
+    assert (home / "run/report.csv").read_text() == before
