@@ -52,8 +52,8 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run_alone(task: Task) -> Outcome:
-    """Compute in a process that is started for it, on whatever machine this runs."""
+def run_alone(task: Task, attempt: str) -> Outcome:
+    """Compute in a process that is started for it, on whatever machine this runs; no two attempts have one name."""
     with Worker(task.threads) as worker:
         return run_in(worker, task)
 
