@@ -1,8 +1,9 @@
-"""Replace a file in one step, so that a failure leaves the old one as it was."""
+"""Replace a file in one step, so that a failure leaves the old one as it was; keep a folder to one process."""
 
 import contextlib
 import csv
 import io
+import logging
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +12,9 @@ from typing import BinaryIO
 
 from ekfcore.errors import InputError
 
-__all__ = ["replace_file", "write_csv", "write_text"]
+__all__ = ["is_vacant", "locked", "replace_file", "sweep", "write_csv", "write_text"]
+
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -59,6 +62,60 @@ def write_csv(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterab
     table.writerow(columns)
     table.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def is_vacant(folder: Path) -> bool:
+    """Return whether a folder is not there yet, or holds only what a process that was killed leaves: hidden files."""
+    return not folder.exists() or (
+        folder.is_dir() and all(path.name.startswith(".") and path.is_file() for path in folder.iterdir())
+    )
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes that were killed in `replace_file` have left of a file; none may be at work on it."""
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, does: str) -> Iterator[None]:
+    """Keep a file or a folder to this process as long as the block runs; the lock ends with the process in any case.
+
+    Parameters
+    ----------
+    path : Path
+        A folder that is there, with ``.lock`` in it, or a file, with ``NAME.lock`` beside it.
+    does : str
+        What another process would be doing with it, as ``"trains in"``.
+
+    Raises
+    ------
+    InputError
+        If another process has locked it, or the lock cannot be written.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        _log.warning("%s: is not kept from other processes, for which this system has no locks", path)
+        yield
+        return
+    lock = path / ".lock" if path.is_dir() else path.with_suffix(".lock")
+    try:
+        handle = lock.open("w")
+    except OSError as error:
+        raise InputError(f"{lock} cannot be made ({error.strerror}); choose another place") from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = lock.stat().st_ino == os.fstat(handle.fileno()).st_ino  # not of a process that has just ended
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        if not ours:
+            raise InputError(f"{path}: another process {does} it; wait for its end, or stop it")
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _umask() -> int:

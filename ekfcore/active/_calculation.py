@@ -18,6 +18,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ekfcore.atoms import Frame, validate_frame
 from ekfcore.errors import EKFError, InputError
 
+from ._bounds import Bounds, check_atoms
 from ._receipt import read_receipt, write_receipt
 from ._worker import Worker, WorkerError, finishing, scratch
 from .calculators import make_calculator
@@ -37,6 +38,7 @@ class Task:
     timeout: float | None
     threads: int
     receipt: Path
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -50,8 +52,8 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run_alone(task: Task) -> Outcome:
-    """Compute in a process that is started for it, on whatever machine this runs."""
+def run_alone(task: Task, attempt: str) -> Outcome:
+    """Compute in a process that is started for it, on whatever machine this runs; no two attempts have one name."""
     with Worker(task.threads) as worker:
         return run_in(worker, task)
 
@@ -94,6 +96,8 @@ def _calculate(task: Task, folder: str) -> Outcome:
             # All at once: asking for one after the other makes some programs run several times.
             calculator.calculate(atoms, wanted, list(all_changes))
             with finishing:
+                for moved in (atoms, getattr(calculator, "atoms", None)):
+                    check_atoms(task.frame, moved)
                 return _finish(task, calculator, time.monotonic() - start)
     except Exception as error:  # a calculator may raise anything
         traceback.print_exc()
@@ -111,6 +115,7 @@ def _finish(task: Task, calculator: Any, seconds: float) -> Outcome:
         if converged is not None and not converged:
             return Outcome(status="not converged", reason="did not converge: the calculator says so")
     frame = _labelled(task.frame, results)
+    task.bounds.check(frame)
     # The folder is missing on another machine without a common file system, where the answer is the only way back.
     if task.receipt.parent.is_dir():
         with suppress(InputError):

@@ -1,7 +1,11 @@
 """Many calculations on one executor, some of which take their worker down, or the executor."""
 
+import math
+import random
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from uuid import uuid4
 
 from ekfcore.errors import EKFError
 
@@ -113,7 +117,8 @@ class Dispatch:
     def _submit(self, executor: Executor, key: str) -> Future[Outcome]:
         if isinstance(executor, ProcessExecutor):  # its workers are processes that can be killed
             return executor.drive(run_in, self._tasks[key])
-        return executor.submit(run_alone, self._tasks[key])
+        # Executors that write to files hand out what they have written for the same call: a name makes it another one.
+        return executor.submit(run_alone, self._tasks[key], uuid4().hex)
 
     def _outcome(self, future: Future[Outcome]) -> Outcome | None:
         """Return the outcome, or None if the worker was lost."""
@@ -124,9 +129,14 @@ class Dispatch:
             return None
 
     def _answers(self, executor: Executor) -> bool:
-        """Tell whether the executor can still compute anything."""
+        """Tell whether the executor can still compute anything; a queue may take its time to say so."""
+        limit = math.inf if self._settings.queues else _ANSWER
+        start, number = time.monotonic(), random.random()
         try:
-            return executor.submit(abs, -1).result(timeout=_ANSWER) == 1
+            future = executor.submit(abs, -number)
+            while not future.done() and time.monotonic() - start < limit and not self._stop():
+                wait([future], timeout=_POLL)
+            return future.done() and future.result() == number
         except (Exception, CancelledError) as error:
             self._note(error)
             return False

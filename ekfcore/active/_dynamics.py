@@ -21,10 +21,10 @@ _SLOWER = 10  # a barostat must be slower than the thermostat beside it
 
 
 def draw_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:
-    """Give atoms the velocities of Maxwell and Boltzmann; the centre of mass rests."""
+    """Give atoms the velocities of Maxwell and Boltzmann; the centre of mass rests, unless atoms are held."""
     masses = atoms.get_masses()[:, None]
     velocities = rng.standard_normal((len(atoms), 3)) * np.sqrt(units.kB * temperature / masses)
-    if len(atoms) > 1:
+    if len(atoms) > 1 and not atoms.constraints:
         velocities -= np.sum(masses * velocities, axis=0) / np.sum(masses)
     atoms.set_velocities(velocities)
 

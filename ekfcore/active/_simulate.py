@@ -54,6 +54,8 @@ class Run:
         The trajectory to write; a JSON file comes beside it.
     inputs : str
         Digest of all that decides what comes out.
+    backend, device : str
+        Where a model file computes.
     """
 
     model: Model
@@ -64,6 +66,8 @@ class Run:
     seed: tuple[int, int]
     path: Path
     inputs: str
+    backend: str
+    device: str
 
 
 def simulate(run: Run) -> None:
@@ -71,7 +75,8 @@ def simulate(run: Run) -> None:
     start = time.perf_counter()
     # Whether others run beside it or not: sums of another order would lead to another trajectory.
     with limited_threads(1), threadpool_limits(1), np.errstate(all="ignore"):
-        calculator = run.model() if callable(run.model) else EKFCalculator(run.model)
+        given = run.model
+        calculator = given() if callable(given) else EKFCalculator(given, backend=run.backend, device=run.device)
         kept, reason, steps = _follow(run, calculator)
     text = io.StringIO()
     write(text, kept, format="extxyz")
@@ -94,7 +99,8 @@ def simulate(run: Run) -> None:
 def _follow(run: Run, calculator: BaseCalculator) -> tuple[list[Atoms], str, int]:
     """Return the frames to keep, why the run was stopped, if it was, and the number of sound steps."""
     settings, rng = run.settings, np.random.default_rng(run.seed)
-    atoms = Atoms(run.frame.numbers, run.frame.positions, cell=run.frame.cell, pbc=run.frame.pbc, calculator=calculator)
+    atoms = _bare(run.frame.to_ase())
+    atoms.calc = calculator
     draw_velocities(atoms, run.temperature, rng)
     atoms.get_forces()  # a structure that does not fit the model is a mistake, no explosion
     dynamics = make_dynamics(atoms, run.temperature, settings, rng)
@@ -135,10 +141,12 @@ def _check(atoms: Atoms, run: Run) -> None:
 
 def _snapshot(atoms: Atoms, step: int, settings: "ExploreSettings") -> Atoms:
     snapshot = _bare(atoms)
-    snapshot.info = {"step": step, "time": step * settings.time_step, "temperature": round(atoms.get_temperature(), 2)}
+    snapshot.info |= {"step": step, "time": step * settings.time_step, "temperature": round(atoms.get_temperature(), 2)}
     return snapshot
 
 
 def _bare(atoms: Atoms) -> Atoms:
     """Return a copy without velocities, and without predictions that could be taken for labels."""
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    bare: Atoms = atoms.copy()
+    bare.set_array("momenta", None)
+    return bare

@@ -22,8 +22,9 @@ __all__ = ["ExecutorSettings", "ProcessExecutor", "open_executor"]
 class ExecutorSettings(Table):
     """``executor``: where to compute, on how many workers with how many threads each.
 
-    `workers` is by default the number of cores of this machine. `options` are the keywords of the class of executorlib
-    that ``class`` names, and of `distributed.Client`; without ``address`` the latter starts a cluster on this machine.
+    `workers` is by default the number of cores of this machine; for classes of executorlib that submit a job for each
+    calculation, the number of jobs at a time. `options` are the keywords of the class of executorlib that ``class``
+    names, and of `distributed.Client`; without ``address`` the latter starts a cluster on this machine.
     """
 
     kind: Literal["processes", "executorlib", "dask"] = "processes"
@@ -37,6 +38,11 @@ class ExecutorSettings(Table):
         if self.workers is not None:
             return self.workers
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def queues(self) -> bool:
+        """Whether each calculation is a job that waits in the queue of a batch system."""
+        return self.kind == "executorlib" and str(self.options.get("class", "")).endswith("ClusterExecutor")
 
     @property
     def in_flight(self) -> float:
@@ -181,7 +187,15 @@ def _executorlib(settings: ExecutorSettings) -> tuple[Executor, Callable[[], Non
     if name not in library.__all__ or not str(name).endswith("Executor"):
         known = ", ".join(found for found in library.__all__ if found.endswith("Executor"))
         raise InputError(f"executor: options.class must be one of {known}, got {name}")
-    executor = _made(settings, getattr(library, name), {"max_workers": settings.worker_count} | options)
+    cores = options.get("resource_dict", {}).get("cores", 1)
+    if cores != 1:
+        raise InputError(
+            f"executor: options.resource_dict.cores must be 1, got {cores}: executorlib would start each calculation "
+            "that many times, as one program of MPI; give them to the calculation as threads_per_core"
+        )
+    # What submits jobs refuses a number of workers; it gets as many calculations as are wanted at a time.
+    workers = {} if settings.queues else {"max_workers": settings.worker_count}
+    executor = _made(settings, getattr(library, name), workers | options)
     return executor, lambda: executor.shutdown(wait=False, cancel_futures=True)
 
 
@@ -208,6 +222,10 @@ def _load(name: str) -> Any:
 def _made(settings: ExecutorSettings, maker: Callable[..., Any], options: dict[str, Any]) -> Any:
     try:
         return maker(**options)
+    except ImportError as error:  # of what submits to the batch system
+        raise InputError(
+            f'executor: {settings.kind} needs {error.name or error}; run: pip install "ekfcore[cluster]"'
+        ) from None
     except Exception as error:  # a scheduler that does not answer, a keyword that is not known
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
         raise InputError(f"executor: {settings.kind} cannot be opened ({reason}); correct its options") from None

@@ -1,10 +1,9 @@
 """Explore: molecular dynamics with the current model, from several structures at several temperatures at once."""
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,6 +15,7 @@ from ekfcore.errors import InputError
 from ekfcore.training import load_model
 from ekfcore.training.table import Table
 
+from ._digest import digest_of
 from ._simulate import Model, Run, simulate
 
 __all__ = ["ExploreSettings", "Trajectory", "explore"]
@@ -119,6 +119,8 @@ def explore(
     seed: int,
     out: Path,
     executor: Executor | None = None,
+    backend: str = "auto",
+    device: str = "cpu",
 ) -> list[Trajectory]:
     """Run molecular dynamics from each structure at each temperature.
 
@@ -140,6 +142,8 @@ def explore(
         became of the run. A run that stands there already is not done again.
     executor : concurrent.futures.Executor, optional
         Does the runs, all at once; its workers must see `out`. Without it they are done here, one after the other.
+    backend, device : str
+        Where a model file computes, see `EKFCalculator`.
 
     Returns
     -------
@@ -152,7 +156,8 @@ def explore(
         If there is nothing to start from, a structure does not fit the model, `out` holds runs of other settings or
         another model, or the executor loses its workers; what was finished is then kept.
     """
-    runs = _plan(model, structures, temperatures, settings, seed, Path(out))
+    place = {"backend": backend, "device": device}
+    runs = _plan(model, structures, temperatures, settings, seed, Path(out), place)
     todo = [run for run in runs if not _is_done(run)]
     if executor is None:
         for run in todo:
@@ -180,6 +185,7 @@ def _plan(
     settings: ExploreSettings,
     seed: int,
     out: Path,
+    place: Mapping[str, str],
 ) -> list[Run]:
     if not structures or not temperatures:
         raise InputError(
@@ -194,6 +200,13 @@ def _plan(
             raise InputError(
                 f'{frame.source}: pressure needs a cell that repeats in all directions; use ensemble "nvt"'
             )
+        chains = settings.ensemble == "npt" or settings.thermostat == "nose-hoover"
+        if frame.constraints and chains:
+            names = ", ".join(sorted({type(constraint).__name__ for constraint in frame.constraints}))
+            raise InputError(
+                f"{frame.source}: the chains of Nose and Hoover cannot hold atoms ({names}); use ensemble "
+                '"nvt" with thermostat "langevin", or "nve", or remove the constraints'
+            )
     out.mkdir(parents=True, exist_ok=True)
     weights = b"" if callable(model) else load_model(model, whole=False).weights.tobytes()
     digits = max(3, len(str(len(structures) * len(temperatures) - 1)))
@@ -201,10 +214,8 @@ def _plan(
     for structure, frame in enumerate(structures):
         for temperature in temperatures:
             number = len(runs)
-            inputs = hashlib.sha256(json.dumps([settings.model_dump(), float(temperature), seed, number]).encode())
-            for array in (frame.numbers, frame.positions, frame.cell, frame.pbc):
-                inputs.update(np.ascontiguousarray(array).tobytes())
-            inputs.update(weights)
+            bare = replace(frame, energy=None, forces=None, virial=None)
+            decisive = [settings.model_dump(), float(temperature), seed, number]
             runs.append(
                 Run(
                     model=model,
@@ -214,7 +225,8 @@ def _plan(
                     settings=settings,
                     seed=(seed, number),
                     path=out.absolute() / f"{number:0{digits}d}.extxyz",
-                    inputs=inputs.hexdigest(),
+                    inputs=digest_of(decisive, weights, frames=[bare]),
+                    **place,
                 )
             )
     return runs
@@ -236,8 +248,11 @@ def _is_done(run: Run) -> bool:
 def _read(run: Run) -> Trajectory:
     """Read what a run left; also what was just written, so that a restart finds the same digits."""
     record = json.loads(run.path.with_suffix(".json").read_text(encoding="utf-8"))
+    start = run.frame  # its file can hold all that the frames were given, a trajectory cannot
+    given = {"arrays": start.arrays, "info": start.info, "constraints": start.constraints}
+    frames = read_frames(run.path, require=()) if record["frames"] else []
     return Trajectory(
-        frames=read_frames(run.path, require=()) if record["frames"] else [],
+        frames=[replace(frame, **given) for frame in frames],
         temperature=run.temperature,
         structure=run.structure,
         outcome=record["outcome"],

@@ -21,8 +21,8 @@ def choose_greedily(
         :math:`H P H^T` of q measurements in each of N frames; overwritten.
     values : array, shape (N,)
         Uncertainty of each frame before anything is chosen; it falls in proportion to the trace of its measurements.
-    noise : array, shape (q,)
-        Variance R of the measurements in a labelled frame.
+    noise : array, shape (q,) or (N, q)
+        Variance R of the measurements in a labelled frame, in all or in each of them.
     maximum : int
         Frames to choose at most.
     low : float
@@ -43,6 +43,7 @@ def choose_greedily(
     [0, 2]
     """
     before = np.trace(gram.diagonal(axis1=0, axis2=2)) if len(values) else values
+    noise = np.broadcast_to(noise, gram.shape[:2])
     chosen: list[int] = []
     left = values.copy()
     while len(chosen) < min(maximum, len(values)):
@@ -50,7 +51,7 @@ def choose_greedily(
         if left[best] < low or not left[best] > 0:
             break
         chosen.append(best)
-        _condition(gram, best, noise)
+        _condition(gram, best, noise[best])
         left = values * remaining_variance(gram, before)
         left[chosen] = -np.inf
     return chosen

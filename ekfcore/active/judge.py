@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame
 from ekfcore.training import LoadedModel
+from ekfcore.training._measured import factor, group_size, plan_of, variance
 from ekfcore.training.settings import OptimizerSettings
 
 from .committee import committee_deviations
@@ -137,17 +138,24 @@ def _fresh_noise() -> NDArray[np.float64]:
 def _noise(
     model: LoadedModel, optimizer: OptimizerSettings, epochs: int, frames: Sequence[Frame]
 ) -> NDArray[np.float64]:
-    """Return R of each probe of a labelled frame, as the training will see it in all its epochs."""
+    """Return R of each probe of each labelled frame, as the training will see it in all its epochs, shape (N, q)."""
     recipe = optimizer.recipe(1)
     adaptive, level = recipe.config.adaptive, 1.0
     if adaptive is not None and "noise" in model.arrays:  # older files have none
         level = adaptive.factor * float(model.arrays["noise"][0])
-    # The mean over a group's components has variance R, one component that many times more, and a probe, which is the
-    # sum of 3 N of them over the root of N, three times that; an epoch measures a component with this probability.
-    atoms = float(np.mean([frame.n_atoms for frame in frames]))
-    size = atoms / recipe.groups if recipe.group_size is None else recipe.group_size
-    seen = epochs * min(1.0, recipe.groups * size / atoms)
-    updates = -(-recipe.groups // recipe.groups_per_update) if recipe.mode == "pinned" else 1
-    force = 3 * level * (recipe.force_noise or 1.0) ** 2 * 3 * size / seen
-    energy = level * (recipe.energy_noise or 1.0) ** 2 / (epochs * updates)
-    return np.asarray([force] * _PROBES + [energy])
+    state = {"count": 0, "n_blocks": 1}  # which the ratios of adaptive noise do not ask for
+    if adaptive is None:
+        state = {"count": int(model.optimizer["count"]), "n_blocks": len(model.optimizer["sizes"])}
+    force, energy = (level * variance(recipe, kind, **state) for kind in (0, "energy"))
+    rows = []
+    for n_atoms in (frame.n_atoms for frame in frames):
+        kinds = [kind for update in plan_of(recipe, n_atoms) for kind in update]
+        size, groups = group_size(recipe, n_atoms), len(kinds) - kinds.count("energy")
+        # The mean over a group's components has this variance, one component that many times more, and a probe, which
+        # is the sum of 3 N of them over the root of N, three times that; an epoch measures a component with this
+        # probability.
+        seen = epochs * min(1.0, groups * size / n_atoms)
+        probe = 3 * 3 * size * force / factor(recipe, 0, n_atoms) ** 2 / seen
+        per_atom = energy / (n_atoms * factor(recipe, "energy", n_atoms)) ** 2 / (epochs * kinds.count("energy"))
+        rows.append([probe] * _PROBES + [per_atom])
+    return np.asarray(rows)

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from ekfcore.atoms import Frame, validate_frame
 from ekfcore.errors import EKFError, InputError
-from ekfcore.training.table import Table
 
+from ._bounds import Bounds
 from ._calculation import Outcome, Task
 from ._dispatch import Dispatch
 from .executors import ExecutorSettings
@@ -22,10 +22,11 @@ __all__ = ["LabelReport", "LabelSettings", "label"]
 _HOPELESS = 3  # as many frames, with their retries, fail before anything is labelled: it is not the frames
 
 
-class LabelSettings(Table):
+class LabelSettings(Bounds):
     """``[label]``: what computes the labels and where, see `make_calculator` and `ExecutorSettings`.
 
-    A calculation that fails, does not converge or takes longer than `timeout` [s] is repeated `retries` times.
+    A calculation that fails, does not converge or takes longer than `timeout` [s] is repeated `retries` times; so is
+    one whose label lies beyond `min_energy`, `max_energy` [eV/atom], `max_force` [eV/Å] or `max_stress` [GPa].
     """
 
     calculator: str
@@ -137,6 +138,7 @@ def _task(frame: Frame, settings: LabelSettings, receipt: Path) -> Task:
         timeout=settings.timeout,
         threads=settings.executor.threads,
         receipt=receipt.absolute(),
+        bounds=settings,
     )
 
 

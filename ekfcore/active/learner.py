@@ -1,15 +1,21 @@
 """The rounds of active learning: train, explore, choose, label, and again."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from ekfcore.atoms import Frame, errors, read_frames
 from ekfcore.errors import InputError
+from ekfcore.threads import thread_count
 from ekfcore.training import LoadedModel, evaluate
+from ekfcore.training.model_file import MODEL_FILE
 
 from ._clock import Clock
+from ._digest import digest_of
 from ._words import exploration, failed, finished, validated
 from .calculators import make_calculator
+from .executors import ProcessExecutor
 from .explore import Trajectory, explore
 from .judge import choose
 from .label import LabelReport, label
@@ -23,7 +29,8 @@ from .tables import write_frames, write_selection
 
 __all__ = ["Learner", "Stopped"]
 
-_REPORT = "report.json"
+# The files of a round in the order in which they are written: each stands for all that comes before it.
+_TRAIN, _SELECTED, _CHOSEN, _REPORT = "train.extxyz", "selected.extxyz", "chosen.json", "report.json"
 
 
 class Stopped(Exception):  # noqa: N818 -- it is no error
@@ -62,14 +69,38 @@ class Learner:
         make_calculator(settings.label.calculator, settings.label.parameters)  # for a mistake to show at once
         self.ledger = Ledger(out / "labels.db")
         self.structures = read_frames(settings.data.structures, require=())
+        self.train = read_frames(settings.data.train) if settings.data.train else []
+        self._check_elements()
         self.validation = {name: read_frames(paths) for name, paths in settings.data.validation.items()}
         self.reports: list[RoundReport] = []
+        self._unclaimed: list[RoundReport] = []
+        self._first: list[Frame] = []
         self._known: list[Frame] = []
+
+    def _check_elements(self) -> None:
+        """Refuse structures that no model of the first round could know, before a label of them is paid for."""
+        data, budget = self.settings.data, self.settings.stop.labels
+        copies = data.rattled if budget is None else min(data.rattled, budget)
+        first = self.train or self.structures[:copies]
+        missing = {symbol for frame in self.structures for symbol in frame.symbols}
+        missing -= {symbol for frame in first for symbol in frame.symbols}
+        if missing:
+            cure = "add labelled frames with them to data.train"
+            if not self.train:
+                cure = f"{copies} rattled copies begin with so many of the {len(self.structures)} structures: raise "
+                cure += "data.rattled" if copies == data.rattled else "stop.labels"
+            raise InputError(f"data.structures hold {', '.join(sorted(missing))}, which no first label has; {cure}")
 
     @property
     def seed(self) -> int:
         """Seed of all that is random."""
         return self.settings.training.seed
+
+    def inputs(self) -> dict[str, str]:
+        """Return a digest of the contents of the files that each key of ``[data]`` names."""
+        judged_by = [frame for frames in self.validation.values() for frame in frames]
+        files = {"structures": self.structures, "train": self.train, "validation": judged_by}
+        return {key: digest_of(frames=frames) for key, frames in files.items()}
 
     def run(self) -> list[LoadedModel]:
         """Do all rounds, then train on all labels.
@@ -86,7 +117,8 @@ class Learner:
         InputError
             If something has to be corrected before the run can go on.
         """
-        self._known = self._first_labels()
+        self._first = self._first_labels()
+        self._read_rounds()
         for index, stage in enumerate(self.settings.stages, start=1):
             self._run_stage(index, stage)
             if self._budget() == 0:
@@ -94,26 +126,43 @@ class Learner:
                 break
         return self._finish()
 
+    def _read_rounds(self) -> None:
+        """Read the rounds that were finished before, and finish one whose frames are chosen already."""
+        while (self._folder(len(self.reports) + 1) / _CHOSEN).exists():
+            folder = self._folder(len(self.reports) + 1)
+            done = folder / _REPORT
+            report = read_report(done if done.exists() else folder / _CHOSEN)
+            if not done.exists() or report.quarantined:  # which may have been lifted since
+                report = self._label_round(folder, report)
+            self._note(report)
+        self._unclaimed = list(self.reports)
+
     def _run_stage(self, index: int, stage: Stage) -> None:
+        """Do the rounds of a stage; those at its temperatures that were finished before count."""
         few = 0
         for _ in range(stage.rounds):
-            if self._budget() == 0:
-                return
-            report = self._round(index, stage)
-            few = few + 1 if report.unreliable_share <= self.settings.stop.share else 0
+            report = self._claim(stage)
+            if report is None:
+                if self._budget() == 0:
+                    return
+                report = self._new_round(index, stage)
+            few = few + 1 if report.is_settled(self.settings.stop.share) else 0
             if few == 2:
                 self._say(finished(index, self.settings.stop.share))
                 return
 
+    def _claim(self, stage: Stage) -> RoundReport | None:
+        """Take the first round at the temperatures of a stage that no other stage has taken."""
+        found = next((report for report in self._unclaimed if report.temperatures == stage.temperatures), None)
+        if found is not None:
+            self._unclaimed.remove(found)
+        return found
+
     def _first_labels(self) -> list[Frame]:
         """Return the labelled frames that the first model is trained on."""
-        if self.settings.data.train:
-            return read_frames(self.settings.data.train)
+        if self.train:
+            return self.train
         frames = rattled(self.structures, self.settings.data, self.seed)
-        budget = self._budget()
-        if budget is not None:
-            already = sum(frame_key(frame) in self.ledger for frame in frames)
-            frames = frames[: budget + already]
         found = self._label(frames, self.out / "start")
         if not found.labelled:
             raise InputError(
@@ -122,39 +171,54 @@ class Learner:
         self._say(f"Labelled {len(found.labelled)} rattled structures to begin with{failed(found)}.")
         return found.labelled
 
-    def _round(self, stage_index: int, stage: Stage) -> RoundReport:
-        """Do a round, or read what it brought."""
+    def _all_labels(self) -> list[Frame]:
+        """Return the first labels, those of the rounds in their order, and what else was paid for."""
+        first = {frame_key(frame) for frame in self._first}
+        keys = dict.fromkeys(key for report in self.reports for key in report.labelled)
+        others = sorted(key for key in self.ledger if key not in first and key not in keys)
+        return [*self._first, *(self.ledger.get(key) for key in [*keys, *others] if key not in first)]
+
+    def _folder(self, number: int) -> Path:
+        return self.out / f"round-{number:02d}"
+
+    def _new_round(self, index: int, stage: Stage) -> RoundReport:
+        """Do a round, or what is left of it: once begun, it ends with the frames and the choice that it began with."""
         number = len(self.reports) + 1
-        folder = self.out / f"round-{number:02d}"
-        if (folder / _REPORT).exists():
-            report = read_report(folder / _REPORT)
-        else:
-            report = self._new_round(number, folder, stage_index, stage)
-            write_report(folder / _REPORT, report)
-        self._known = [*self._known, *(self.ledger.get(key) for key in report.labelled)]
-        self.reports.append(report)
-        write_table(self.out / "report.csv", self.reports)
+        folder = self._folder(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        report = self._label_round(folder, self._choose_round(number, folder, index, stage))
+        self._note(report)
         return report
 
-    def _new_round(self, number: int, folder: Path, stage_index: int, stage: Stage) -> RoundReport:
-        folder.mkdir(parents=True, exist_ok=True)
+    def _note(self, report: RoundReport) -> None:
+        self.reports.append(report)
+        write_table(self.out / "report.csv", self.reports)
+
+    def _choose_round(self, number: int, folder: Path, stage_index: int, stage: Stage) -> RoundReport:
+        """Train, explore and choose; return what is known then of the round."""
         clock = Clock()
+        if not (folder / _TRAIN).exists():
+            write_frames(folder / _TRAIN, self._all_labels())
         with clock("train"):
-            models = self._train(folder, number)
+            models = self._train_models(folder, number)
         validation = self._validate(models[0])
         self._say(f"Round {number}: trained on {len(self._known)} frames{validated(validation)}")
         with clock("explore"):
             runs = self._explore(folder / "explore", stage, number)
         frames = [frame for run in runs for frame in run.frames]
+        if not frames:
+            raise InputError(
+                f"round {number}: no frame came of {len(runs)} run{'s' * (len(runs) > 1)} of molecular dynamics: the "
+                f"first one stopped itself, as {runs[0].reason}; lower the temperatures or explore.time_step, remove "
+                f"{folder / 'explore'} and go on with --resume, or begin anew with more labels or epochs"
+            )
         with clock("judge"):
             selection = self._choose(frames, models, number)
         write_selection(folder / "selection.csv", runs, selection)
         for line in exploration(runs, selection):
             self._say(line)
-        with clock("label"):
-            found = self._label([frames[k] for k in selection.chosen], folder / "label")
         counts = {fate.value: selection.count(fate) for fate in Fate}
-        return RoundReport(
+        report = RoundReport(
             round=number,
             stage=stage_index,
             temperatures=stage.temperatures,
@@ -163,30 +227,48 @@ class Learner:
             stopped=sum(run.outcome != "finished" for run in runs),
             low=selection.low,
             high=selection.high,
-            labelled=[frame_key(frame) for frame in found.labelled],
-            quarantined=len(found.quarantined),
             validation=validation,
             wall_s=clock.wall,
             cpu_s=clock.cpu,
             **counts,
         )
+        write_frames(folder / _SELECTED, [frames[k] for k in selection.chosen])
+        write_report(folder / _CHOSEN, report)
+        return report
 
-    def _train(self, folder: Path, number: int) -> list[LoadedModel]:
-        """Train the models of a round on all that is known."""
+    def _label_round(self, folder: Path, report: RoundReport) -> RoundReport:
+        """Label the frames that a round has chosen, and write down what came of it."""
+        frames = read_frames(folder / _SELECTED, require=()) if report.selected else []
+        clock = Clock()
+        with clock("label"):
+            found = self._label(frames, folder / "label")
+        report = replace(
+            report,
+            labelled=[frame_key(frame) for frame in found.labelled],
+            quarantined=len(found.quarantined),
+            wall_s=clock.wall | report.wall_s,
+            cpu_s=clock.cpu | report.cpu_s,
+        )
+        write_report(folder / _REPORT, report)
+        return report
+
+    def _train_models(self, folder: Path, number: int) -> list[LoadedModel]:
+        """Train the models of a round on the frames in its folder."""
         self._pause()
-        write_frames(folder / "train.extxyz", self._known)
+        self._known = read_frames(folder / _TRAIN)
         count = self.settings.select.models if self.settings.select.method == "committee" else 1
         models = []
         for member in range(count):
-            before = self.out / f"round-{number - 1:02d}" / "model"
+            before = self._folder(number - 1) / "model"
             start = before if self.settings.update.start == "warm" and number > 1 else None
             model = load_or_train(
                 self.settings,
-                folder / "train.extxyz",
+                folder / _TRAIN,
                 folder / ("model" if member == 0 else f"model-{member}"),
                 seed=self.seed + 1000 * member,
                 start=start,
                 should_stop=self._should_stop,
+                say=self._say,
             )
             if model is None:
                 raise Stopped
@@ -194,15 +276,22 @@ class Learner:
         return models
 
     def _explore(self, folder: Path, stage: Stage, number: int) -> list[Trajectory]:
+        """Run molecular dynamics, on the host as many runs at a time as there are threads: each has one to itself."""
         self._pause()
-        return explore(
-            folder.parent / "model",
-            self.structures,
-            stage.temperatures,
-            self.settings.explore,
-            seed=self.seed + number,
-            out=folder,
-        )
+        run = self.settings.run
+        count = min(run.threads or thread_count(), len(self.structures) * len(stage.temperatures))
+        with ProcessExecutor(count) if run.device == "cpu" and count > 1 else nullcontext() as executor:
+            return explore(
+                folder.parent / "model",
+                self.structures,
+                stage.temperatures,
+                self.settings.explore,
+                seed=self.seed + number,
+                out=folder,
+                executor=executor,
+                backend=run.backend,
+                device=run.device,
+            )
 
     def _choose(self, frames: Sequence[Frame], models: Sequence[LoadedModel], number: int) -> Selection:
         self._pause()
@@ -222,9 +311,11 @@ class Learner:
         )
 
     def _label(self, frames: Sequence[Frame], folder: Path) -> LabelReport:
-        """Label frames, of which those in the ledger are ready."""
+        """Label frames as far as the budget goes; those in the ledger are ready."""
         self._pause()
-        found = label(frames, self.settings.label, self.ledger, log_dir=folder, should_stop=self._should_stop)
+        found = label(
+            self._affordable(frames), self.settings.label, self.ledger, log_dir=folder, should_stop=self._should_stop
+        )
         self._pause()
         return found
 
@@ -241,30 +332,51 @@ class Learner:
         folder, clock = self.out / "final", Clock()
         folder.mkdir(exist_ok=True)
         number = len(self.reports) + 1
+        write_frames(folder / _TRAIN, self._all_labels())
+        before = _stamp(folder)
         with clock("train"):
-            models = self._train(folder, number)
+            models = self._train_models(folder, number)
         validation = self._validate(models[0])
-        self.reports.append(
-            RoundReport(
-                round=number,
-                stage=0,
-                temperatures=[],
-                trained_on=len(self._known),
-                validation=validation,
-                wall_s=clock.wall,
-                cpu_s=clock.cpu,
-            )
+        report = RoundReport(
+            round=number,
+            stage=0,
+            temperatures=[],
+            trained_on=len(self._known),
+            validation=validation,
+            wall_s=clock.wall,
+            cpu_s=clock.cpu,
         )
-        write_table(self.out / "report.csv", self.reports)
+        if before == _stamp(folder) and (folder / _REPORT).exists():  # nothing was trained: it took what it took
+            done = read_report(folder / _REPORT)
+            report = replace(report, wall_s=done.wall_s, cpu_s=done.cpu_s)
+        write_report(folder / _REPORT, report)
+        self._note(report)
         self._say(f"Trained on all {len(self._known)} labelled frames{validated(validation)}")
         return models
 
     def _budget(self) -> int | None:
         """Return how many labels may still be made."""
         wanted = self.settings.stop.labels
-        given = len(self._known) if self.settings.data.train else len(self.ledger)
-        return None if wanted is None else max(0, wanted - given)
+        return None if wanted is None else max(0, wanted - len(self.train) - len(self.ledger))
+
+    def _affordable(self, frames: Sequence[Frame]) -> list[Frame]:
+        """Return those that are labelled already, and as many of the others as the budget allows."""
+        left = self._budget()
+        kept = []
+        for frame in frames:
+            if frame_key(frame) not in self.ledger and left is not None:
+                if left == 0:
+                    continue
+                left -= 1
+            kept.append(frame)
+        return kept
 
     def _pause(self) -> None:
         if self._should_stop():
             raise Stopped
+
+
+def _stamp(folder: Path) -> int | None:
+    """Return when the model in a folder was saved, if there is one."""
+    path = folder / "model" / MODEL_FILE
+    return path.stat().st_mtime_ns if path.exists() else None

@@ -3,7 +3,6 @@
 # ASE is only partly typed.
 # mypy: disable-error-code="no-untyped-call"
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from ase.db import connect
 
 from ekfcore.atoms import Frame
 from ekfcore.errors import EKFError, InputError
+from ekfcore.files import locked
 
 from ._receipt import read_receipt
 
@@ -29,10 +29,10 @@ _Result = TypeVar("_Result")
 
 
 def frame_key(frame: Frame) -> str:
-    """Name a frame by its content: elements in their order, positions, cell and periodicity.
+    """Name a frame by its content: elements in their order, positions, cell, periodicity, and what it was given.
 
-    Lengths are rounded to 1e-6 Å. Labels and source do not count. Frames that are equal by symmetry only, such as by a
-    lattice vector, have different keys.
+    Lengths, charges and moments are rounded to 1e-6. Labels, masses, constraints and source do not count. Frames that
+    are equal by symmetry only, such as by a lattice vector, have different keys.
 
     Parameters
     ----------
@@ -49,6 +49,11 @@ def frame_key(frame: Frame) -> str:
         digest.update(np.rint(np.asarray(lengths) / _RESOLUTION).astype("<i8").tobytes())
     for integers in (frame.numbers, frame.pbc):
         digest.update(np.asarray(integers).astype("<i8").tobytes())
+    given = {name: values for name, values in {**frame.arrays, **frame.info}.items() if name != "masses"}
+    for name, values in sorted(given.items()):
+        digest.update(
+            name.encode() + np.rint(np.asarray(values, dtype=np.float64) / _RESOLUTION).astype("<i8").tobytes()
+        )
     return "f" + digest.hexdigest()[:31]  # the letter, because ASE refuses text that reads like a number
 
 
@@ -87,6 +92,9 @@ class Ledger:
     def __contains__(self, key: str) -> bool:
         return key in self._rows
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -109,8 +117,7 @@ class Ledger:
         number = self._rows[key]
         row = _use(self.path, lambda db: db.get(id=number))
         atoms = row.toatoms()
-        if "virial" in row.data:
-            atoms.info["virial"] = row.data["virial"]
+        atoms.info = {name: value for name, value in row.data.items() if name != "source"}
         return Frame.from_ase(atoms, str(row.data["source"]))
 
     def add(self, frame: Frame, *, seconds: float) -> str:
@@ -190,13 +197,14 @@ class Ledger:
         Raises
         ------
         InputError
-            If something else computed those that are there: they must not be mixed.
+            If something else computed those that are there, or that workers have left: they must not be mixed.
         """
         wanted = {"calculator": calculator, "parameters": json.loads(json.dumps(dict(parameters), default=str))}
         present = _use(self.path, lambda db: dict(db.metadata)) if self.path.exists() else {}
         if present == wanted:
             return
-        for name in wanted if present and len(self) else ():
+        paid = len(self) or any(self._inbox.glob("f*.json"))
+        for name in wanted if present and paid else ():
             if present.get(name) != wanted[name]:
                 raise InputError(
                     f"{self.path}: was made with {name} {present.get(name)}, got {wanted[name]}; put the old settings "
@@ -218,14 +226,9 @@ class Ledger:
         """
         try:
             self._inbox.mkdir(parents=True, exist_ok=True)
-            handle = self.path.with_suffix(".lock").open("w")
         except OSError as error:
             raise InputError(f"{self.path}: cannot be made ({error.strerror}); name another file") from None
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it ends with the process, however that one ends
-            except BlockingIOError:
-                raise InputError(f"{self.path}: another process labels into it; wait for its end, or stop it") from None
+        with locked(self.path, "labels into"):
             self._load()  # another process may have added labels since
             yield
 
@@ -243,7 +246,7 @@ def _rows(path: Path) -> dict[str, Any]:
 def _append(path: Path, frame: Frame, pairs: dict[str, Any], data: dict[str, Any]) -> int:
     """Write one row, commit it and return its number."""
     atoms = frame.to_ase()
-    data = data | {"source": frame.source, **atoms.info}  # the virial of a molecule; a database keeps no info
+    data = data | {"source": frame.source, **atoms.info}  # such as the charge; a database keeps no info
     return int(_use(path, lambda db: db.write(atoms, key_value_pairs=pairs, data=data)))
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from ekfcore.atoms import Frame, read_frames
@@ -11,6 +12,7 @@ from ekfcore.training import KalmanOptimizer, LoadedModel, load_model, prepare
 from ekfcore.training.model_file import MODEL_FILE
 from ekfcore.training.settings import DataSettings, ModelSettings, Settings
 
+from ._digest import digest_of
 from .settings import LearnSettings
 
 __all__ = ["load_or_train"]
@@ -26,8 +28,11 @@ def load_or_train(
     seed: int,
     start: Path | None,
     should_stop: Callable[[], bool],
+    say: Callable[[str], None],
 ) -> LoadedModel | None:
     """Train a model, or what is left of its training.
+
+    A model that stands there and was made from anything else is moved out of the way.
 
     Parameters
     ----------
@@ -43,6 +48,8 @@ def load_or_train(
         Model to begin with.
     should_stop : callable
         Asked after each batch.
+    say : callable
+        Told of a model that was moved.
 
     Returns
     -------
@@ -50,8 +57,13 @@ def load_or_train(
         The trained model; None if the training was stopped.
     """
     warm = load_model(start) if start is not None else None
+    training = _training_settings(settings, data, seed, warm)
+    inputs = _inputs(settings, training, data, warm)
     ready = (out / MODEL_FILE).exists()
-    trainer = prepare(_training_settings(settings, data, seed, warm), out, resume=ready, start=warm)
+    if ready and load_model(out, whole=False).inputs != inputs:
+        say(f"The model in {out} was trained on something else; it is kept as {_move_away(out)}.")
+        ready = False
+    trainer = prepare(training, out, resume=ready, start=warm, inputs=inputs)
     optimizer = trainer.optimizer
     if not ready and warm is not None and settings.update.memory is not None:
         assert isinstance(optimizer, KalmanOptimizer)
@@ -59,6 +71,19 @@ def load_or_train(
     if not trainer.run(should_stop=should_stop):
         return None
     return load_model(out)
+
+
+def _inputs(settings: LearnSettings, training: Settings, data: Path, warm: LoadedModel | None) -> str:
+    """Return the digest of what decides about a model: it does not depend on where it was trained."""
+    known = training.model_dump(mode="json", include={"model", "optimizer", "training"})
+    before = b"" if warm is None else warm.weights.tobytes()
+    return digest_of(known, settings.update.memory, before, data.read_bytes())
+
+
+def _move_away(folder: Path) -> Path:
+    """Give a folder the first free name like its own; return that."""
+    free = next(path for k in count(1) if not (path := folder.with_name(f"{folder.name}.{k}")).exists())
+    return folder.rename(free)
 
 
 def _training_settings(settings: LearnSettings, data: Path, seed: int, warm: LoadedModel | None) -> Settings:
@@ -70,8 +95,10 @@ def _training_settings(settings: LearnSettings, data: Path, seed: int, warm: Loa
             training = training.model_copy(update={"epochs": settings.update.epochs})
     elif model.capacity is None:
         model = _with_room(model, read_frames([str(data)]))
+    judged_by = [path for paths in settings.data.validation.values() for path in paths]
     return Settings(
-        data=DataSettings(train=[str(data)], test=[p for paths in settings.data.validation.values() for p in paths]),
+        # All labels are trained on, whether there is anything to judge the model by or not.
+        data=DataSettings(train=[str(data)], test=judged_by, test_fraction=None if judged_by else 0.0),
         model=model,
         optimizer=settings.optimizer,
         training=training,
@@ -82,4 +109,4 @@ def _training_settings(settings: LearnSettings, data: Path, seed: int, warm: Loa
 def _with_room(model: ModelSettings, frames: list[Frame]) -> ModelSettings:
     elements = model.elements or sorted({symbol for frame in frames for symbol in frame.symbols})
     most = neighbour_capacity(frames, elements, model.cutoff)
-    return model.model_copy(update={"elements": elements, "capacity": [math.ceil(_ROOM * count) for count in most]})
+    return model.model_copy(update={"elements": elements, "capacity": [math.ceil(_ROOM * n) for n in most]})

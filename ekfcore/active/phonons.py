@@ -4,7 +4,7 @@
 # mypy: disable-error-code="no-untyped-call"
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -82,11 +82,18 @@ def find_phonons(
     Raises
     ------
     InputError
-        If the crystal does not repeat in all directions, or a calculator fails.
+        If the crystal does not repeat in all directions, has constraints or the charge of a cell, or a calculator
+        fails.
     """
     validate_frame(crystal, require=())
     if not crystal.pbc.all():
         raise InputError(f"{crystal.source}: phonons need a crystal that repeats in all directions, got {crystal.pbc}")
+    held = [*crystal.info, *(type(constraint).__name__ for constraint in crystal.constraints)]
+    if held:
+        raise InputError(
+            f"{crystal.source}: phonons are those of a crystal whose atoms are free and whose cell has no charge or "
+            f"spin of its own, got {', '.join(held)}; remove them from the file"
+        )
     multiples = _multiples(crystal) if supercell is None else [int(n) for n in supercell]
     if len(multiples) != 3 or min(multiples) < 1:
         raise InputError(f"a supercell needs three positive multiples, as 2 2 2, got {multiples}")
@@ -117,22 +124,38 @@ def _multiples(crystal: Frame) -> list[int]:
 
 
 def _unit_cell(crystal: Frame) -> Atoms:
-    return Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
+    return replace(crystal, energy=None, forces=None, virial=None).to_ase()
+
+
+def _are_alike(crystal: Frame) -> bool:
+    """Return whether atoms of the same element are given the same charges, moments, tags and masses."""
+    firsts = [int(np.flatnonzero(crystal.numbers == number)[0]) for number in crystal.numbers]
+    return all(np.array_equal(values, values[firsts]) for values in crystal.arrays.values())
 
 
 def _force_constants(crystal: Frame, calculator: BaseCalculator, name: str, multiples: Sequence[int]) -> Any:
     """Return phonopy with the forces of its displacements in."""
-    cell = PhonopyAtoms(numbers=crystal.numbers, positions=crystal.positions, cell=crystal.cell)
-    primitive = guess_primitive_matrix(cell)  # which "auto" would, with a warning
-    phonopy = Phonopy(cell, supercell_matrix=np.diag(multiples), primitive_matrix=primitive)
+    masses = crystal.arrays.get("masses")
+    cell = PhonopyAtoms(numbers=crystal.numbers, positions=crystal.positions, cell=crystal.cell, masses=masses)
+    alike = _are_alike(crystal)  # otherwise symmetry is not what the positions say
+    primitive = guess_primitive_matrix(cell) if alike else np.eye(3)  # which "auto" would, with a warning
+    phonopy = Phonopy(cell, supercell_matrix=np.diag(multiples), primitive_matrix=primitive, is_symmetry=alike)
     phonopy.generate_displacements(distance=_DISPLACEMENT)
+    origin = [phonopy.supercell.u2u_map[k] for k in phonopy.supercell.s2u_map]  # of each atom in the unit cell
     phonopy.forces = [
-        _forces(Atoms(s.numbers, s.positions, cell=s.cell, pbc=True), calculator, name)
-        for s in phonopy.supercells_with_displacements or []
+        _forces(_supercell(s, crystal, origin), calculator, name) for s in phonopy.supercells_with_displacements or []
     ]
     phonopy.produce_force_constants()
     phonopy.symmetrize_force_constants()  # nothing pulls at a crystal that is moved as a whole
     return phonopy
+
+
+def _supercell(displaced: PhonopyAtoms, crystal: Frame, origin: Sequence[int]) -> Atoms:
+    """Return a supercell whose atoms are given what their origins in the crystal are."""
+    atoms = Atoms(displaced.numbers, displaced.positions, cell=displaced.cell, pbc=True)
+    for name, values in crystal.arrays.items():
+        atoms.set_array(name, values[origin])
+    return atoms
 
 
 def _forces(atoms: Atoms, calculator: BaseCalculator, name: str) -> _Vector:

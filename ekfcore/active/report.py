@@ -68,6 +68,10 @@ class RoundReport:
         """Share of the explored frames above the lower threshold."""
         return 1 - self.reliable / self.explored if self.explored else 0.0
 
+    def is_settled(self, share: float) -> bool:
+        """Return whether at most that share of the explored frames was unreliable, and no run stopped itself."""
+        return self.explored > 0 and not self.stopped and self.unreliable_share <= share
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Rebuild a report."""

@@ -89,7 +89,8 @@ class UpdateSettings(Table):
     Parameters
     ----------
     start : {"scratch", "warm"}
-        Train a new model in each round, or go on with weights and covariance of the last one.
+        Train a new model in each round, or go on with weights and covariance of the last one; Adam goes on with the
+        weights, and its learning rate begins anew.
     epochs : int, optional
         Epochs of a warm round; those of ``[training]`` if not given.
     memory : float, optional
@@ -118,7 +119,8 @@ class StopSettings(Table):
     Parameters
     ----------
     share : float
-        A stage ends when twice in succession at most this share of the explored frames lay above the lower threshold.
+        A stage ends when twice in succession at most this share of the explored frames lay above the lower threshold
+        and no run of molecular dynamics stopped itself.
     labels : int, optional
         Largest number of labels in all, those of the start included.
     """
@@ -149,6 +151,11 @@ class LearnSettings(Table):
             raise InputError(
                 '`select` by the covariance of the filter needs one, got optimizer.preset = "adam"; choose a filter, '
                 'select.covariance = "fresh", or select.method = "committee"'
+            )
+        if self.update.memory is not None and self.optimizer.preset == "adam":
+            raise InputError(
+                f'update.memory needs a filter, got {self.update.memory} beside optimizer.preset = "adam"; remove '
+                "one of them"
             )
         if select.method == "committee" and self.update.start == "warm":
             raise InputError(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame
 
@@ -31,13 +32,13 @@ def rattled(structures: Sequence[Frame], settings: StartSettings, seed: int) -> 
         noise = settings.strain * rng.standard_normal((3, 3))
         strain = np.eye(3) + (noise + noise.T) / 2  # without a rotation
         moves = settings.amplitude * rng.standard_normal((frame.n_atoms, 3))
-        if not frame.pbc.all():  # vacuum is not strained
+        if not frame.pbc.all() or frame.constraints:  # neither vacuum nor what is held is strained
             strain = np.eye(3)
         frames.append(
             replace(
                 frame,
                 cell=frame.cell @ strain,
-                positions=frame.positions @ strain + moves,
+                positions=_moved(frame, frame.positions @ strain + moves),
                 energy=None,
                 forces=None,
                 virial=None,
@@ -45,3 +46,13 @@ def rattled(structures: Sequence[Frame], settings: StartSettings, seed: int) -> 
             )
         )
     return frames
+
+
+def _moved(frame: Frame, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the positions as far as the constraints of a frame allow them."""
+    if not frame.constraints:
+        return positions
+    atoms = frame.to_ase()
+    atoms.set_positions(positions)
+    allowed: NDArray[np.float64] = atoms.positions
+    return allowed

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ekfcore.errors import InputError
 
+from ._given import GIVEN_INFO
 from ._options import ReadOptions
 from ._stated_units import plain, units_of
 
@@ -49,7 +50,8 @@ CONVERGED = ("converged", "scf_converged", "is_converged")
 _SILENT = {
     *CONVERGED,
     *("numbers", "positions", "tags", "momenta", "masses", "initial_magmoms", "initial_charges", "type", "id"),
-    *("config_type", "unique_id", "data", "timestep", "frame_key", "seconds"),
+    *GIVEN_INFO,
+    *("config_type", "unique_id", "data", "timestep", "step", "time", "temperature", "frame_key", "seconds"),
 }
 
 

@@ -1,8 +1,8 @@
 """One labelled atomic configuration, checked before anything is computed from it."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ekfcore.errors import InputError
 
 from ._extra import load_extra
+from ._given import arrays_of, constraints_of, info_of
 from ._labels import Labels, labels_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ class Frame:
     weight : float
         How much the frame counts in a training: as much as that many frames like it, so that the noise of its labels
         is 1/sqrt(weight) times that of the others.
+    arrays : mapping of str to array
+        What a calculation is given for each atom, by the names of ASE: ``initial_charges`` [e], ``initial_magmoms``,
+        ``tags`` and ``masses`` [u]; none that are zero, or those of the elements.
+    info : mapping of str to float
+        What it is given for all atoms together, as ``charge`` [e] or ``spin``.
+    constraints : tuple
+        ASE's, of what moves the atoms.
     source : str
         Where the frame comes from, e.g. ``"Cu/train.xyz.xz, frame 12"``, counted from 0; it opens every message.
     """
@@ -57,6 +65,9 @@ class Frame:
     forces: NDArray[np.float64] | None = None
     virial: NDArray[np.float64] | None = None
     weight: float = 1.0
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    info: Mapping[str, float] = field(default_factory=dict)
+    constraints: tuple[Any, ...] = ()
     source: str
 
     @property
@@ -107,6 +118,9 @@ class Frame:
             forces=labels.forces,
             virial=labels.virial,
             weight=labels.weight,
+            arrays=arrays_of(atoms),
+            info=info_of(atoms),
+            constraints=constraints_of(atoms),
             source=source,
         )
 
@@ -117,9 +131,15 @@ class Frame:
         -------
         ase.Atoms
             A copy; its calculator answers for the labels that the frame has. ASE knows the virial as a stress; where
-            the cell has no volume, it is ``info["virial"]`` [eV].
+            the cell has no volume, it is ``info["virial"]`` [eV]. A weight other than 1 is ``info["weight"]``.
         """
         atoms: Atoms = load_extra("ase").Atoms(self.numbers, self.positions, cell=self.cell, pbc=self.pbc)
+        for name, values in self.arrays.items():
+            atoms.set_array(name, values)
+        atoms.set_constraint(self.constraints)
+        atoms.info.update(self.info)
+        if self.weight != 1:
+            atoms.info["weight"] = self.weight
         stress, volume = None, abs(np.linalg.det(self.cell))
         if self.virial is not None and volume > 0:
             xx, xy, xz, _, yy, yz, _, _, zz = -self.virial.ravel() / volume

@@ -50,7 +50,7 @@ def warn_of_faults(trainer: Trainer) -> None:
 
 
 def write_plots(trainer: Trainer, folder: Path) -> None:
-    """Draw the learning curve and the predictions for the test frames."""
+    """Draw the learning curve and the predictions for the test frames, or where there are none for the others."""
     plot_learning_curve(trainer.records, folder / PLOTS[0])
-    frames = trainer.test.frames
+    frames = trainer.test.frames or trainer.train.frames
     plot_parity(frames, list(evaluate(trainer.model, trainer.weights, frames)), folder / PLOTS[1])

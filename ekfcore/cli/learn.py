@@ -3,7 +3,7 @@
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ekfcore.errors import InputError
 
@@ -32,6 +32,10 @@ Whatever is done is not done again, least of all a label: those are kept in labe
 _SETTINGS = "settings.json"
 _FIXED = ("data", "model", "select", "training", "optimizer")
 """Tables that a run cannot change on its way; stages, labelling and the place where it runs may be."""
+_LATER = ("explore", "update")
+"""Tables whose changes mean nothing to what was finished before."""
+_INPUTS = "inputs"
+"""Digests of the files that ``[data]`` names, beside the tables."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -52,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ekfcore.active.learner import Learner, Stopped
     from ekfcore.active.plots import plot_rounds
     from ekfcore.active.settings import load_learn_settings
+    from ekfcore.files import locked
 
     from ._interrupt import stop_on_signal
 
@@ -59,15 +64,17 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     with limited_threads(settings.run.threads, backend=settings.run.backend), stop_on_signal() as stop:
         learner = Learner(settings, out, say=_say, should_stop=stop)
-        _open(out, settings, resume=arguments.resume)
-        try:
-            learner.run()
-        except Stopped:
-            print(f"Stopped; nothing is lost. Go on with: {_resume_command(arguments)}")
-            return stop.exit_code
-        finally:
-            if learner.reports:
-                plot_rounds(learner.reports, out / "report.png")
+        _make_folder(out, resume=arguments.resume)
+        with locked(out, "learns in"):
+            _compare(out, settings, learner.inputs(), resume=arguments.resume)
+            try:
+                learner.run()
+            except Stopped:
+                print(f"Stopped; nothing is lost. Go on with: {_resume_command(arguments)}")
+                return stop.exit_code
+            finally:
+                if learner.reports:
+                    plot_rounds(learner.reports, out / "report.png")
     print(f"The model is {out / 'final' / 'model'}; {out / 'report.csv'} and {out / 'report.png'} tell of the rounds.")
     return 0
 
@@ -76,30 +83,59 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _open(out: Path, settings: "LearnSettings", *, resume: bool) -> None:
+def _make_folder(out: Path, *, resume: bool) -> None:
     """Make the folder of the run, or see that it holds the run that is to go on."""
+    from ekfcore.files import is_vacant
+
+    if resume and not (out / _SETTINGS).exists() and not (out.is_dir() and is_vacant(out)):
+        raise InputError(f"{out} holds no run to go on with; leave out --resume to start one")
+    if not resume and not is_vacant(out):
+        raise InputError(f"{out} exists already; go on with it with --resume, or choose another folder with --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be made ({error.strerror}); choose another folder with --out") from None
+
+
+def _compare(out: Path, settings: "LearnSettings", inputs: dict[str, str], *, resume: bool) -> None:
+    """Note the settings of the run; those of a run that goes on are compared with what they were before."""
     import json
 
-    from ekfcore.files import write_text
+    from ekfcore.files import sweep, write_text
 
     path, now = out / _SETTINGS, settings.model_dump(mode="json")
-    if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if path.exists():
+        if not resume:  # of a run that has begun and ended since the folder was looked at
             raise InputError(f"{out} exists already; go on with it with --resume, or choose another folder with --out")
-        out.mkdir(parents=True, exist_ok=True)
-    elif not path.exists():
-        raise InputError(f"{out} holds no run to go on with; leave out --resume to start one")
-    else:
-        before = json.loads(path.read_text())
-        for table in _FIXED:
-            changed = [key for key in now[table] if now[table][key] != before[table].get(key)]
-            if changed:
-                key = changed[0]
-                raise InputError(
-                    f"{table}.{key} = {now[table][key]} differs from {before[table].get(key)} of the run in {out}; "
-                    "set it back, or start anew in another folder"
-                )
-    write_text(path, json.dumps(now, indent=1) + "\n")
+        _check_changes(out, now, json.loads(path.read_text(encoding="utf-8")), inputs)
+    sweep(path)
+    write_text(path, json.dumps({**now, _INPUTS: inputs}, indent=1) + "\n")
+
+
+def _check_changes(out: Path, now: dict[str, Any], before: dict[str, Any], inputs: dict[str, str]) -> None:
+    """Refuse what cannot change on the way, and tell what holds only from now on."""
+    changes = [
+        (table, key, value, before[table].get(key))
+        for table in now
+        if isinstance(now[table], dict)
+        for key, value in now[table].items()
+        if value != before[table].get(key)
+    ]
+    for table, key, value, old in changes:
+        if table in _FIXED:
+            raise InputError(
+                f"{table}.{key} = {value} differs from {old} of the run in {out}; "
+                "set it back, or start anew in another folder"
+            )
+    for key, digest in inputs.items():
+        if before.get(_INPUTS, inputs)[key] != digest:
+            raise InputError(
+                f"data.{key}: the files hold other frames than when the run in {out} began; put them back, or start "
+                f'anew in another folder, with data.train = ["{out / "labels.db"}"] to keep its labels'
+            )
+    for table, key, value, old in changes:
+        if table in _LATER:
+            _say(f"{table}.{key} = {value} instead of {old} holds for the rounds to come.")
 
 
 def _resume_command(arguments: argparse.Namespace) -> str:

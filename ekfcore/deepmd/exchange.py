@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ekfcore.errors import CheckpointError, InputError
+from ekfcore.files import is_vacant
 from ekfcore.models.deep_potential import Architecture, DeepPotential
 from ekfcore.training import LoadedModel
 from ekfcore.training.model_file import MODEL_FILE, Position, save_model
@@ -102,7 +103,7 @@ def import_model(path: str | Path, out: str | Path) -> LoadedModel:
     readers = {".dp": read_dp, ".pth": read_torch, ".pt": read_torch}
     if path.suffix not in readers:
         raise InputError(f"{path} must end in .dp, .pth or .pt; convert it with: dp convert-backend {path} model.dp")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_vacant(out):
         raise InputError(f"{out} exists already; choose another folder with --out")
     data = readers[path.suffix](path)
     if not isinstance(data.get("model"), dict):

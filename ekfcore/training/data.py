@@ -60,6 +60,8 @@ def read_data(
 
 def _split(settings: Settings, frames: Sequence[Frame]) -> _Parts:
     assert settings.data.test_fraction is not None  # the settings see to it
+    if settings.data.test_fraction == 0:
+        return list(frames), []
     return split_frames(frames, settings.data.test_fraction, settings.training.seed)
 
 

@@ -74,6 +74,9 @@ class Dataset(Sequence[Sample]):
             pass
 
     def errors(self, weights: Array) -> Errors:
-        """Return the errors of the model with these weights."""
+        """Return the errors of the model with these weights; NaN where there are no frames."""
+        if not self.frames:
+            nan = math.nan
+            return Errors(frames=0, atoms=0, energy_rmse=nan, energy_mae=nan, force_rmse=nan, force_mae=nan)
         predictions = (self.model.predict(weights, sample.environment) for sample in self)
         return errors(({key: to_numpy(a) for key, a in p.items()} for p in predictions), self.frames)

@@ -15,13 +15,11 @@ from ekfcore.measurement import atom_groups, reduce_batch, signed_mean
 from ekfcore.presets import Recipe
 from ekfcore.protocols import Cotangent, JacobianProvider, Prediction
 
+from ._measured import Kind, factor, plan, variance
 from .error_bars import kpu_scale
 from .sample import Sample
 
-__all__ = ["KalmanOptimizer", "plan"]
-
-# What is measured: "energy", "virial", or the index of a group of atoms whose forces are.
-_Kind = str | int
+__all__ = ["KalmanOptimizer"]
 
 
 class KalmanOptimizer:
@@ -62,8 +60,8 @@ class KalmanOptimizer:
         level = 1.0 if adaptive is None else adaptive.share(state.count) * float(state.noise.mean)
         scale = kpu_scale(self.model, state, samples)
         return {
-            "energy_noise": 1e3 * (level * self._variance(self.recipe.energy_noise)) ** 0.5,
-            "force_noise": 1e3 * (level * self._variance(self.recipe.force_noise)) ** 0.5,
+            "energy_noise": 1e3 * (level * self._variance("energy")) ** 0.5,
+            "force_noise": 1e3 * (level * self._variance(0)) ** 0.5,
             "energy_kpu_scale": scale.energy,
             "force_kpu_scale": scale.force,
         }
@@ -104,7 +102,7 @@ class KalmanOptimizer:
             return []
         return atom_groups(rng, sample.n_atoms, size=self.recipe.group_size, count=self.recipe.groups)
 
-    def _update(self, batch: Sequence[Sample], groups: Sequence[list[list[int]]], kinds: Sequence[_Kind]) -> None:
+    def _update(self, batch: Sequence[Sample], groups: Sequence[list[list[int]]], kinds: Sequence[Kind]) -> None:
         """Measure these kinds in all frames of the batch, at the same weights, and update once."""
         xp = array_namespace(self.state.weights)
         rows, innovations, noise, tracked = [], [], [], []
@@ -127,7 +125,7 @@ class KalmanOptimizer:
         )
 
     def _measure(
-        self, xp: Namespace, sample: Sample, groups: list[list[int]], kinds: Sequence[_Kind]
+        self, xp: Namespace, sample: Sample, groups: list[list[int]], kinds: Sequence[Kind]
     ) -> tuple[list[Array], list[Array], list[float], list[bool]]:
         """Return gradient, innovation, noise and whether it is of forces, for each measurement that this frame has."""
         kinds = [k for k in kinds if (k < len(groups) if isinstance(k, int) else getattr(sample, k) is not None)]
@@ -137,19 +135,20 @@ class KalmanOptimizer:
         cotangents, innovations, noise = [], [], []
         for kind in kinds:
             if isinstance(kind, int):
-                cotangent, e, sigma = _measure_forces(xp, sample, prediction, groups[kind], self.recipe)
+                cotangent, e = _measure_forces(xp, sample, prediction, groups[kind])
             else:
-                cotangent, e, sigma = _measure_total(sample, prediction, kind, self.recipe)
-            cotangents.append(cotangent)
-            innovations.append(e)
-            noise.append(self._variance(sigma))
+                cotangent, e = _measure_total(sample, prediction, kind)
+            # With sqrt(weight), which is as good as noise / weight.
+            scale = factor(self.recipe, kind, sample.n_atoms) * sample.weight**0.5
+            cotangents.append({name: values * scale for name, values in cotangent.items()})
+            innovations.append(e * scale)
+            noise.append(self._variance(kind))
         _, H = pull(cotangents)
         return list(H), innovations, noise, [isinstance(kind, int) for kind in kinds]
 
-    def _variance(self, sigma: float | None) -> float:
-        if sigma is not None:
-            return sigma**2
-        return self.recipe.config.noise_at(self.state.count, len(self.state.covariance.layout.sizes))
+    def _variance(self, kind: Kind) -> float:
+        n_blocks = len(self.state.covariance.layout.sizes)
+        return variance(self.recipe, kind, count=self.state.count, n_blocks=n_blocks)
 
     def header(self) -> dict[str, Any]:
         """Return what a checkpoint needs beside the arrays."""
@@ -160,51 +159,17 @@ class KalmanOptimizer:
         return state_arrays(self.state)
 
 
-def plan(mode: str, n_groups: int, per_update: int = 1, *, virial: bool) -> list[list[_Kind]]:
-    """Return what each update of a batch measures.
-
-    Examples
-    --------
-    >>> plan("sequential", 2, virial=False)
-    [['energy'], [0], [1]]
-    >>> plan("pinned", 2, virial=False)
-    [['energy', 0], ['energy', 1]]
-    >>> plan("pinned", 3, 2, virial=False)
-    [['energy', 0, 1], ['energy', 2]]
-    >>> plan("pinned", 0, virial=False)
-    [['energy']]
-    >>> plan("vector", 2, virial=True)
-    [['energy', 'virial', 0, 1]]
-    """
-    totals: list[_Kind] = ["energy", "virial"] if virial else ["energy"]
-    groups: list[_Kind] = list(range(n_groups))
-    if mode == "pinned":
-        return [[*totals, *groups[k : k + per_update]] for k in range(0, max(n_groups, 1), per_update)]
-    if mode == "vector":
-        return [totals + groups]
-    return [[kind] for kind in totals + groups]
+def _measure_total(sample: Sample, prediction: Prediction, kind: str) -> tuple[Cotangent, Array]:
+    """Measure the energy or the virial."""
+    cotangent, e = signed_mean(prediction[kind], sample.energy if kind == "energy" else sample.virial)
+    return {kind: cotangent}, e
 
 
-def _measure_total(
-    sample: Sample, prediction: Prediction, kind: str, recipe: Recipe
-) -> tuple[Cotangent, Array, float | None]:
-    """Measure the energy or the virial, both per atom; with sqrt(weight), which is as good as noise / weight."""
-    label = sample.energy if kind == "energy" else sample.virial
-    factor = recipe.energy_prefactor if kind == "energy" else recipe.virial_prefactor
-    sigma = recipe.energy_noise if kind == "energy" else recipe.virial_noise
-    cotangent, e = signed_mean(prediction[kind], label)
-    factor = factor * sample.weight**0.5 / sample.n_atoms
-    return {kind: cotangent * factor}, e * factor, sigma
-
-
-def _measure_forces(
-    xp: Namespace, sample: Sample, prediction: Prediction, group: list[int], recipe: Recipe
-) -> tuple[Cotangent, Array, float | None]:
-    """Measure the forces on a group of atoms."""
+def _measure_forces(xp: Namespace, sample: Sample, prediction: Prediction, group: list[int]) -> tuple[Cotangent, Array]:
+    """Measure the mean of the forces on a group of atoms."""
     forces = prediction["forces"]
     share = np.zeros((sample.n_atoms, 1))
     share[group] = 1 / (3 * len(group))
     weight = xp.asarray(share, dtype=forces.dtype, device=forces.device) * xp.ones_like(forces)
-    factor = recipe.force_prefactor * sample.weight**0.5 / (sample.n_atoms if recipe.force_per_atom else 1)
     cotangent, e = signed_mean(forces, sample.forces, weight)
-    return {"forces": cotangent * factor}, e * factor, recipe.force_noise
+    return {"forces": cotangent}, e

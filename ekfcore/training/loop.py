@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ekfcore._typing import Array
-from ekfcore.errors import FilterError
+from ekfcore.errors import FilterError, InputError
+from ekfcore.files import locked, sweep
 from ekfcore.models.deep_potential import DeepPotential
 from ekfcore.protocols import JacobianProvider
 
@@ -97,6 +98,8 @@ class Trainer:
         Called with all records whenever the model is saved.
     notes : sequence of str
         What is to be told before the training starts.
+    inputs : str
+        See `LoadedModel`.
     """
 
     def __init__(
@@ -115,11 +118,13 @@ class Trainer:
         position: Position,
         writers: Sequence[Callable[[Sequence[EpochRecord]], None]] = (),
         notes: Sequence[str] = (),
+        inputs: str = "",
     ) -> None:
         self.evaluator, self.optimizer, self.train, self.test = evaluator, optimizer, train, test
         self.epochs, self.batch, self.seed = epochs, batch, seed
         self.settings, self.out, self.frames, self.position = settings, out, frames, position
-        self.writers, self.notes = writers, notes
+        self.writers, self.notes, self.inputs = writers, notes, inputs
+        self._stamp = self._read_stamp()
 
     @property
     def model(self) -> DeepPotential:
@@ -166,8 +171,18 @@ class Trainer:
         FilterError
             If the filter broke down; the state before that update has been saved.
         InputError
-            If a file cannot be written.
+            If a file cannot be written, or another process trains in the folder or has done so meanwhile.
         """
+        with locked(self.out, "trains in"):
+            if self._read_stamp() != self._stamp:
+                raise InputError(
+                    f"{self.out / MODEL_FILE} was written by another training since this one read the folder; go on "
+                    "from it with --resume, or choose another folder"
+                )
+            sweep(self.out / MODEL_FILE)
+            return self._run(on_step, should_stop)
+
+    def _run(self, on_step: Callable[[Progress], None], should_stop: Callable[[], bool]) -> bool:
         while self.position.epoch < self.epochs:
             if self.position.batch == 0:
                 self.refine()
@@ -195,9 +210,19 @@ class Trainer:
             frames=self.frames,
             optimizer=self.optimizer.header(),
             arrays=self.optimizer.arrays(),
+            inputs=self.inputs,
         )
+        self._stamp = self._read_stamp()
         for write in self.writers:
             write(self.records)
+
+    def _read_stamp(self) -> tuple[int, int] | None:
+        """Return what tells the model file from another one that takes its place."""
+        try:
+            found = (self.out / MODEL_FILE).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def refine(self) -> None:
         """Prepare the data anew if the nodes of the embedding have become too coarse."""

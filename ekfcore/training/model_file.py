@@ -78,6 +78,8 @@ class LoadedModel:
         Its arrays, read when they are asked for.
     frames : Fingerprint, optional
         Which frames it was trained on and judged by; older files do not tell.
+    inputs : str
+        Digest of all that decides what comes out of the training, where whoever trained gave one.
     """
 
     model: DeepPotential
@@ -87,6 +89,7 @@ class LoadedModel:
     optimizer: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
     frames: Fingerprint | None = None
+    inputs: str = ""
 
     @property
     def has_optimizer(self) -> bool:
@@ -115,6 +118,7 @@ def save_model(
     optimizer: Mapping[str, Any],
     arrays: Iterable[tuple[str, NDArray[Any]]],
     frames: Fingerprint | None = None,
+    inputs: str = "",
 ) -> None:
     """Write a model file in the place of the old one.
 
@@ -130,6 +134,7 @@ def save_model(
         "settings": dict(settings),
         "position": asdict(position),
         "optimizer": dict(optimizer),
+        "inputs": inputs,
     }
 
     def members() -> Iterator[tuple[str, NDArray[Any]]]:
@@ -179,6 +184,7 @@ def load_model(path: str | Path, *, whole: bool = True) -> LoadedModel:
             optimizer=header["optimizer"],
             arrays=arrays,
             frames=Fingerprint(**{name: arrays[f"{name}_frames"] for name in _FRAMES}) if told else None,
+            inputs=header.get("inputs", ""),  # older files have none
         )
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} lacks what a model file must hold ({error}); train the model again") from None

@@ -5,11 +5,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from ekfcore._typing import Array
 from ekfcore.atoms import Frame
 from ekfcore.checkpoint import restore_state
 from ekfcore.devices import place
 from ekfcore.errors import InputError
+from ekfcore.files import is_vacant
 from ekfcore.filter import init
 from ekfcore.models.deep_potential import (
     Architecture,
@@ -22,6 +25,7 @@ from ekfcore.models.deep_potential import (
 from ekfcore.partition import BlockLayout
 
 from ._layout import fitting_layout
+from ._measured import measurements
 from .adam import AdamOptimizer
 from .bias import refit_bias
 from .data import read_data
@@ -52,6 +56,7 @@ def prepare(
     resume: bool = False,
     start: LoadedModel | None = None,
     shift_energies: bool = False,
+    inputs: str = "",
 ) -> Trainer:
     """Read the data, build or restore the model, and return the training.
 
@@ -62,12 +67,14 @@ def prepare(
     out : Path
         Folder for the model and the metrics; made here.
     resume : bool
-        Go on from the model in `out`.
+        Go on from the model in `out`; from the beginning where the training was killed before it saved one.
     start : LoadedModel, optional
         Begin with this model, its weights and its filter, where there is nothing to go on from; with a fresh filter if
-        the model has none.
+        the model has none. Adam begins anew in any case, with the first learning rate.
     shift_energies : bool
         Fit the energies of `start` to the training frames first, see `refit_bias`.
+    inputs : str
+        Kept in the model file, see `LoadedModel`.
 
     Raises
     ------
@@ -76,12 +83,15 @@ def prepare(
     CheckpointError
         If the model to go on from cannot be used.
     """
-    saved = load_model(out / MODEL_FILE) if resume else None
     _check_folder(out, resume)
+    begun = out.is_dir() and is_vacant(out)
+    saved = load_model(out / MODEL_FILE) if resume and not begun else None
     train, test, note = read_data(settings, saved=saved, start=start)
     frames = Fingerprint.of(train, test)
     given = settings.model.atom_energies or {}
-    notes = [note, *_labels(train, test, given), _virials(settings, train)]
+    notes = [note, *_labels(train, test, given), _virials(settings, train), _unseen(train)]
+    if resume and saved is None:
+        notes.append(f"{out} holds no model yet: the training starts from the beginning")
     if given and shift_energies:
         raise InputError(f"--shift-energies fits what model.atom_energies = {given} gives; leave one of them out")
     saved, start = (
@@ -89,6 +99,8 @@ def prepare(
     )
     if start is not None and shift_energies:
         start = refit_bias(start, train)
+    if start is not None and start.optimizer.get("type") == "adam":
+        start = start.without_optimizer()  # whose learning rate has run out
     if start is not None and saved is None and not _fits(settings, start):
         start = start.without_optimizer()
         notes.append("the filter of the model to start from is of another form; its weights begin with a fresh one")
@@ -109,7 +121,7 @@ def prepare(
     datasets = _datasets(evaluator.model, train, test, like, memory=settings.run.sample_memory * 2**30)
     return Trainer(
         evaluator=evaluator,
-        optimizer=_optimizer(settings, evaluator.model, like, layout, len(train), origin),
+        optimizer=_optimizer(settings, evaluator.model, like, layout, train, origin),
         train=datasets[0],
         test=datasets[1],
         epochs=settings.training.epochs,
@@ -121,12 +133,13 @@ def prepare(
         position=replace(position, spacing=evaluator.spacing),
         writers=_writers(settings, out, known=len(position.records)),
         notes=[note for note in notes if note],
+        inputs=inputs,
     )
 
 
 def _check_folder(out: Path, resume: bool) -> None:
     """Refuse a folder that holds something already."""
-    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not resume and not is_vacant(out):
         raise InputError(f"{out} exists already; go on from it with --resume, or choose another folder with --out")
 
 
@@ -185,6 +198,14 @@ def _virials(settings: Settings, frames: Sequence[Frame]) -> str:
     if known and not wanted:
         return f"the virials of {known} frames are not learned, as optimizer.{key} is 0; constant pressure needs them"
     return ""
+
+
+def _unseen(frames: Sequence[Frame]) -> str:
+    """Name what makes frames differ that the model does not see."""
+    given = [{name: float(np.sum(values)) for name, values in {**f.arrays, **f.info}.items()} for f in frames]
+    names = {name for totals in given for name in totals} - {"masses", "tags"}
+    differ = [name for name in sorted(names) if len({round(totals.get(name, 0.0), 3) for totals in given}) > 1]
+    return f"{', '.join(differ)} differ from frame to frame, which the model does not see" if differ else ""
 
 
 def _writers(settings: Settings, out: Path, *, known: int) -> list[Callable[[Sequence[EpochRecord]], None]]:
@@ -259,7 +280,7 @@ def _optimizer(
     model: DeepPotential | NodalPotential,
     weights: Array,
     layout: BlockLayout | None,
-    n_train: int,
+    train: Sequence[Frame],
     saved: LoadedModel | None,
 ) -> Optimizer:
     """Return the filter or Adam, restored if there is something to go on from."""
@@ -272,12 +293,13 @@ def _optimizer(
             f"{saved.optimizer.get('type')}; start anew in another folder"
         )
     if layout is None:
-        batches = -(-n_train // settings.training.batch)
+        batches = -(-len(train) // settings.training.batch)
         adam = AdamOptimizer(model, settings.optimizer.adam(), weights, total_steps=settings.training.epochs * batches)
         if saved is not None:
             adam.restore(saved.optimizer, saved.arrays)
         return adam
-    recipe = settings.optimizer.recipe(_measurements(settings, n_train))
+    pace = measurements(settings.optimizer.recipe(1), train, batch=settings.training.batch)
+    recipe = settings.optimizer.recipe(pace)
     if saved is None:
         return KalmanOptimizer(model, recipe, init(weights, layout, recipe.config, backend=settings.run.backend))
     coupled = bool(saved.optimizer.get("coupled"))
@@ -307,10 +329,3 @@ def _fits(settings: Settings, start: LoadedModel) -> bool:
     if settings.optimizer.preset == "adam" or start.optimizer.get("type") != "filter":
         return True
     return bool(start.optimizer.get("coupled")) == (settings.optimizer.recipe(1).config.rows > 0)
-
-
-def _measurements(settings: Settings, n_train: int) -> int:
-    """Return the measurements in an epoch, which set the pace of annealed noise."""
-    recipe = settings.optimizer.recipe(1)
-    updates = -(-recipe.groups // recipe.groups_per_update) if recipe.mode == "pinned" else 1
-    return n_train * (updates + recipe.groups)

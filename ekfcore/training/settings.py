@@ -38,13 +38,15 @@ _Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 class DataSettings(Table):
     """``[data]``: the labelled frames; with neither `test` nor `test_fraction`, a fifth of them is for testing.
 
+    A `test_fraction` of 0 trains on all of them and tests on none.
+
     An entry of `train` and `test` is a path, or a table ``{ path = "...", format = "cp2k/output", weight = 2.0 }`` with
     the keys of `Source`.
     """
 
     train: Annotated[Sources, Field(min_length=1)]
     test: Sources = []
-    test_fraction: Annotated[float | None, Field(gt=0, lt=1)] = None
+    test_fraction: Annotated[float | None, Field(ge=0, lt=1)] = None
 
     @model_validator(mode="before")
     @classmethod

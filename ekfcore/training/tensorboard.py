@@ -1,7 +1,7 @@
 """The errors of each epoch for TensorBoard."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class TensorBoard:
     Raises
     ------
     InputError
-        If TensorBoard is not installed, or the folder cannot be written.
+        If TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path, *, known: int = 0) -> None:
@@ -40,20 +40,26 @@ class TensorBoard:
             raise InputError(
                 'training.tensorboard = true needs TensorBoard; run: pip install "ekfcore[tensorboard]"'
             ) from None
-        try:
-            self._writer = files.EventFileWriter(str(folder))
-        except OSError as error:
-            raise InputError(f"{folder} cannot be written ({error.strerror}); choose another --out") from None
-        self._known = known
+        self._make_writer: Callable[[str], Any] = files.EventFileWriter
+        self._writer: Any = None
+        self._folder, self._known = folder, known
 
     def __call__(self, records: Sequence[EpochRecord]) -> None:
-        """Write what is new; the step of a scalar is its epoch."""
+        """Write what is new; the step of a scalar is its epoch. InputError if the folder cannot be written."""
+        if self._writer is None:  # not before there is a model beside it: its folder is no sign of a training
+            self._writer = self._open()
         for record in records[self._known :]:
             values = [self._summaries.Summary.Value(tag=k, simple_value=v) for k, v in _scalars(record).items()]
             summary = self._summaries.Summary(value=values)
             self._writer.add_event(self._events.Event(wall_time=time.time(), step=record.epoch, summary=summary))
         self._known = len(records)
         self._writer.flush()
+
+    def _open(self) -> Any:
+        try:
+            return self._make_writer(str(self._folder))
+        except OSError as error:
+            raise InputError(f"{self._folder} cannot be written ({error.strerror}); choose another --out") from None
 
 
 def _scalars(record: EpochRecord) -> dict[str, float]:

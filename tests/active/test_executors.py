@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +199,84 @@ def _wait_for(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited for half a minute"
         time.sleep(0.02)
+
+
+_QUEUE = '''
+"""A batch system that starts each job at once on this machine."""
+import subprocess
+import types
+
+submitted = []
+running = {}
+
+
+class QueueAdapter:
+    def __init__(self, directory=None, queue_type=None, execute_command=None):
+        assert queue_type == "slurm"
+
+    def submit_job(self, command, working_directory, **options):
+        submitted.append(options)
+        process = subprocess.Popen(command, shell=True, cwd=working_directory)
+        running[process.pid] = process
+        return process.pid
+
+    def get_status_of_job(self, process_id):
+        return "running" if running[process_id].poll() is None else None
+
+    def delete_job(self, process_id):
+        running[process_id].kill()
+'''
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Put a stand-in for pysqa, which talks to the batch system, in its place; return it."""
+    pytest.importorskip("executorlib", reason='executorlib is not installed: pip install "ekfcore[cluster]"')
+    pytest.importorskip("h5py", reason='h5py is not installed: pip install "ekfcore[atoms]"')
+    for name in list(sys.modules):
+        if name.startswith("executorlib") and "pysqa" in name:
+            monkeypatch.delitem(sys.modules, name)
+    pandas: Any = types.ModuleType("pandas")
+    pandas.DataFrame = object
+    monkeypatch.setitem(sys.modules, "pandas", pandas)
+    found: Any = types.ModuleType("pysqa")
+    exec(_QUEUE, found.__dict__)
+    monkeypatch.setitem(sys.modules, "pysqa", found)
+    monkeypatch.chdir(tmp_path)
+    return found
+
+
+@pytest.mark.filterwarnings("default")
+def test_jobs_of_a_batch_system(queue: Any) -> None:
+    """The table of the documentation, whose jobs a stand-in starts here."""
+    import tomllib
+
+    page = Path(__file__).parents[2] / "docs/how-to/labelling.md"
+    (table,) = (t for t in page.read_text(encoding="utf-8").split("```toml\n") if "SlurmClusterExecutor" in t[:400])
+    settings = ExecutorSettings(**tomllib.loads(table.partition("```")[0])["label"]["executor"])
+    assert settings.in_flight == 16
+    with open_executor(settings) as executor:
+        assert executor.submit(pow, 2, 5).result(timeout=100) == 32
+    assert queue.submitted[0]["cores"] == 8
+    assert queue.submitted[0]["run_time_max"] == 7200
+
+
+def test_what_a_batch_system_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pysqa, and with cores that would compute each label several times."""
+    pytest.importorskip("executorlib", reason='executorlib is not installed: pip install "ekfcore[cluster]"')
+    options: dict[str, Any] = {"class": "SlurmClusterExecutor", "resource_dict": {"cores": 8}}
+    with (
+        pytest.raises(InputError, match=r"cores must be 1, got 8.*threads_per_core"),
+        open_executor(ExecutorSettings(kind="executorlib", options=options)),
+    ):
+        pass
+    for name in list(sys.modules):
+        if name.startswith("executorlib") and "pysqa" in name:
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pysqa", None)
+    del options["resource_dict"]
+    with (
+        pytest.raises(InputError, match=r'needs pysqa; run: pip install "ekfcore\[cluster\]"'),
+        open_executor(ExecutorSettings(kind="executorlib", options=options)),
+    ):
+        pass

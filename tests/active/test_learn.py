@@ -87,6 +87,7 @@ def home(tmp_path: Path) -> Path:
     """Write a structure, a validation set, a calculator and a CONFIG; return their folder."""
     from ase.build import bulk
     from ase.calculators.emt import EMT
+    from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io import write
 
     atoms = bulk("Cu", cubic=True)
@@ -95,8 +96,8 @@ def home(tmp_path: Path) -> Path:
     for _ in range(3):
         hot.append(atoms.copy())
         hot[-1].positions += rng.normal(0.0, 0.1, atoms.positions.shape)
-        hot[-1].calc = EMT()
-        hot[-1].get_forces()
+        labels = {name: EMT().get_property(name, hot[-1]) for name in ("energy", "forces")}
+        hot[-1].calc = SinglePointCalculator(hot[-1], **labels)
     write(tmp_path / "hot.xyz", hot)
     (tmp_path / "unlucky.py").write_text(_CALCULATOR)
     (tmp_path / "learn.toml").write_text(_CONFIG)
@@ -366,3 +367,54 @@ def test_warm_start_goes_on_with_the_filter(learn: Learn, home: Path) -> None:
     assert second.position.epoch == 1
     assert second.optimizer["count"] > first.optimizer["count"]
     assert 0.9 < second.optimizer["lam"] < first.optimizer["lam"]
+
+
+def test_memory_belongs_to_a_filter(learn: Learn) -> None:
+    """Adam has none."""
+    change = [
+        ("[select]", '[select]\ncovariance = "fresh"'),
+        ("[training]", '[update]\nstart = "warm"\nmemory = 0.9\n[optimizer]\npreset = "adam"\n[training]'),
+    ]
+    code, _, err = learn(replace=change)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert 'update.memory needs a filter, got 0.9 beside optimizer.preset = "adam"' in err
+
+
+def test_warm_adam_learns(learn: Learn, home: Path) -> None:
+    """Its learning rate begins anew in each round, and ends where it should."""
+    from ekfcore.training import load_model
+
+    change = [
+        ("[select]", '[select]\ncovariance = "fresh"'),
+        ("[training]", '[update]\nstart = "warm"\n[optimizer]\npreset = "adam"\n[training]'),
+    ]
+    code, _, err = learn(replace=change)
+    assert (code, err) == (0, "")
+    first, second = (load_model(home / f"run/round-0{k}/model") for k in (1, 2))
+    for model, frames in ((first, 6), (second, 10)):
+        assert model.optimizer["count"] == model.optimizer["total_steps"] == 2 * frames
+    assert np.abs(second.weights - first.weights).max() > 1e-3
+    assert second.position.records[0].lam > 1e-7
+
+
+def test_dynamics_that_all_explode(learn: Learn) -> None:
+    """No frame is no proof that the model is reliable: the run stops, and says what to do."""
+    code, out, err = learn(replace=[("steps = 40", "steps = 40\nmax_force = 1e-9")])
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "round 1: no frame came of 1 run" in err
+    assert "explore.max_force = 1e-09" in err
+    assert "reliable" not in out
+
+
+def test_stages_do_not_end_while_dynamics_explode() -> None:
+    """What a run that stopped itself left may all be reliable; what made it stop is not."""
+    from ekfcore.active.report import RoundReport
+
+    common: dict[str, Any] = {"round": 1, "stage": 1, "temperatures": [300.0], "trained_on": 5}
+    assert RoundReport(**common, explored=10, reliable=10).is_settled(0.0)
+    assert not RoundReport(**common, explored=10, reliable=10, stopped=1).is_settled(0.0)
+    assert not RoundReport(**common, explored=10, reliable=9).is_settled(0.0)
+    assert RoundReport(**common, explored=10, reliable=9).is_settled(0.1)
+    assert not RoundReport(**common).is_settled(0.0)

@@ -80,7 +80,7 @@ def test_plain_names_come_first(path: Path, caplog: pytest.LogCaptureFixture) ->
         frame = _read(path, f'{_LATTICE} {_COLUMNS} energy=-1.5 REF_energy=-7 charge=1 dipole="1 2 3" config_type=bulk')
     assert frame.energy == -1.5
     assert caplog.messages == [
-        f"{path}: not used: REF_energy, charge, dipole; "
+        f"{path}: not used: REF_energy, dipole; "
         "energy_key, forces_key, virial_key, stress_key and weight_key name labels"
     ]
 

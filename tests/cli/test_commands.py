@@ -216,3 +216,16 @@ def test_compiling_is_told_on_a_terminal(
     for tell in told:
         tell()
     assert capsys.readouterr().err.count("Compiling kernels") == terminal
+
+
+def test_all_frames_for_training(config: Path, cli: Cli) -> None:
+    """Errors of testing are no numbers then, and the plots are drawn."""
+    from ekfcore.training import load_model
+
+    run = config.parent / "run"
+    code, _, err = cli("train", config, "--out", run, "--set", "data.test_fraction=0")
+    assert (code, err) == (0, "")
+    record = load_model(run).position.records[-1]
+    assert np.isnan([record.energy_rmse_test, record.force_rmse_test]).all()
+    assert record.step == 2 * 12
+    assert (run / "parity.png").stat().st_size > 1000

@@ -112,6 +112,22 @@ def test_virials_are_spoken_of(config: Path, cli: Cli, every: int, words: list[s
     assert (records[-1].virial_rmse_train is not None) == (every > 0)
 
 
+def test_charges_that_the_model_does_not_see(config: Path, cli: Cli) -> None:
+    """Named where frames differ in them, and only there."""
+    from ase.io import read, write
+
+    path = config.parent / "copper.xyz"
+    for last, told in ((1, 0), (2, 1)):
+        frames = read(path, ":")
+        for atoms in frames:
+            atoms.info["charge"] = 1
+        frames[-1].info["charge"] = frames[0].info["charge"] = last
+        write(path, frames)
+        code, out, _ = cli("train", config, "--out", config.parent / f"run-{last}")
+        assert code == 0
+        assert out.count("charge differ from frame to frame, which the model does not see") == told
+
+
 def test_virials_that_nobody_gave(config: Path, refuse: Refuse) -> None:
     """Asked for, and not there."""
     _with_virials(config.parent / "copper.xyz", every=0)
