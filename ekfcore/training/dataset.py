@@ -77,6 +77,15 @@ class Dataset(Sequence[Sample]):
         """Return the errors of the model with these weights; NaN where there are no frames."""
         if not self.frames:
             nan = math.nan
-            return Errors(frames=0, atoms=0, energy_rmse=nan, energy_mae=nan, force_rmse=nan, force_mae=nan)
+            return Errors(
+                frames=0,
+                atoms=0,
+                with_energy=0,
+                with_forces=0,
+                energy_rmse=nan,
+                energy_mae=nan,
+                force_rmse=nan,
+                force_mae=nan,
+            )
         predictions = (self.model.predict(weights, sample.environment) for sample in self)
         return errors(({key: to_numpy(a) for key, a in p.items()} for p in predictions), self.frames)
