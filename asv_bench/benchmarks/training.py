@@ -8,7 +8,7 @@ import numpy as np
 from ekfcore import partition
 from ekfcore.presets import Recipe, preset
 from ekfcore.training import KalmanOptimizer, Settings, Trainer, prepare
-from ekfcore.training.kalman import plan
+from ekfcore.training._measured import plan
 from ekfcore.training.sample import prepare_sample
 
 from .arrays import BACKENDS, WITH_KERNELS, name_and_device, on_backend, skip_unusable, wait

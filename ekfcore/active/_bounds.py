@@ -71,7 +71,7 @@ def check_atoms(frame: Frame, atoms: Any) -> None:
     change = np.abs(np.asarray(atoms.cell) - frame.cell).max()
     if frame.pbc.any() and change > _MOVED:
         raise EKFError(f"the calculator changed the cell by {change:.3g} Å: it must not relax what it labels")
-    moves, _ = find_mic(atoms.positions - frame.positions, frame.cell, frame.pbc)
+    moves, _ = find_mic(atoms.positions - frame.positions, frame.cell, frame.pbc)  # type: ignore[no-untyped-call]
     lengths = np.linalg.norm(moves, axis=1)
     if lengths.max() > _MOVED:
         atom = int(lengths.argmax())

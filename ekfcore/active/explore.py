@@ -249,10 +249,11 @@ def _read(run: Run) -> Trajectory:
     """Read what a run left; also what was just written, so that a restart finds the same digits."""
     record = json.loads(run.path.with_suffix(".json").read_text(encoding="utf-8"))
     start = run.frame  # its file can hold all that the frames were given, a trajectory cannot
-    given = {"arrays": start.arrays, "info": start.info, "constraints": start.constraints}
     frames = read_frames(run.path, require=()) if record["frames"] else []
     return Trajectory(
-        frames=[replace(frame, **given) for frame in frames],
+        frames=[
+            replace(frame, arrays=start.arrays, info=start.info, constraints=start.constraints) for frame in frames
+        ],
         temperature=run.temperature,
         structure=run.structure,
         outcome=record["outcome"],

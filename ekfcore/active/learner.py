@@ -230,7 +230,7 @@ class Learner:
             validation=validation,
             wall_s=clock.wall,
             cpu_s=clock.cpu,
-            **counts,
+            **counts,  # type: ignore[arg-type]
         )
         write_frames(folder / _SELECTED, [frames[k] for k in selection.chosen])
         write_report(folder / _CHOSEN, report)

@@ -11,6 +11,7 @@ from ekfcore.models.deep_potential import neighbour_capacity
 from ekfcore.training import KalmanOptimizer, LoadedModel, load_model, prepare
 from ekfcore.training.model_file import MODEL_FILE
 from ekfcore.training.settings import DataSettings, ModelSettings, Settings
+from ekfcore.training.sources import Source
 
 from ._digest import digest_of
 from .settings import LearnSettings
@@ -95,7 +96,7 @@ def _training_settings(settings: LearnSettings, data: Path, seed: int, warm: Loa
             training = training.model_copy(update={"epochs": settings.update.epochs})
     elif model.capacity is None:
         model = _with_room(model, read_frames([str(data)]))
-    judged_by = [path for paths in settings.data.validation.values() for path in paths]
+    judged_by: list[str | Source] = [path for paths in settings.data.validation.values() for path in paths]
     return Settings(
         # All labels are trained on, whether there is anything to judge the model by or not.
         data=DataSettings(train=[str(data)], test=judged_by, test_fraction=None if judged_by else 0.0),

@@ -53,6 +53,6 @@ def _moved(frame: Frame, positions: NDArray[np.float64]) -> NDArray[np.float64]:
     if not frame.constraints:
         return positions
     atoms = frame.to_ase()
-    atoms.set_positions(positions)
+    atoms.set_positions(positions)  # type: ignore[no-untyped-call]
     allowed: NDArray[np.float64] = atoms.positions
     return allowed

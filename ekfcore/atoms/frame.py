@@ -135,8 +135,8 @@ class Frame:
         """
         atoms: Atoms = load_extra("ase").Atoms(self.numbers, self.positions, cell=self.cell, pbc=self.pbc)
         for name, values in self.arrays.items():
-            atoms.set_array(name, values)
-        atoms.set_constraint(self.constraints)
+            atoms.set_array(name, values)  # type: ignore[no-untyped-call]
+        atoms.set_constraint(self.constraints)  # type: ignore[no-untyped-call]
         atoms.info.update(self.info)
         if self.weight != 1:
             atoms.info["weight"] = self.weight

@@ -202,7 +202,10 @@ def _virials(settings: Settings, frames: Sequence[Frame]) -> str:
 
 def _unseen(frames: Sequence[Frame]) -> str:
     """Name what makes frames differ that the model does not see."""
-    given = [{name: float(np.sum(values)) for name, values in {**f.arrays, **f.info}.items()} for f in frames]
+    given = [
+        {name: float(np.sum(np.asarray(values))) for name, values in [*f.arrays.items(), *f.info.items()]}
+        for f in frames
+    ]
     names = {name for totals in given for name in totals} - {"masses", "tags"}
     differ = [name for name in sorted(names) if len({round(totals.get(name, 0.0), 3) for totals in given}) > 1]
     return f"{', '.join(differ)} differ from frame to frame, which the model does not see" if differ else ""

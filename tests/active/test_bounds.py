@@ -76,7 +76,7 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             parameters={"does": does},
             retries=0,
             executor=ExecutorSettings(workers=1),
-            **bounds,  # type: ignore[arg-type]
+            **bounds,
         )
         return label([Frame.from_ase(atoms, "it")], settings, Ledger(tmp_path / f"{does}.db"), log_dir=tmp_path)
 

@@ -48,7 +48,7 @@ class Given(Calculator):
 class Nothing(Calculator):
     """No forces: atoms fly straight on."""
 
-    implemented_properties = ("energy", "forces")
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012
 
     def calculate(self, atoms: Any = None, properties: Any = (), system_changes: Any = ()) -> None:
         """Return zeros."""
@@ -56,7 +56,7 @@ class Nothing(Calculator):
 
 
 def _ion(**info: Any) -> Atoms:
-    atoms = molecule("OH")
+    atoms: Atoms = molecule("OH")
     atoms.set_initial_charges([-0.75, -0.25])
     atoms.set_initial_magnetic_moments([2.0, 0.0])
     atoms.set_tags([0, 3])
@@ -89,7 +89,7 @@ def test_states_have_keys_of_their_own() -> None:
     """What a calculator may read makes another frame; zeros, masses and constraints do not."""
     plain = molecule("OH")
     plain.set_initial_magnetic_moments([0.0, 0.0])
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"initial_charges": [1.0, 0.0]},
         {"initial_magmoms": [1.0, 0.0]},
         {"initial_magmoms": [-1.0, 0.0]},
@@ -195,7 +195,7 @@ def test_phonons_of_other_masses() -> None:
 class Stiff(Calculator):
     """Each atom on a spring of its own, three times as stiff where it has a magnetic moment."""
 
-    implemented_properties = ("energy", "forces")
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012
 
     def __init__(self, home: Atoms) -> None:
         super().__init__()

@@ -302,13 +302,13 @@ def test_dynamics_run_where_the_settings_say(
 
     made: list[Any] = []
 
-    class Noted(learner.ProcessExecutor):
+    class Noted(learner.ProcessExecutor):  # type: ignore[misc, name-defined]
         def __init__(self, workers: int) -> None:
             made.append(workers)
             super().__init__(workers)
 
     places: list[Any] = []
-    calculator = _simulate.EKFCalculator
+    calculator = _simulate.EKFCalculator  # type: ignore[attr-defined]
 
     def noted(*args: Any, **where: Any) -> Any:
         places.append(where)

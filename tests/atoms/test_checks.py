@@ -13,7 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from conftest import MakeFrame
+    from atoms.conftest import MakeFrame
 
 pytest.importorskip("ase", reason="needs the extra atoms")
 pytest.importorskip("scipy", reason="needs the extra atoms")
@@ -165,7 +165,7 @@ def test_heats_of_formation() -> None:
     """Elements and their compound, as far apart as alumina is, are no two references."""
     rng = np.random.default_rng(1)
     energies = {"Al": -3.7, "O": -4.9, "Al2O3": -7.5}
-    frames = []
+    frames: list[Frame] = []
     for formula, energy in energies.items():
         for _ in range(6):
             atoms = _Atoms(

@@ -12,7 +12,7 @@ import pytest
 from ekfcore.errors import InputError
 
 if TYPE_CHECKING:
-    from conftest import MakeFrame
+    from atoms.conftest import MakeFrame
 
 pytest.importorskip("ase", reason="needs the extra atoms")
 pytest.importorskip("scipy", reason="needs the extra atoms")

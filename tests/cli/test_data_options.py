@@ -121,7 +121,7 @@ def test_charges_that_the_model_does_not_see(config: Path, cli: Cli) -> None:
         frames = read(path, ":")
         for atoms in frames:
             atoms.info["charge"] = 1
-        frames[-1].info["charge"] = frames[0].info["charge"] = last
+        frames[-1].info["charge"] = frames[0].info["charge"] = last  # type: ignore[union-attr]
         write(path, frames)
         code, out, _ = cli("train", config, "--out", config.parent / f"run-{last}")
         assert code == 0

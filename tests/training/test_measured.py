@@ -24,9 +24,11 @@ def copper(tmp_path: Path) -> Path:
     frames = []
     for k in range(7):
         atoms = bulk("Cu", cubic=True)[: 3 if k == 3 else 4]
-        atoms.rattle(0.1, seed=k)
+        atoms.rattle(0.1, seed=k)  # type: ignore[no-untyped-call]
         names = ("energy", "forces", "stress") if k % 2 else ("energy", "forces")
-        atoms.calc = SinglePointCalculator(atoms, **{name: EMT().get_property(name, atoms) for name in names})
+        emt = EMT()  # type: ignore[no-untyped-call]
+        found = {name: emt.get_property(name, atoms) for name in names}  # type: ignore[no-untyped-call]
+        atoms.calc = SinglePointCalculator(atoms, **found)  # type: ignore[no-untyped-call]
         frames.append(atoms)
     write(tmp_path / "copper.xyz", frames)
     return tmp_path / "copper.xyz"
