@@ -67,8 +67,12 @@ class Dispatch:
             before = self._settled
             with open_executor(self._settings) as executor:
                 left = self._all_at_once(executor, left)
-                while left and not self._stop() and self._answers(executor):
+                alive = bool(left) and not self._stop() and self._answers(executor)
+            while alive and left and not self._stop():
+                # A fresh one: a worker that is lost, but not missed yet, may take a task along that nobody answers for.
+                with open_executor(self._settings) as executor:
                     left = self._alone(executor, left[0]) + left[1:]
+                    alive = self._answers(executor)
             if left and not self._stopped:
                 breakdowns = breakdowns + 1 if self._settled == before else 1
                 if breakdowns == _BREAKDOWNS:
