@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 _OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
 _N2P2 = "runnerdata"
-_LABELS = {"energy", "free_energy", "forces", "stress"}
+_LABELS = {"energy", "free_energy", "forces", "stress"} | {"energies", "stresses"}  # the latter of single atoms
 _DATABASES = ("db", "json")
 
 

@@ -51,7 +51,6 @@ _SILENT = {
     *CONVERGED,
     *("numbers", "positions", "tags", "momenta", "masses", "initial_magmoms", "initial_charges", "type", "id"),
     *GIVEN_INFO,
-    *("energies", "stresses"),  # the shares of single atoms, which calculators of ASE give
     *("config_type", "unique_id", "data", "timestep", "step", "time", "temperature", "frame_key", "seconds"),
 }
 

@@ -342,7 +342,7 @@ def test_kill_workers(run: "Run", rattled: "MakeFrames", faulty: "Faulty") -> No
                 os.kill(int(words[2]), signal.SIGKILL)
         return False
 
-    report = run(frames, seconds=0.1, retries=3, should_stop=kill_each_once)
+    report = run(frames, seconds=0.4, retries=3, should_stop=kill_each_once)
     assert len(victims) == 3
     assert (len(report.labelled), report.quarantined) == (30, [])
     assert set(faulty.count("end").values()) == {1}
