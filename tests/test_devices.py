@@ -147,6 +147,7 @@ def test_auto_knows_cpu_and_cuda() -> None:
 def test_a_library_of_which_nothing_else_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Named in BACKENDS and in _FASTEST, as CONTRIBUTING says, a backend works on the host."""
     strict = pytest.importorskip("array_api_strict", reason="array_api_strict is not installed")
+    pytest.importorskip("psutil", reason="free memory needs psutil")
     monkeypatch.setitem(registry._FASTEST, "array_api_strict", ("strict",))
     module = SimpleNamespace(backend=importlib.import_module("ekfcore.backends._generic").GenericBackend("strict"))
     monkeypatch.setitem(sys.modules, "ekfcore.backends._of_tomorrow", module)

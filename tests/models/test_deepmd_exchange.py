@@ -337,7 +337,7 @@ def test_torch_models_come_back(make_case: MakeCase, deepmd: ModuleType, tmp_pat
     from ekfcore.deepmd import export_model, import_model
 
     model, _, weights = make_case("Cu O O Cu", resnet_dt=True)
-    export_model(_loaded(model, weights), tmp_path / "model.pth")
+    export_model(_loaded(model, weights), tmp_path / "model.pth", room=1)
     back = import_model(tmp_path / "model.pth", tmp_path / "out")
     assert back.model.architecture == model.architecture
     np.testing.assert_array_equal(back.weights, weights)
