@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Literal
 
-from array_api_compat import array_namespace, device, is_array_api_obj, is_numpy_array, is_numpy_namespace
+from array_api_compat import array_namespace, device, is_array_api_obj
 
+from ekfcore._given import check_settings, measurement
 from ekfcore._numbers import variances
 from ekfcore._typing import Array, Namespace
-from ekfcore.arrays import check_array, check_precision, detach
+from ekfcore.arrays import check_precision, detach
 from ekfcore.config import EKFConfig
 from ekfcore.covariance import Covariance
 from ekfcore.errors import FilterError, InputError
@@ -157,8 +157,7 @@ def update(
         Settings.
     noise : float or sequence of m floats, optional
         Variance R of each measurement; `config.noise` if not given. Numbers of any library, and best of the host: a GPU
-        would make it wait. With adaptive noise, the variances relative to each
-        other; 1 if not given.
+        would make it wait. With adaptive noise, the variances relative to each other; 1 if not given.
     tracked : sequence of m bool, optional
         The measurements from which adaptive noise learns; all of them if not given.
     check : bool
@@ -210,8 +209,8 @@ def update(
     ('ok', 1.0)
     """
     xp = array_namespace(state.weights)
-    _check_settings(xp, state, config)
-    H, e = _measurement(xp, state, H, innovation)
+    check_settings(xp, state, config)
+    H, e = measurement(xp, state, H, innovation)
     R, level = _noise(xp, state, config, noise, tracked, H, e)
     lam = state.lam
     G = state.covariance.multiply(H)
@@ -243,52 +242,6 @@ _REASON = {
     "not_psd": "H P H^T is negative, so P is not a covariance any more but rounding; "
     "set the memory factor nearer to 1, or use dtype float64 or a larger noise",
 }
-
-
-def _check_settings(xp: Namespace, state: EKFState, config: EKFConfig) -> None:
-    """Refuse settings that need another P."""
-    P = state.covariance
-    if P.coupled != (config.rows > 0):
-        begun = "keeps rows that join the blocks" if P.coupled else "keeps none"
-        raise InputError(f"`config.rows` is {config.rows}, but the state {begun}; use the settings that it began with")
-    if not xp.isdtype(P.scale.dtype, getattr(xp, config.dtype)):
-        begun = "float32" if config.dtype == "float64" else "float64"
-        raise InputError(
-            f"`config.dtype` is {config.dtype}, but P of the state is {begun}; use the settings that it began with, or "
-            f"save it and load it with dtype={config.dtype!r}"
-        )
-
-
-def _measurement(xp: Namespace, state: EKFState, H: Array, innovation: Array | float) -> tuple[Array, Array]:
-    """Bring H to shape (m, n) and the innovation to (m,), in the precision of P."""
-    like = state.covariance.scale
-    # Kernels trust P's layout, library and device, so H is held against them: the user may exchange the weights.
-    n = state.covariance.layout.n_params
-    check_array(H, "H", like=like)
-    if H.ndim not in (1, 2) or H.shape[-1] != n or H.shape[0] == 0:
-        raise InputError(f"`H` must have shape ({n},) or (m, {n}) with m at least 1, got {tuple(H.shape)}")
-    if tuple(state.weights.shape) != (n,):
-        raise InputError(
-            f"`state.weights` must have shape ({n},) to fit its covariance, got {tuple(state.weights.shape)}"
-        )
-    H = xp.astype(xp.reshape(detach(H), (-1, n)), like.dtype, copy=False)
-    if _is_on_host(xp, innovation):
-        e = xp.full((1,), float(innovation), dtype=like.dtype, device=device(like))
-    else:
-        check_array(innovation, "innovation", like=like)
-        e = xp.astype(xp.reshape(detach(innovation), (-1,)), like.dtype, copy=False)
-    if e.shape[0] != H.shape[0]:
-        raise InputError(
-            f"`innovation` must hold one number for each of the {H.shape[0]} rows of `H`, got {e.shape[0]}"
-        )
-    return H, e
-
-
-def _is_on_host(xp: Namespace, innovation: Array | float) -> bool:
-    """Return whether an innovation is a number of Python or NumPy, and no array of the library of the weights."""
-    if isinstance(innovation, Real):
-        return True
-    return is_numpy_array(innovation) and not is_numpy_namespace(xp) and innovation.ndim == 0
 
 
 def _noise(

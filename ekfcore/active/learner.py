@@ -13,18 +13,17 @@ from ekfcore.training.model_file import MODEL_FILE
 
 from ._clock import Clock
 from ._digest import digest_of
+from ._stock import Stock
 from ._words import exploration, failed, finished, validated
 from .calculators import make_calculator
 from .executors import ProcessExecutor
 from .explore import Trajectory, explore
 from .judge import choose
-from .label import LabelReport, label
-from .ledger import Ledger, frame_key
+from .ledger import frame_key
 from .models import load_or_train
 from .report import RoundReport, read_report, write_report, write_table
 from .select import Fate, Selection
 from .settings import LearnSettings, Stage
-from .start import rattled
 from .tables import write_frames, write_selection
 
 __all__ = ["Learner", "Stopped"]
@@ -67,29 +66,12 @@ class Learner:
     ) -> None:
         self.settings, self.out, self._say, self._should_stop = settings, out, say, should_stop
         make_calculator(settings.label.calculator, settings.label.parameters)  # for a mistake to show at once
-        self.ledger = Ledger(out / "labels.db")
         self.structures = read_frames(settings.data.structures, require=())
-        self.train = read_frames(settings.data.train) if settings.data.train else []
-        self._check_elements()
+        self.stock = Stock(settings, out, self.structures)
         self.validation = {name: read_frames(paths) for name, paths in settings.data.validation.items()}
         self.reports: list[RoundReport] = []
         self._unclaimed: list[RoundReport] = []
-        self._first: list[Frame] = []
         self._known: list[Frame] = []
-
-    def _check_elements(self) -> None:
-        """Refuse structures that no model of the first round could know, before a label of them is paid for."""
-        data, budget = self.settings.data, self.settings.stop.labels
-        copies = data.rattled if budget is None else min(data.rattled, budget)
-        first = self.train or self.structures[:copies]
-        missing = {symbol for frame in self.structures for symbol in frame.symbols}
-        missing -= {symbol for frame in first for symbol in frame.symbols}
-        if missing:
-            cure = "add labelled frames with them to data.train"
-            if not self.train:
-                cure = f"{copies} rattled copies begin with so many of the {len(self.structures)} structures: raise "
-                cure += "data.rattled" if copies == data.rattled else "stop.labels"
-            raise InputError(f"data.structures hold {', '.join(sorted(missing))}, which no first label has; {cure}")
 
     @property
     def seed(self) -> int:
@@ -99,7 +81,7 @@ class Learner:
     def inputs(self) -> dict[str, str]:
         """Return a digest of the contents of the files that each key of ``[data]`` names."""
         judged_by = [frame for frames in self.validation.values() for frame in frames]
-        files = {"structures": self.structures, "train": self.train, "validation": judged_by}
+        files = {"structures": self.structures, "train": self.stock.given, "validation": judged_by}
         return {key: digest_of(frames=frames) for key, frames in files.items()}
 
     def run(self) -> list[LoadedModel]:
@@ -117,11 +99,11 @@ class Learner:
         InputError
             If something has to be corrected before the run can go on.
         """
-        self._first = self._first_labels()
+        self._begin()
         self._read_rounds()
         for index, stage in enumerate(self.settings.stages, start=1):
             self._run_stage(index, stage)
-            if self._budget() == 0:
+            if self.stock.budget == 0:
                 self._say(f"The budget of {self.settings.stop.labels} labels is used up.")
                 break
         return self._finish()
@@ -143,7 +125,7 @@ class Learner:
         for _ in range(stage.rounds):
             report = self._claim(stage)
             if report is None:
-                if self._budget() == 0:
+                if self.stock.budget == 0:
                     return
                 report = self._new_round(index, stage)
             few = few + 1 if report.is_settled(self.settings.stop.share) else 0
@@ -158,25 +140,19 @@ class Learner:
             self._unclaimed.remove(found)
         return found
 
-    def _first_labels(self) -> list[Frame]:
-        """Return the labelled frames that the first model is trained on."""
-        if self.train:
-            return self.train
-        frames = rattled(self.structures, self.settings.data, self.seed)
-        found = self._label(frames, self.out / "start")
+    def _begin(self) -> None:
+        """Get the labels that the first model is trained on."""
+        self._pause()
+        found = self.stock.begin(self.out / "start", self._should_stop)
+        self._pause()
+        if found is None:
+            return
         if not found.labelled:
             raise InputError(
-                f"none of the {len(frames)} rattled structures could be labelled; see {self.out / 'start'} for why"
+                f"none of the {self.settings.data.rattled} rattled structures could be labelled; see "
+                f"{self.out / 'start'} for why"
             )
         self._say(f"Labelled {len(found.labelled)} rattled structures to begin with{failed(found)}.")
-        return found.labelled
-
-    def _all_labels(self) -> list[Frame]:
-        """Return the first labels, those of the rounds in their order, and what else was paid for."""
-        first = {frame_key(frame) for frame in self._first}
-        keys = dict.fromkeys(key for report in self.reports for key in report.labelled)
-        others = sorted(key for key in self.ledger if key not in first and key not in keys)
-        return [*self._first, *(self.ledger.get(key) for key in [*keys, *others] if key not in first)]
 
     def _folder(self, number: int) -> Path:
         return self.out / f"round-{number:02d}"
@@ -198,7 +174,7 @@ class Learner:
         """Train, explore and choose; return what is known then of the round."""
         clock = Clock()
         if not (folder / _TRAIN).exists():
-            write_frames(folder / _TRAIN, self._all_labels())
+            write_frames(folder / _TRAIN, self.stock.all(self.reports))
         with clock("train"):
             models = self._train_models(folder, number)
         validation = self._validate(models[0])
@@ -240,8 +216,10 @@ class Learner:
         """Label the frames that a round has chosen, and write down what came of it."""
         frames = read_frames(folder / _SELECTED, require=()) if report.selected else []
         clock = Clock()
+        self._pause()
         with clock("label"):
-            found = self._label(frames, folder / "label")
+            found = self.stock.label(frames, folder / "label", self._should_stop)
+        self._pause()
         report = replace(
             report,
             labelled=[frame_key(frame) for frame in found.labelled],
@@ -295,7 +273,7 @@ class Learner:
 
     def _choose(self, frames: Sequence[Frame], models: Sequence[LoadedModel], number: int) -> Selection:
         self._pause()
-        budget = self._budget()
+        budget = self.stock.budget
         maximum = self.settings.select.maximum
         return choose(
             frames,
@@ -310,15 +288,6 @@ class Learner:
             device=self.settings.run.device,
         )
 
-    def _label(self, frames: Sequence[Frame], folder: Path) -> LabelReport:
-        """Label frames as far as the budget goes; those in the ledger are ready."""
-        self._pause()
-        found = label(
-            self._affordable(frames), self.settings.label, self.ledger, log_dir=folder, should_stop=self._should_stop
-        )
-        self._pause()
-        return found
-
     def _validate(self, model: LoadedModel) -> dict[str, dict[str, float]]:
         """Return the errors on each validation set."""
         result = {}
@@ -332,7 +301,7 @@ class Learner:
         folder, clock = self.out / "final", Clock()
         folder.mkdir(exist_ok=True)
         number = len(self.reports) + 1
-        write_frames(folder / _TRAIN, self._all_labels())
+        write_frames(folder / _TRAIN, self.stock.all(self.reports))
         before = _stamp(folder)
         with clock("train"):
             models = self._train_models(folder, number)
@@ -353,23 +322,6 @@ class Learner:
         self._note(report)
         self._say(f"Trained on all {len(self._known)} labelled frames{validated(validation)}")
         return models
-
-    def _budget(self) -> int | None:
-        """Return how many labels may still be made."""
-        wanted = self.settings.stop.labels
-        return None if wanted is None else max(0, wanted - len(self.train) - len(self.ledger))
-
-    def _affordable(self, frames: Sequence[Frame]) -> list[Frame]:
-        """Return those that are labelled already, and as many of the others as the budget allows."""
-        left = self._budget()
-        kept = []
-        for frame in frames:
-            if frame_key(frame) not in self.ledger and left is not None:
-                if left == 0:
-                    continue
-                left -= 1
-            kept.append(frame)
-        return kept
 
     def _pause(self) -> None:
         if self._should_stop():

@@ -10,7 +10,7 @@ from ekfcore.atoms import Frame, neighbour_pairs
 from ekfcore.errors import InputError
 from ekfcore.models.deep_potential import DeepPotential, fit_bias, fit_statistics
 
-__all__ = ["learn_elements", "strangers", "without_unknown"]
+__all__ = ["check_energies", "learn_elements", "strangers", "without_unknown"]
 
 
 def learn_elements(model: DeepPotential, frames: Sequence[Frame], given: Mapping[str, float]) -> DeepPotential:
@@ -43,6 +43,25 @@ def learn_elements(model: DeepPotential, frames: Sequence[Frame], given: Mapping
         unknown=tuple(element for element in old.unknown if element not in present),
     )
     return replace(model, statistics=statistics)
+
+
+def check_energies(model: DeepPotential, given: Mapping[str, float]) -> None:
+    """Refuse energies of atoms [eV] that are not those of the model.
+
+    Raises
+    ------
+    InputError
+        If one differs, or its element is none of the model's.
+    """
+    elements = model.architecture.elements
+    for element, energy in given.items():
+        if element not in elements:
+            raise InputError(f"model.atom_energies names {element}, but the elements are {', '.join(elements)}")
+        kept = float(model.statistics.energy_bias[elements.index(element)])
+        if energy != kept:
+            raise InputError(
+                f"model.atom_energies: {element} = {energy} differs from {kept} of the model to go on from; set it back"
+            )
 
 
 def without_unknown(model: DeepPotential, frames: Sequence[Frame]) -> tuple[list[Frame], str]:

@@ -1,10 +1,41 @@
-"""Which labels the frames of a training lack."""
+"""What is to be told of the labels of a training: which are lacking, and which are not learned."""
 
 from collections.abc import Collection, Sequence
 
-from ekfcore.atoms import Frame
+import numpy as np
 
-__all__ = ["missing_labels", "undetermined_energies"]
+from ekfcore.atoms import Frame
+from ekfcore.errors import InputError
+
+from .settings import Settings
+
+__all__ = ["label_notes", "missing_labels", "undetermined_energies", "unseen"]
+
+
+def label_notes(train: Sequence[Frame], test: Sequence[Frame], settings: Settings, given: Collection[str]) -> list[str]:
+    """Say which labels the frames lack, and which are not learned; some lines may be empty.
+
+    Parameters
+    ----------
+    train, test : sequence of Frame
+        Each with a label.
+    settings : Settings
+        CONFIG.
+    given : collection of str
+        Elements whose energies are not fitted.
+
+    Raises
+    ------
+    InputError
+        If virials are to be learned and no frame has one.
+    """
+    missing = missing_labels(train, "to train on")
+    return [
+        missing and f"{missing}: what they have is learned",
+        missing_labels(test, "to test on"),
+        undetermined_energies(train, given),
+        _virials(settings, train),
+    ]
 
 
 def missing_labels(frames: Sequence[Frame], purpose: str) -> str:
@@ -45,3 +76,34 @@ def undetermined_energies(frames: Sequence[Frame], given: Collection[str]) -> st
         f"no frame with an energy holds {', '.join(left)}: the energy of such an atom is 0 unless model.atom_energies "
         "gives it"
     )
+
+
+def unseen(frames: Sequence[Frame]) -> str:
+    """Name what makes frames differ that the model does not see."""
+    given = [
+        {name: float(np.sum(np.asarray(values))) for name, values in [*f.arrays.items(), *f.info.items()]}
+        for f in frames
+    ]
+    names = {name for totals in given for name in totals} - {"masses", "tags"}
+    differ = [name for name in sorted(names) if len({round(totals.get(name, 0.0), 3) for totals in given}) > 1]
+    return f"{', '.join(differ)} differ from frame to frame, which the model does not see" if differ else ""
+
+
+def _virials(settings: Settings, frames: Sequence[Frame]) -> str:
+    """Say whether virials are learned; refuse to learn them where there are none."""
+    optimizer = settings.optimizer
+    if optimizer.preset == "adam":
+        key, wanted = "virial_prefactors", max(optimizer.adam().virial_prefactors) > 0
+    else:
+        key, wanted = "virial_prefactor", optimizer.recipe(1).virial_prefactor > 0
+    known = sum(frame.virial is not None for frame in frames)
+    if wanted and not known:
+        raise InputError(
+            f"optimizer.{key} asks for virials, and none of the {len(frames)} frames to train on has one; set it to 0 "
+            'or add them (in extended XYZ: virial="..." or stress="..."; in deepmd/npy: virial.npy)'
+        )
+    if wanted and known < len(frames):
+        return f"{known} of the {len(frames)} frames to train on have a virial"
+    if known and not wanted:
+        return f"the virials of {known} frames are not learned, as optimizer.{key} is 0; constant pressure needs them"
+    return ""

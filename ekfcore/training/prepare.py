@@ -5,8 +5,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from ekfcore._typing import Array
 from ekfcore.atoms import Frame
 from ekfcore.checkpoint import restore_state
@@ -30,11 +28,11 @@ from .adam import AdamOptimizer
 from .bias import refit_bias
 from .data import read_data
 from .dataset import Dataset
-from .elements import learn_elements, strangers, without_unknown
+from .elements import check_energies, learn_elements, strangers, without_unknown
 from .evaluator import Evaluator
 from .fingerprint import Fingerprint
 from .kalman import KalmanOptimizer
-from .labels import missing_labels, undetermined_energies
+from .labels import label_notes, unseen
 from .lcurve import write_lcurve
 from .loop import Optimizer, Trainer
 from .model_file import MODEL_FILE, LoadedModel, Position, load_model
@@ -89,7 +87,7 @@ def prepare(
     train, test, note = read_data(settings, saved=saved, start=start)
     frames = Fingerprint.of(train, test)
     given = settings.model.atom_energies or {}
-    notes = [note, *_labels(train, test, given), _virials(settings, train), _unseen(train)]
+    notes = [note, *label_notes(train, test, settings, given), unseen(train)]
     if resume and saved is None:
         notes.append(f"{out} holds no model yet: the training starts from the beginning")
     if given and shift_energies:
@@ -111,7 +109,7 @@ def prepare(
     layout = fitting_layout(settings, architecture)
     _make_folder(out)
     model = origin.model if origin else _fresh(architecture, train, given)
-    _check_energies(model, given)
+    check_energies(model, given)
     test, note = without_unknown(model, test)
     notes += [note, "" if origin else strangers(train, architecture.cutoff)]
     like = _weights(settings, model, origin)
@@ -152,63 +150,9 @@ def _make_folder(out: Path) -> None:
         raise InputError(f"{out} cannot be written ({error.strerror}); choose another folder with --out") from None
 
 
-def _labels(train: Sequence[Frame], test: Sequence[Frame], given: Mapping[str, float]) -> list[str]:
-    """Say which labels frames lack."""
-    missing = missing_labels(train, "to train on")
-    return [
-        missing and f"{missing}: what they have is learned",
-        missing_labels(test, "to test on"),
-        undetermined_energies(train, given),
-    ]
-
-
 def _fresh(architecture: Architecture, train: Sequence[Frame], given: Mapping[str, float]) -> DeepPotential:
     known = {element: energy for element, energy in given.items() if element in architecture.elements}
     return DeepPotential(architecture, fit_statistics(train, architecture, atom_energies=known))
-
-
-def _check_energies(model: DeepPotential, given: Mapping[str, float]) -> None:
-    """Refuse energies of atoms that are not those of the model."""
-    elements = model.architecture.elements
-    for element, energy in given.items():
-        if element not in elements:
-            raise InputError(f"model.atom_energies names {element}, but the elements are {', '.join(elements)}")
-        kept = float(model.statistics.energy_bias[elements.index(element)])
-        if energy != kept:
-            raise InputError(
-                f"model.atom_energies: {element} = {energy} differs from {kept} of the model to go on from; set it back"
-            )
-
-
-def _virials(settings: Settings, frames: Sequence[Frame]) -> str:
-    """Say whether virials are learned; refuse to learn them where there are none."""
-    optimizer = settings.optimizer
-    if optimizer.preset == "adam":
-        key, wanted = "virial_prefactors", max(optimizer.adam().virial_prefactors) > 0
-    else:
-        key, wanted = "virial_prefactor", optimizer.recipe(1).virial_prefactor > 0
-    known = sum(frame.virial is not None for frame in frames)
-    if wanted and not known:
-        raise InputError(
-            f"optimizer.{key} asks for virials, and none of the {len(frames)} frames to train on has one; set it to 0 "
-            'or add them (in extended XYZ: virial="..." or stress="..."; in deepmd/npy: virial.npy)'
-        )
-    if wanted and known < len(frames):
-        return f"{known} of the {len(frames)} frames to train on have a virial"
-    if known and not wanted:
-        return f"the virials of {known} frames are not learned, as optimizer.{key} is 0; constant pressure needs them"
-    return ""
-
-
-def _unseen(frames: Sequence[Frame]) -> str:
-    """Name what makes frames differ that the model does not see."""
-    given = [
-        {name: float(np.sum(np.asarray(values))) for name, values in [*f.arrays.items(), *f.info.items()]}
-        for f in frames
-    ]
-    names = {name for totals in given for name in totals} - {"masses", "tags"}
-    differ = [name for name in sorted(names) if len({round(totals.get(name, 0.0), 3) for totals in given}) > 1]
-    return f"{', '.join(differ)} differ from frame to frame, which the model does not see" if differ else ""
 
 
 def _writers(settings: Settings, out: Path, *, known: int) -> list[Callable[[Sequence[EpochRecord]], None]]:
