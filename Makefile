@@ -10,6 +10,9 @@ endif
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST_ARGS ?=
+# Processes that share the tests: one for each core, but four at most, as each of them takes a GiB
+JOBS ?= auto
+PYTEST := -m pytest -n $(JOBS) --maxprocesses 4 --dist worksteal
 # What `make bench` compares: a regular expression on a benchmark's name with its parameters; BENCH=. for all
 BENCH ?= time.*(numba|numpy).*float64|track_step.*numba|time_epoch.*numba|timeraw
 
@@ -24,10 +27,10 @@ demo: .venv-demo/.stamp ## train on a small built-in data set; about a minute
 	.venv-demo/bin/ekfcore demo
 
 test: .venv/.stamp ## run the tests
-	.venv/bin/python -m pytest $(PYTEST_ARGS)
+	.venv/bin/python $(PYTEST) $(PYTEST_ARGS)
 
 test-deepmd: .venv-deepmd/.stamp ## run the tests that compare with DeePMD-kit
-	.venv-deepmd/bin/python -m pytest -m deepmd $(PYTEST_ARGS)
+	.venv-deepmd/bin/python $(PYTEST) -m deepmd $(PYTEST_ARGS)
 
 test-lammps: .venv-lammps/.stamp ## run an exported model in LAMMPS; downloads 3 GB
 	.venv-lammps/bin/python -m pytest -m deepmd tests/models/test_lammps.py $(PYTEST_ARGS)
@@ -78,7 +81,7 @@ wheel-test: wheel ## run the tests on the wheel, without any extra
 	rm -rf .venv-wheel
 	$(call environment,.venv-wheel)
 	.venv-wheel/bin/python -m pip install -c constraints.txt "$$(echo dist/*.whl)[test]"
-	.venv-wheel/bin/python -P -m pytest $(PYTEST_ARGS)
+	.venv-wheel/bin/python -P $(PYTEST) $(PYTEST_ARGS)
 
 clean: ## remove everything that the other targets made
 	rm -rf .venv .venv-* .asv build dist *.egg-info docs/_build docs/api .coverage
