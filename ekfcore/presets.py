@@ -89,7 +89,7 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
     name : str
         - "recommended": our default. Nothing fades, the noise follows the innovations, what joins the blocks is kept
           for the last measurements, and the weights are averaged over the last tenth of all. All atoms of a frame are
-          measured, in two updates, together with its energy.
+          measured, in two updates, together with its energy and, where it has one, its virial.
         - "rlekf": the paper, arXiv 2212.06989: R = L, N_b = 5120, one energy and four force updates a frame. Both are
           divided by the number of atoms, as in DeePMD-kit: the paper does not say so, but otherwise the force updates
           undo the energy.
@@ -114,7 +114,8 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
             groups_per_update=2,
             energy_noise=0.03,
             force_noise=1.0,
-            virial_noise=0.03,
+            virial_noise=1.0,
+            virial_prefactor=1.0,
         )
     if name == "rlekf":
         return Recipe(config=EKFConfig(noise="blocks"), force_per_atom=True)

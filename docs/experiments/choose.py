@@ -53,12 +53,15 @@ def main() -> None:
         for variant in args.variants:
             runs = [run(args, name, variant, seed) for seed in range(args.seeds)]
             cells = [[median(values) for values in zip(*mark, strict=True)] for mark in zip(*runs, strict=True)]
-            text = " | ".join(f"{seen:g}: {energy:.2f}, {force:.1f}" for seen, energy, force, _ in cells)
-            print(f"{name:9s} {variant or '-':40s} {text} | {cells[-1][-1]:.0f} s", flush=True)
+            text = " | ".join(f"{seen:g}: {', '.join(f'{error:.3g}' for error in errors)}" for seen, _, *errors in cells)
+            print(f"{name:9s} {variant or '-':40s} {text} | {cells[-1][1]:.0f} s", flush=True)
 
 
-def run(args: argparse.Namespace, name: str, variant: str, seed: int) -> list[tuple[float, float, float, float]]:
-    """Return epochs, energy [meV/atom] and force errors [meV/Å] on frames not learned, and seconds of training."""
+def run(args: argparse.Namespace, name: str, variant: str, seed: int) -> list[tuple[float, ...]]:
+    """Return epochs, seconds of training, and the errors on frames not learned.
+
+    The errors are of energy [meV/atom], forces [meV/Å] and, where the frames have one, virial [meV/atom].
+    """
     folder, prefix = (BUILT_IN, "silicon_") if name == "built-in" else (args.data / name, "")
     judged: dict[str, Any] = {"test": [str(folder / f"{prefix}test.xyz.xz")]} if args.test else {"test_fraction": 0.2}
     settings: dict[str, Any] = {
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace, name: str, variant: str, seed: int) -> list[tu
 
 def steps(
     trainer: Trainer, n: int, epochs: int, seed: int, marks: set[int]
-) -> Iterator[tuple[float, float, float, float]]:
+) -> Iterator[tuple[float, ...]]:
     """Train on the first n frames as `ekfcore train` does, and judge after so many frames."""
     seen, seconds = 0, 0.0
     for epoch in range(epochs):
@@ -98,7 +101,8 @@ def steps(
             seen += 1
             if seen in marks:
                 errors = trainer.test.errors(trainer.weights)
-                yield seen / n, errors.energy_rmse, errors.force_rmse, seconds
+                virial = () if errors.virial_rmse is None else (errors.virial_rmse,)
+                yield seen / n, seconds, errors.energy_rmse, errors.force_rmse, *virial
 
 
 if __name__ == "__main__":

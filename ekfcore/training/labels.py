@@ -5,11 +5,13 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from ekfcore.atoms import Frame
+from ekfcore.atoms.checks import doubtful_virials
+from ekfcore.atoms.inspection import inspect_frames
 from ekfcore.errors import InputError
 
-from .settings import Settings
+from .settings import OptimizerSettings, Settings
 
-__all__ = ["label_notes", "missing_labels", "undetermined_energies", "unseen"]
+__all__ = ["label_notes", "missing_labels", "undetermined_energies", "unseen", "without_doubtful_virials"]
 
 
 def label_notes(train: Sequence[Frame], test: Sequence[Frame], settings: Settings, given: Collection[str]) -> list[str]:
@@ -34,7 +36,7 @@ def label_notes(train: Sequence[Frame], test: Sequence[Frame], settings: Setting
         missing and f"{missing}: what they have is learned",
         missing_labels(test, "to test on"),
         undetermined_energies(train, given),
-        _virials(settings, train),
+        _virials(settings.optimizer, train),
     ]
 
 
@@ -89,20 +91,52 @@ def unseen(frames: Sequence[Frame]) -> str:
     return f"{', '.join(differ)} differ from frame to frame, which the model does not see" if differ else ""
 
 
-def _virials(settings: Settings, frames: Sequence[Frame]) -> str:
-    """Say whether virials are learned; refuse to learn them where there are none."""
-    optimizer = settings.optimizer
-    if optimizer.preset == "adam":
-        key, wanted = "virial_prefactors", max(optimizer.adam().virial_prefactors) > 0
-    else:
-        key, wanted = "virial_prefactor", optimizer.recipe(1).virial_prefactor > 0
+def without_doubtful_virials(optimizer: OptimizerSettings, frames: Sequence[Frame]) -> tuple[OptimizerSettings, str]:
+    """Leave out virials that look wrong where nobody asks for them by name, and say so.
+
+    Parameters
+    ----------
+    optimizer : OptimizerSettings
+        Table of CONFIG.
+    frames : sequence of Frame
+        Those to train on.
+
+    Returns
+    -------
+    optimizer : OptimizerSettings
+        The same, or without virials.
+    note : str
+        Why, or nothing.
+    """
     known = sum(frame.virial is not None for frame in frames)
-    if wanted and not known:
+    if not known or optimizer.virial_prefactor is not None or not _wanted(optimizer)[1]:
+        return optimizer, ""
+    doubt = next(doubtful_virials(inspect_frames(frames)), None)
+    if doubt is None:
+        return optimizer, ""
+    return optimizer.model_copy(update={"virial_prefactor": 0.0}), (
+        f"the virials of {known} frames are not learned, as they look wrong ({doubt.check}, see `ekfcore inspect`); "
+        "optimizer.virial_prefactor = 1 learns them all the same"
+    )
+
+
+def _wanted(optimizer: OptimizerSettings) -> tuple[str, bool]:
+    """Return the key that decides whether virials are learned, and whether they are."""
+    if optimizer.preset == "adam":
+        return "virial_prefactors", max(optimizer.adam().virial_prefactors) > 0
+    return "virial_prefactor", optimizer.recipe(1).virial_prefactor > 0
+
+
+def _virials(optimizer: OptimizerSettings, frames: Sequence[Frame]) -> str:
+    """Say whether virials are learned; refuse to learn them where they were asked for and there are none."""
+    key, wanted = _wanted(optimizer)
+    known = sum(frame.virial is not None for frame in frames)
+    if wanted and not known and getattr(optimizer, key) is not None:
         raise InputError(
             f"optimizer.{key} asks for virials, and none of the {len(frames)} frames to train on has one; set it to 0 "
             'or add them (in extended XYZ: virial="..." or stress="..."; in deepmd/npy: virial.npy)'
         )
-    if wanted and known < len(frames):
+    if wanted and 0 < known < len(frames):
         return f"{known} of the {len(frames)} frames to train on have a virial"
     if known and not wanted:
         return f"the virials of {known} frames are not learned, as optimizer.{key} is 0; constant pressure needs them"

@@ -32,7 +32,7 @@ from .elements import check_energies, learn_elements, strangers, without_unknown
 from .evaluator import Evaluator
 from .fingerprint import Fingerprint
 from .kalman import KalmanOptimizer
-from .labels import label_notes, unseen
+from .labels import label_notes, unseen, without_doubtful_virials
 from .lcurve import write_lcurve
 from .loop import Optimizer, Trainer
 from .model_file import MODEL_FILE, LoadedModel, Position, load_model
@@ -87,7 +87,8 @@ def prepare(
     train, test, note = read_data(settings, saved=saved, start=start)
     frames = Fingerprint.of(train, test)
     given = settings.model.atom_energies or {}
-    notes = [note, *label_notes(train, test, settings, given), unseen(train)]
+    optimizer, doubt = without_doubtful_virials(settings.optimizer, train)
+    notes = [note, doubt, *label_notes(train, test, settings, given), unseen(train)]
     if resume and saved is None:
         notes.append(f"{out} holds no model yet: the training starts from the beginning")
     if given and shift_energies:
@@ -119,7 +120,7 @@ def prepare(
     datasets = _datasets(evaluator.model, train, test, like, memory=settings.run.sample_memory * 2**30)
     return Trainer(
         evaluator=evaluator,
-        optimizer=_optimizer(settings, evaluator.model, like, layout, train, origin),
+        optimizer=_optimizer(settings.model_copy(update={"optimizer": optimizer}), evaluator.model, like, layout, train, origin),
         train=datasets[0],
         test=datasets[1],
         epochs=settings.training.epochs,

@@ -91,7 +91,10 @@ def _without_blocks(config: Path) -> None:
 @pytest.mark.parametrize(
     ("every", "words", "told"),
     [
-        (1, [], "the virials of 10 frames are not learned, as optimizer.virial_prefactor is 0"),
+        (1, [], ""),
+        (2, [], "of the 10 frames to train on have a virial"),
+        (1, ["optimizer.virial_prefactor=0"], "the virials of 10 frames are not learned, as optimizer.virial_prefactor is 0"),
+        (1, ["optimizer.preset=rlekf"], "the virials of 10 frames are not learned, as optimizer.virial_prefactor is 0"),
         (1, ["optimizer.preset=adam"], "the virials of 10 frames are not learned, as optimizer.virial_prefactors is 0"),
         (1, ["optimizer.virial_prefactor=1.0"], ""),
         (2, ["optimizer.virial_prefactor=1.0"], "of the 10 frames to train on have a virial"),
@@ -110,6 +113,29 @@ def test_virials_are_spoken_of(config: Path, cli: Cli, every: int, words: list[s
     assert all(told in line for line in spoken)
     records = _read(config.parent / "run").position.records
     assert (records[-1].virial_rmse_train is not None) == (every > 0)
+
+
+@pytest.mark.parametrize(
+    ("factor", "words", "told"),
+    [
+        (0.0, [], "are not learned, as they look wrong (zero virials, see `ekfcore inspect`)"),
+        (1e4, [], "are not learned, as they look wrong (tension, see `ekfcore inspect`)"),
+        (1e4, ["--set", "optimizer.virial_prefactor=1"], ""),
+    ],
+)
+def test_virials_that_look_wrong(config: Path, cli: Cli, factor: float, words: list[str], told: str) -> None:
+    """Not learned by default, but where they are asked for."""
+    from ase.io import read, write
+
+    path = config.parent / "copper.xyz"
+    frames = read(path, ":")
+    for atoms in frames:
+        atoms.calc.results["stress"] = np.array([1e-3, 1e-3, 1e-3, 0, 0, 0]) * factor
+    write(path, frames)
+    code, out, _ = cli("train", config, "--out", config.parent / "run", *words)
+    assert code == 0
+    assert [told in line for line in out.splitlines() if "are not learned" in line] == ([True] if told else [])
+    assert _read(config.parent / "run").settings["optimizer"]["virial_prefactor"] == (1.0 if words else None)
 
 
 def test_charges_that_the_model_does_not_see(config: Path, cli: Cli) -> None:
