@@ -1,6 +1,7 @@
 """Numbers that a user may hand over in the form of any library, as numbers of Python."""
 
 import math
+import sys
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -16,12 +17,14 @@ __all__ = ["keep_number", "number", "variances"]
 def number(value: object) -> float:
     """Return a real number, or an array without axes that holds one, as a number of Python; NaN for anything else.
 
-    NaN breaks every rule that a number may have, so what is no number is refused by the same comparison.
+    An integer that no float can hold is infinite. NaN breaks every rule that a number may have, so what is no number is
+    refused by the same comparison.
     """
-    if isinstance(value, bool):
-        return math.nan  # arithmetic would take it for one or zero
+    if isinstance(value, bool | type):
+        return math.nan  # arithmetic would take it for one or zero; a type of NumPy looks like an array
     if isinstance(value, Integral):
-        return int(value)
+        whole = int(value)
+        return whole if abs(whole) <= sys.float_info.max else math.copysign(math.inf, whole > 0 or -1)
     if isinstance(value, Real):  # the scalars of NumPy, too
         return float(value)
     return _without_axes(value) if is_array_api_obj(value) else math.nan

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ekfcore._typing import Array, Namespace
 from ekfcore.errors import InputError
 
-__all__ = ["check_array", "check_precision", "check_real", "detach", "library_of", "to_numpy"]
+__all__ = ["check_array", "check_dense", "check_precision", "check_real", "detach", "library_of", "to_numpy"]
 
 
 def check_array(array: Array, name: str, *, like: Array) -> None:
@@ -22,8 +22,25 @@ def check_array(array: Array, name: str, *, like: Array) -> None:
     """
     if not (is_array_api_obj(array) and array_namespace(array) is array_namespace(like) and _same_device(array, like)):
         raise InputError(f"`{name}` must be an array like the weights, {_home(like)}, got {_home(array)}")
+    check_dense(array, name)
     if array.dtype != like.dtype:  # `like` is real
         check_real(array, name)
+
+
+def check_dense(array: Array, name: str) -> None:
+    """Refuse an array of which some numbers are not there: sparse, masked, or without memory.
+
+    Raises
+    ------
+    InputError
+        With the name of the argument and its kind.
+    """
+    if is_torch_array(array) and str(array.layout) != "torch.strided":
+        raise InputError(f"`{name}` must be dense, got {array.layout}; use .to_dense()")
+    if is_torch_array(array) and array.is_meta:
+        raise InputError(f"`{name}` must hold numbers, got a tensor on device meta, which holds none")
+    if isinstance(array, np.ma.MaskedArray):
+        raise InputError(f"`{name}` must have no mask, got a MaskedArray; use .filled(...)")
 
 
 def check_real(array: Array, name: str) -> None:
@@ -78,7 +95,9 @@ def _home(array: Array) -> str:
 
 def detach(array: Array) -> Array:
     """Return the same numbers in the same memory, without the history that a tensor of PyTorch may carry."""
-    return array.detach() if is_torch_array(array) else array
+    if is_torch_array(array):
+        return array.detach()
+    return np.asarray(array) if is_numpy_array(array) else array  # the products of a np.matrix are others
 
 
 def to_numpy(array: Array) -> NDArray[Any]:
