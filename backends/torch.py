@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from ekfcore._kinds import check_kind
 from ekfcore._numbers import number, variances
-from ekfcore.arrays import check_dense, check_real
+from ekfcore.arrays import check_dense, check_real, to_numpy
 from ekfcore.checkpoint import restore_state, state_arrays, state_header
 from ekfcore.config import EKFConfig
 from ekfcore.errors import CheckpointError, InputError
@@ -84,7 +84,7 @@ class EKF(Optimizer):
         measure: Literal["signed_mean", "each"] = "signed_mean",
         noise: float | Sequence[float] | None = None,
     ) -> None:
-        if measure not in ("signed_mean", "each"):
+        if not isinstance(measure, str) or measure not in ("signed_mean", "each"):
             raise InputError(f"`measure` must be signed_mean or each, got {measure!r}")
         _check_processes()
         self.config, self.measure = EKFConfig() if config is None else config, measure
@@ -220,9 +220,12 @@ class EKF(Optimizer):
 
     def _restored(self, saved: dict[str, Any]) -> EKFState:
         assert self._parameters is not None
-        if not all(isinstance(tensor, Tensor) for tensor in saved["arrays"].values()):
-            raise CheckpointError("the arrays of a state must be tensors; load one that EKF.state_dict returned")
-        arrays = {name: tensor.cpu().numpy() for name, tensor in saved["arrays"].items()}
+        for name, tensor in saved["arrays"].items():
+            if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided or tensor.is_meta:
+                raise CheckpointError(
+                    f"{name!r} of a state must be a dense tensor; load one that EKF.state_dict returned"
+                )
+        arrays = {name: to_numpy(tensor) for name, tensor in saved["arrays"].items()}
         like = torch.zeros(1, device=self._parameters.device)
         return restore_state(saved["header"], arrays, like=like, dtype=self.config.dtype)
 

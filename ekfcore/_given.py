@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from array_api_compat import array_namespace, device, is_array_api_obj, is_numpy_array, is_numpy_namespace
+from array_api_compat import array_namespace, device, is_numpy_array, is_numpy_namespace
 
 from ekfcore._typing import Array, Namespace
-from ekfcore.arrays import check_array, detach, library_of
+from ekfcore.arrays import check_array, check_dense, detach, is_array, library_of
 from ekfcore.config import EKFConfig
 from ekfcore.errors import InputError
 
@@ -56,11 +56,12 @@ def measurement(xp: Namespace, state: "EKFState", H: Array, innovation: Array | 
 
 def _check_weights(xp: Namespace, weights: Array, n: int, *, like: Array) -> None:
     """Refuse weights that the user has put into a state whose covariance is not theirs."""
-    if not is_array_api_obj(weights) or array_namespace(weights) is not xp:
+    if not is_array(weights) or array_namespace(weights) is not xp:
         raise InputError(
             f"`state.weights` must be an array of {library_of(xp)} as its covariance is, "
             f"got {type(weights).__module__}.{type(weights).__qualname__}"
         )
+    check_dense(weights, "state.weights")
     if tuple(weights.shape) != (n,):
         raise InputError(f"`state.weights` must have shape ({n},) to fit its covariance, got {tuple(weights.shape)}")
     if not xp.isdtype(weights.dtype, "real floating"):

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from array_api_compat import array_namespace, device, is_array_api_obj
+from array_api_compat import array_namespace, device
 
 from ekfcore._given import check_settings, flags, measurement
 from ekfcore._kinds import check_kind
 from ekfcore._numbers import variances
 from ekfcore._typing import Array, Namespace
-from ekfcore.arrays import check_dense, check_precision, detach
+from ekfcore.arrays import check_dense, check_precision, detach, is_array
 from ekfcore.config import EKFConfig
 from ekfcore.covariance import Covariance
 from ekfcore.errors import FilterError, InputError
@@ -118,7 +118,7 @@ def init(w: Array, layout: BlockLayout, config: EKFConfig | None = None, *, back
     config = EKFConfig() if config is None else config
     check_kind(layout, BlockLayout, "layout")
     check_kind(config, EKFConfig, "config")
-    if not is_array_api_obj(w):
+    if not is_array(w):
         raise InputError(f"`w` must be an array, got {type(w).__module__}.{type(w).__qualname__}")
     xp = array_namespace(w)
     if w.ndim != 1 or w.shape[0] != layout.n_params:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_array_api_obj
+from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
 from ekfcore._kinds import check_kind
@@ -19,7 +19,7 @@ from ekfcore._roots import (
     triangular_root,
 )
 from ekfcore._typing import Array, Namespace
-from ekfcore.arrays import check_array, check_dense, check_precision, check_real, detach, to_numpy
+from ekfcore.arrays import check_array, check_dense, check_precision, check_real, detach, is_array, to_numpy
 from ekfcore.errors import InputError
 from ekfcore.filter import EKFState
 
@@ -142,7 +142,7 @@ def fisher_information(H: Array, noise: float | Sequence[float]) -> Array:
     array([[2., 4.],
            [4., 8.]])
     """
-    if not is_array_api_obj(H):
+    if not is_array(H):
         raise InputError(f"`H` must be an array, got {type(H).__module__}.{type(H).__qualname__}")
     if H.ndim not in (1, 2) or 0 in H.shape:
         raise InputError(f"`H` must have shape (n,) or (m, n), m and n at least 1, got {tuple(H.shape)}")
