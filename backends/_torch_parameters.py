@@ -126,6 +126,8 @@ def _check_kinds(trained: Sequence[Tensor]) -> None:
     for p in trained:
         if p.layout is not torch.strided:
             raise InputError(f"the parameters must be dense, got {p.layout}; use .to_dense()")
+        if p.is_meta:
+            raise InputError("the parameters must hold numbers, got device meta; use module.to_empty(...)")
         if not p.is_floating_point():
             raise InputError(f"the parameters must be of a floating-point type, got {p.dtype}")
     # One memory under two names is one parameter: a gradient would count twice, and of two steps one be lost.

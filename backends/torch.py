@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ekfcore._kinds import check_kind
 from ekfcore._numbers import number, variances
+from ekfcore.arrays import check_dense, check_real, to_numpy
 from ekfcore.checkpoint import restore_state, state_arrays, state_header
 from ekfcore.config import EKFConfig
 from ekfcore.errors import CheckpointError, InputError
@@ -82,10 +84,11 @@ class EKF(Optimizer):
         measure: Literal["signed_mean", "each"] = "signed_mean",
         noise: float | Sequence[float] | None = None,
     ) -> None:
-        if measure not in ("signed_mean", "each"):
+        if not isinstance(measure, str) or measure not in ("signed_mean", "each"):
             raise InputError(f"`measure` must be signed_mean or each, got {measure!r}")
         _check_processes()
-        self.config, self.measure = config or EKFConfig(), measure
+        self.config, self.measure = EKFConfig() if config is None else config, measure
+        check_kind(self.config, EKFConfig, "config")
         self.noise = None if noise is None else _plain(noise)
         self._parameters: FlatParameters | None = None
         try:
@@ -138,7 +141,7 @@ class EKF(Optimizer):
         FilterError
             If the update breaks down; parameters and filter are then as they were.
         """
-        if closure is None:
+        if not callable(closure):
             raise InputError(
                 "step needs a closure that returns prediction and label; the gradient of a loss is not enough"
             )
@@ -188,7 +191,7 @@ class EKF(Optimizer):
         restored = self._restored(state_dict["filter"])
         try:
             super().load_state_dict(state_dict)
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{error}; make the optimizer for the same groups of parameters") from None
         self.filter = restored
 
@@ -217,7 +220,12 @@ class EKF(Optimizer):
 
     def _restored(self, saved: dict[str, Any]) -> EKFState:
         assert self._parameters is not None
-        arrays = {name: tensor.cpu().numpy() for name, tensor in saved["arrays"].items()}
+        for name, tensor in saved["arrays"].items():
+            if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided or tensor.is_meta:
+                raise CheckpointError(
+                    f"{name!r} of a state must be a dense tensor; load one that EKF.state_dict returned"
+                )
+        arrays = {name: to_numpy(tensor) for name, tensor in saved["arrays"].items()}
         like = torch.zeros(1, device=self._parameters.device)
         return restore_state(saved["header"], arrays, like=like, dtype=self.config.dtype)
 
@@ -263,10 +271,15 @@ def _pairs(returned: Any) -> list[tuple[Tensor, Tensor]]:
             )
         if not prediction.numel():
             raise InputError(f"a prediction must hold at least one number, got shape {tuple(prediction.shape)}")
+        if prediction.device != label.device:
+            raise InputError(f"a label must be on {prediction.device} as its prediction is, got {label.device}")
         if complex_ := [part.dtype for part in (prediction, label) if part.is_complex()]:
             raise InputError(
                 f"prediction and label must be real, got {complex_[0]}; give their parts, as torch.view_as_real"
             )
+        for name, part in (("prediction", prediction), ("label", label)):
+            check_dense(part, name)
+            check_real(part, name)
     return [(prediction, label.detach()) for prediction, label in pairs]
 
 

@@ -1,13 +1,15 @@
 """Numbers that a user may hand over in the form of any library, as numbers of Python."""
 
 import math
+import sys
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
-from array_api_compat import array_namespace, is_array_api_obj
+import numpy as np
+from array_api_compat import array_namespace, is_torch_array
 
-from ekfcore.arrays import detach
+from ekfcore.arrays import detach, is_array
 from ekfcore.errors import InputError
 
 __all__ = ["keep_number", "number", "variances"]
@@ -16,18 +18,22 @@ __all__ = ["keep_number", "number", "variances"]
 def number(value: object) -> float:
     """Return a real number, or an array without axes that holds one, as a number of Python; NaN for anything else.
 
-    NaN breaks every rule that a number may have, so what is no number is refused by the same comparison.
+    An integer that no float can hold is infinite. NaN breaks every rule that a number may have, so what is no number is
+    refused by the same comparison.
     """
     if isinstance(value, bool):
         return math.nan  # arithmetic would take it for one or zero
     if isinstance(value, Integral):
-        return int(value)
+        whole = int(value)
+        return whole if abs(whole) <= sys.float_info.max else math.copysign(math.inf, whole > 0 or -1)
     if isinstance(value, Real):  # the scalars of NumPy, too
         return float(value)
-    return _without_axes(value) if is_array_api_obj(value) else math.nan
+    return _without_axes(value) if is_array(value) else math.nan
 
 
 def _without_axes(array: Any) -> float:
+    if array is np.ma.masked or (is_torch_array(array) and array.is_meta):
+        return math.nan  # there is no number
     xp, array = array_namespace(array), detach(array)
     if array.ndim == 0 and xp.isdtype(array.dtype, "integral"):
         return int(array)

@@ -3,9 +3,29 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ekfcore.errors import FilterError
+from ekfcore.errors import FilterError, InputError
 
-__all__ = ["chosen_weights", "row_root", "sum_columns", "sum_groups", "tied_groups", "triangular_root"]
+__all__ = ["check_numbers", "chosen_weights", "row_root", "sum_columns", "sum_groups", "tied_groups", "triangular_root"]
+
+
+def check_numbers(
+    given: object, name: str, within: range | None = None, *, shape: tuple[int, ...] | None = None
+) -> None:
+    """Refuse what is no array of integers, holds none, or one that is not within a range; None is nothing given.
+
+    Raises
+    ------
+    InputError
+        With the name of the argument.
+    """
+    if given is None:
+        return
+    if not isinstance(given, np.ndarray) or given.dtype.kind not in "iu" or given.ndim != 1 or not given.size:
+        raise InputError(f"`{name}` must be an array of at least one integer, got {given}")
+    if shape is not None and given.shape != shape:
+        raise InputError(f"`{name}` must have shape {shape}, got {given.shape}")
+    if within is not None and not (given.min() >= within.start and given.max() < within.stop):
+        raise InputError(f"`{name}` must lie between 0 and {within.stop - 1}, got {given.min()} to {given.max()}")
 
 
 def chosen_weights(part: slice, parameters: NDArray[np.integer] | None) -> NDArray[np.integer]:

@@ -7,7 +7,9 @@ the last bytes of the file, holds a SHA-256 over every byte before the digest. N
 import hashlib
 import json
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +32,12 @@ _ZIP = b"PK\x03\x04"  # first bytes of any zip file that has members
 _MARK = b"ekfcore sha256 "
 _DIGEST = 64  # hexadecimal digits of a SHA-256
 _CHUNK = 2**20  # [bytes]
+# What altered bytes lead to that no digest has been held against: members that seem to be encrypted or compressed in
+# some way, offsets beyond the end.
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(KeyError, ValueError, OverflowError, RecursionError, RuntimeError, EOFError),
+)
 
 
 def write_archive(
@@ -139,7 +147,7 @@ def read_archive(
         )
     if kind is not None and header.get("kind") != kind:
         raise CheckpointError(f"{path} must hold a {kind}, but holds a {header.get('kind')}; choose another file")
-    return header, _Arrays(path, names, seal)
+    return header, _Arrays(path, names, seal, whole=whole)
 
 
 def _verify(path: Path, file: BinaryIO, *, whole: bool) -> bytes:
@@ -166,7 +174,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], tuple[str,
         with zipfile.ZipFile(file) as archive:
             header = json.loads(archive.read(_HEADER))
             names = tuple(name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy"))
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(f"{path} has no readable header ({error}); use an earlier copy") from None
     if not isinstance(header, dict) or header.get("format") != "ekfcore":
         raise CheckpointError(f"{path} is not a file that ekfcore saved; choose another file")
@@ -176,8 +184,8 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], tuple[str,
 class _Arrays(Mapping[str, NDArray[Any]]):
     """Arrays of an archive, read when they are asked for."""
 
-    def __init__(self, path: Path, names: tuple[str, ...], seal: bytes) -> None:
-        self._path, self._names, self._seal = path, names, seal
+    def __init__(self, path: Path, names: tuple[str, ...], seal: bytes, *, whole: bool) -> None:
+        self._path, self._names, self._seal, self._whole = path, names, seal, whole
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -196,11 +204,21 @@ class _Arrays(Mapping[str, NDArray[Any]]):
                 # Arrays of two states must not be mixed when another process saves in the meantime.
                 if _read_seal(file) != self._seal:
                     raise CheckpointError(f"{self._path} was replaced while it was read; read it again")
-                with zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as member:
-                    return np.lib.format.read_array(member, allow_pickle=False)
+                with zipfile.ZipFile(file) as archive:
+                    if not self._whole:
+                        _check_member(archive, f"{name}.npy")
+                    with archive.open(f"{name}.npy") as member:
+                        return np.lib.format.read_array(member, allow_pickle=False)
         except OSError as error:
             raise InputError(f"cannot read {self._path}: {error.strerror or error}; check the path") from None
-        except (ValueError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise CheckpointError(
                 f"{self._path}: array {name!r} cannot be read ({error}); use an earlier copy"
             ) from None
+
+
+def _check_member(archive: zipfile.ZipFile, name: str) -> None:
+    """Hold a member against its CRC-32 before an altered shape makes an array of it."""
+    with archive.open(name) as member:
+        while member.read(_CHUNK):
+            pass

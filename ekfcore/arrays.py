@@ -9,7 +9,21 @@ from numpy.typing import NDArray
 from ekfcore._typing import Array, Namespace
 from ekfcore.errors import InputError
 
-__all__ = ["check_array", "check_precision", "check_real", "detach", "library_of", "to_numpy"]
+__all__ = [
+    "check_array",
+    "check_dense",
+    "check_precision",
+    "check_real",
+    "detach",
+    "is_array",
+    "library_of",
+    "to_numpy",
+]
+
+
+def is_array(value: object) -> bool:
+    """Return whether a value is an array of any library; the types of NumPy only look like one."""
+    return not isinstance(value, type) and bool(is_array_api_obj(value))
 
 
 def check_array(array: Array, name: str, *, like: Array) -> None:
@@ -20,10 +34,27 @@ def check_array(array: Array, name: str, *, like: Array) -> None:
     InputError
         With the name of the argument and both homes, or its type.
     """
-    if not (is_array_api_obj(array) and array_namespace(array) is array_namespace(like) and _same_device(array, like)):
+    if not (is_array(array) and array_namespace(array) is array_namespace(like) and _same_device(array, like)):
         raise InputError(f"`{name}` must be an array like the weights, {_home(like)}, got {_home(array)}")
+    check_dense(array, name)
     if array.dtype != like.dtype:  # `like` is real
         check_real(array, name)
+
+
+def check_dense(array: Array, name: str) -> None:
+    """Refuse an array of which some numbers are not there: sparse, masked, or without memory.
+
+    Raises
+    ------
+    InputError
+        With the name of the argument and its kind.
+    """
+    if is_torch_array(array) and str(array.layout) != "torch.strided":
+        raise InputError(f"`{name}` must be dense, got {array.layout}; use .to_dense()")
+    if is_torch_array(array) and array.is_meta:
+        raise InputError(f"`{name}` must hold numbers, got a tensor on device meta, which holds none")
+    if isinstance(array, np.ma.MaskedArray):
+        raise InputError(f"`{name}` must have no mask, got a MaskedArray; use .filled(...)")
 
 
 def check_real(array: Array, name: str) -> None:
@@ -73,7 +104,7 @@ def _same_device(one: Array, other: Array) -> bool:
 
 def _home(array: Array) -> str:
     kind = f"{type(array).__module__}.{type(array).__qualname__}"
-    return f"{kind} on {device(array)}" if is_array_api_obj(array) else kind
+    return f"{kind} on {device(array)}" if is_array(array) else kind
 
 
 def detach(array: Array) -> Array:
@@ -92,7 +123,8 @@ def to_numpy(array: Array) -> NDArray[Any]:
     if is_numpy_array(array):
         return np.asarray(array)
     if is_torch_array(array):
-        return np.asarray(array.detach().cpu())  # NumPy refuses tensors that carry gradients
+        array = array.detach().cpu()  # NumPy refuses tensors that carry gradients, and has no bfloat16
+        return np.asarray(array.float() if str(array.dtype) == "torch.bfloat16" else array)
     if is_cupy_array(array):
         return np.asarray(array.get())
     return np.from_dlpack(array)

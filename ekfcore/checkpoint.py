@@ -123,6 +123,7 @@ def restore_state(
     dtype: Literal["float64", "float32"] | None = None,
 ) -> EKFState:
     """Return the state that `state_header` and `state_arrays` described; see `load`."""
+    _check_header(header)
     like = np.zeros(1) if like is None else like
     xp = array_namespace(like)
     kernels = _choose_backend(header, backend, like)
@@ -173,6 +174,26 @@ def restore_state(
         count=header["count"],
         noise=NoiseLevel(mean=noise[0], weight=noise[1]),
     )
+
+
+def _check_header(header: Mapping[str, Any]) -> None:
+    """Refuse what `state_header` does not return; files from before P could be coupled do not tell whether it is."""
+    rules: dict[str, tuple[type, ...]] = {
+        "lam": (float, int),
+        "count": (int,),
+        "sizes": (list, tuple),
+        "backend": (str,),
+        "library": (str,),
+    }
+    if not isinstance(header, Mapping):
+        raise CheckpointError(f"the header of the saved filter must be a mapping, got {header!r}; use an earlier copy")
+    for name, kinds in rules.items():
+        if not isinstance(header.get(name), kinds):
+            raise CheckpointError(
+                f"the header of the saved filter must have a {name}, got {header.get(name)!r}; use an earlier copy"
+            )
+    if not isinstance(header.get("coupled", False), bool) or not 0 < header["lam"] <= 1 or header["count"] < 0:
+        raise CheckpointError("the header of the saved filter holds what no filter has; use an earlier copy")
 
 
 def _choose_backend(header: Mapping[str, Any], name: str | None, like: Array) -> Backend:

@@ -7,8 +7,12 @@ class EKFError(Exception):
     """Base of every error that this package raises on purpose.
 
     The message is one line: what is wrong, where, the value found, and what to do.
-    The command line prints it without a traceback and exits with code 2.
+    The command line prints it without a traceback and exits with code 2. What it quotes may hold any character: those
+    that would break the line, or that a terminal would obey, are escaped.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message)))
 
 
 class InputError(EKFError, ValueError):

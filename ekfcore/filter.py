@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from array_api_compat import array_namespace, device, is_array_api_obj
+from array_api_compat import array_namespace, device
 
-from ekfcore._given import check_settings, measurement
+from ekfcore._given import check_settings, flags, measurement
+from ekfcore._kinds import check_kind
 from ekfcore._numbers import variances
 from ekfcore._typing import Array, Namespace
-from ekfcore.arrays import check_precision, detach
+from ekfcore.arrays import check_dense, check_precision, detach, is_array
 from ekfcore.config import EKFConfig
 from ekfcore.covariance import Covariance
 from ekfcore.errors import FilterError, InputError
@@ -105,7 +106,7 @@ def init(w: Array, layout: BlockLayout, config: EKFConfig | None = None, *, back
     Raises
     ------
     InputError
-        If `w` is not a vector of floating-point numbers or does not fit the layout.
+        If `w` is not a vector of floating-point numbers or does not fit the layout, or an argument is of another class.
 
     Examples
     --------
@@ -114,12 +115,15 @@ def init(w: Array, layout: BlockLayout, config: EKFConfig | None = None, *, back
     >>> state.lam, state.covariance.layout.sizes
     (0.98, (2, 1))
     """
-    config = config or EKFConfig()
-    if not is_array_api_obj(w):
+    config = EKFConfig() if config is None else config
+    check_kind(layout, BlockLayout, "layout")
+    check_kind(config, EKFConfig, "config")
+    if not is_array(w):
         raise InputError(f"`w` must be an array, got {type(w).__module__}.{type(w).__qualname__}")
     xp = array_namespace(w)
     if w.ndim != 1 or w.shape[0] != layout.n_params:
         raise InputError(f"`w` must have shape ({layout.n_params},) to fit the layout, got {tuple(w.shape)}")
+    check_dense(w, "w")
     if not xp.isdtype(w.dtype, "real floating"):
         raise InputError(f"`w` must hold floating-point numbers, got {w.dtype}")
     check_precision(xp, config.dtype, "`config.dtype`", on=device(w))
@@ -177,7 +181,8 @@ def update(
     Raises
     ------
     InputError
-        If a shape does not fit, a number is complex, or the settings do not fit the state.
+        If a shape does not fit, a number is complex, the settings do not fit the state, or an argument is of another
+        class.
     FilterError
         With `throw`, if the update broke down.
 
@@ -208,7 +213,9 @@ def update(
     >>> info.status, float(info.hph[0])
     ('ok', 1.0)
     """
-    xp = array_namespace(state.weights)
+    check_kind(state, EKFState, "state")
+    check_kind(config, EKFConfig, "config")
+    xp = array_namespace(state.covariance.scale)
     check_settings(xp, state, config)
     H, e = measurement(xp, state, H, innovation)
     R, level = _noise(xp, state, config, noise, tracked, H, e)
@@ -259,9 +266,7 @@ def _noise(
     values = variances(noise, e.shape[0])
     # Filled in where they are needed: PyTorch makes the host wait when numbers go to a GPU.
     R = xp.stack([xp.full((), value, dtype=e.dtype, device=device(e)) for value in values])
-    counts = [True] * e.shape[0] if tracked is None else [bool(flag) for flag in tracked]
-    if len(counts) != e.shape[0]:
-        raise InputError(f"`tracked` must hold {e.shape[0]} flags, one for each measurement, got {len(counts)}")
+    counts = flags(tracked, e.shape[0])
     adaptive = config.adaptive
     if adaptive is None:
         return R, state.noise

@@ -42,7 +42,7 @@ class MemoryFactor:
             raise InputError(f"`initial` of the memory factor must lie in (0, 1], got {self.initial!r}")
         if not 0 <= keep_number(self, "rate") <= 1:
             raise InputError(f"`rate` of the memory factor must lie in [0, 1], got {self.rate!r}")
-        if self.counts not in ("measurements", "updates"):
+        if type(self.counts) is not str or self.counts not in ("measurements", "updates"):
             raise InputError(f'`counts` must be "measurements" or "updates", got {self.counts!r}')
 
     def advance(self, lam: float, measurements: int = 1) -> float:

@@ -21,9 +21,17 @@ class BlockLayout:
     ----------
     sizes : tuple of int
         Number of weights in each block.
+
+    Raises
+    ------
+    InputError
+        If there is none, or one is below 1.
     """
 
     sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", _positive(self.sizes))
 
     @property
     def n_params(self) -> int:
@@ -72,15 +80,21 @@ def partition(sizes: Iterable[int], *, block_size: int = 5120, strategy: Strateg
     >>> partition([25, 25, 625, 25, 625, 25, 20000, 50, 2500, 50, 2500, 50, 50, 1]).sizes
     (1350, 5120, 5120, 5120, 4690, 5100, 51)
     """
-    given = tuple(sizes)
-    parts = [_whole(size) for size in given]
-    if not parts or min(parts) < 1:
-        raise InputError(f"`sizes` must be positive integers, at least one of them, got {given}")
+    parts = _positive(sizes)
     if _whole(block_size) < 1:
         raise InputError(f"`block_size` must be an integer of at least 1, got {block_size!r}")
-    if strategy not in _RULES:
+    if not isinstance(strategy, str) or strategy not in _RULES:
         raise InputError(f"`strategy` must be one of {', '.join(get_args(Strategy))}, got {strategy!r}")
     return BlockLayout(tuple(_RULES[strategy](parts, _whole(block_size))))
+
+
+def _positive(sizes: object) -> tuple[int, ...]:
+    """Return sizes as integers of Python."""
+    given = tuple(sizes) if isinstance(sizes, Iterable) and getattr(sizes, "ndim", 1) == 1 else sizes
+    parts = [_whole(size) for size in given] if isinstance(given, tuple) else []
+    if not parts or min(parts) < 1:
+        raise InputError(f"`sizes` must be positive integers, at least one of them, got {given}")
+    return tuple(parts)
 
 
 def _whole(value: object) -> int:

@@ -7,10 +7,19 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
+from ekfcore._kinds import check_kind
 from ekfcore._numbers import variances
-from ekfcore._roots import chosen_weights, row_root, sum_columns, sum_groups, tied_groups, triangular_root
+from ekfcore._roots import (
+    check_numbers,
+    chosen_weights,
+    row_root,
+    sum_columns,
+    sum_groups,
+    tied_groups,
+    triangular_root,
+)
 from ekfcore._typing import Array, Namespace
-from ekfcore.arrays import check_array, check_precision, check_real, detach, to_numpy
+from ekfcore.arrays import check_array, check_dense, check_precision, check_real, detach, is_array, to_numpy
 from ekfcore.errors import InputError
 from ekfcore.filter import EKFState
 
@@ -50,6 +59,7 @@ def kpu(state: EKFState, H: Array) -> Array:
     >>> kpu(init(np.zeros(2), partition([2])), np.asarray([3.0, 4.0]))
     array([25.])
     """
+    check_kind(state, EKFState, "state")
     xp = array_namespace(state.weights)
     rows = _rows(xp, state, H)
     return xp.sum(state.covariance.multiply(rows) * rows, axis=1)
@@ -89,6 +99,7 @@ def entropy_change(state: EKFState, H: Array, noise: float | Sequence[float]) ->
     >>> round(float(entropy_change(state, np.asarray([[1.0, 0.0], [1.0, 0.0]]), noise=1.0)), 6)  # log(3) / 2
     0.549306
     """
+    check_kind(state, EKFState, "state")
     xp = array_namespace(state.weights)
     scaled = _scaled(xp, _rows(xp, state, H), noise)
     S = state.covariance.multiply(scaled) @ scaled.T + xp.eye(
@@ -118,7 +129,7 @@ def fisher_information(H: Array, noise: float | Sequence[float]) -> Array:
     Raises
     ------
     InputError
-        If the noise is not positive or does not fit.
+        If the noise is not positive or does not fit, or H is no such array.
 
     References
     ----------
@@ -131,9 +142,17 @@ def fisher_information(H: Array, noise: float | Sequence[float]) -> Array:
     array([[2., 4.],
            [4., 8.]])
     """
+    if not is_array(H):
+        raise InputError(f"`H` must be an array, got {type(H).__module__}.{type(H).__qualname__}")
+    if H.ndim not in (1, 2) or 0 in H.shape:
+        raise InputError(f"`H` must have shape (n,) or (m, n), m and n at least 1, got {tuple(H.shape)}")
     xp = array_namespace(H)
+    check_dense(H, "H")
     check_real(H, "H")
-    scaled = _scaled(xp, xp.reshape(detach(H), (-1, H.shape[-1])), noise)
+    rows = xp.reshape(detach(H), (-1, H.shape[-1]))
+    if not xp.isdtype(rows.dtype, "real floating"):
+        rows = xp.astype(rows, xp.__array_namespace_info__().default_dtypes(device=device(rows))["real floating"])
+    scaled = _scaled(xp, rows, noise)
     return scaled.T @ scaled
 
 
@@ -173,7 +192,7 @@ class CovarianceRoot:
     Raises
     ------
     InputError
-        If the library has no such precision.
+        If the library has no such precision, or `parameters` or `ties` are no such numbers.
     FilterError
         If a block has eigenvalues below zero that rounding does not explain, or is not finite.
 
@@ -194,6 +213,10 @@ class CovarianceRoot:
         ties: NDArray[np.integer] | None = None,
         dtype: str | None = None,
     ) -> None:
+        check_kind(state, EKFState, "state")
+        n = state.covariance.layout.n_params
+        check_numbers(parameters, "parameters", range(n))
+        check_numbers(ties, "ties", shape=(n,))
         P, self._like = state.covariance, state.weights
         xp = array_namespace(P.scale)
         self._xp, self._n = xp, P.layout.n_params
@@ -289,4 +312,6 @@ def _checked(xp: Namespace, H: Array, n: int, *, like: Array) -> Array:
 def _scaled(xp: Namespace, rows: Array, noise: float | Sequence[float]) -> Array:
     """Return R^-1/2 H."""
     m = rows.shape[0]
+    if m == 0:
+        raise InputError("`H` must hold at least one measurement, got none")
     return rows / xp.sqrt(xp.asarray(variances(noise, m), dtype=rows.dtype, device=device(rows)))[:, None]

@@ -6,6 +6,7 @@ A test file names their types with ``if TYPE_CHECKING: from conftest import Asse
 import enum
 import importlib
 import importlib.util
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from array_api_compat import array_namespace, device
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 from ekfcore.arrays import to_numpy
 from ekfcore.errors import InputError
@@ -27,6 +30,21 @@ from ekfcore.registry import BACKENDS, get_backend
 ROOT = Path(__file__).resolve().parents[1]
 
 AssertClose: TypeAlias = Callable[..., None]
+Damaged: TypeAlias = Callable[[bytes], st.SearchStrategy[bytes]]
+
+# Few examples, the same ones each time; "wide" looks for new ones (CONTRIBUTING.md). Fixtures are shared by examples.
+_SHARED: dict[str, Any] = {
+    "deadline": None,
+    "suppress_health_check": [
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
+}
+settings.register_profile("quick", derandomize=True, max_examples=12, **_SHARED)
+settings.register_profile("wide", max_examples=2000, **_SHARED)
+settings.load_profile("quick")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -197,6 +215,44 @@ def _load_file(path: Path, name: str) -> ModuleType:
     finally:
         del sys.modules[name]
     return module
+
+
+@pytest.fixture(scope="session")
+def damaged() -> Damaged:
+    """Return what makes a strategy of contents of a file that are no longer as they were written."""
+    return _damaged
+
+
+def _damaged(content: bytes) -> st.SearchStrategy[bytes]:
+    end = len(content)
+    places, pairs = st.integers(0, end - 1), st.tuples(st.integers(0, end - 1), st.integers(1, 40))
+    lines = content.splitlines(keepends=True)
+    numbers = list(re.finditer(rb"(?<![\w.])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?", content))
+    line, number = st.integers(0, len(lines) - 1), st.sampled_from(numbers or [None])
+    kinds = [
+        places.map(lambda k: content[:k]),
+        st.tuples(places, st.integers(1, 255)).map(lambda p: _patched(content, p[0], 1, bytes([content[p[0]] ^ p[1]]))),
+        pairs.map(lambda p: _patched(content, p[0], p[1], b"")),
+        st.tuples(places, st.binary(min_size=1, max_size=40)).map(lambda p: _patched(content, p[0], 0, p[1])),
+        line.map(lambda k: b"".join(lines[:k])),
+        line.map(lambda k: b"".join([*lines[:k], *lines[k + 1 :]])),
+        line.map(lambda k: b"".join([*lines[: k + 1], *lines[k:]])),
+        st.tuples(number, st.sampled_from(_NUMBERS)).map(
+            lambda p: content[:-1] if p[0] is None else _patched(content, p[0].start(), len(p[0][0]), p[1])
+        ),
+        st.binary(max_size=100),
+    ]
+    return st.one_of(kinds).filter(lambda found: found != content)
+
+
+def _patched(content: bytes, start: int, length: int, patch: bytes) -> bytes:
+    return content[:start] + patch + content[start + length :]
+
+
+_NUMBERS = [
+    *(b"nan", b"inf", b"-inf", b"1e400", b"******", b"", b"x", b"-5", b"0", b"7", b"1.5", b"1000", b"3e9"),
+    *(b"1000000", b"2147483648", b"1000000000000", b"99999999999999999999"),
+]
 
 
 @pytest.fixture

@@ -61,8 +61,11 @@ def run_alone(task: Task, attempt: str) -> Outcome:
 def run_in(worker: Worker, task: Task) -> Outcome:
     """Compute in this process, which is killed when the time is up."""
     start = time.monotonic()
-    with suppress(OSError):  # done before by a worker that was lost with its answer
-        frame, seconds = read_receipt(task.receipt, task.frame)
+    if task.receipt.exists():  # done before by a worker that was lost with its answer
+        try:
+            frame, seconds = read_receipt(task.receipt, task.frame)
+        except InputError as error:
+            return Outcome(status="unusable", reason=str(error))
         return Outcome(status="done", frame=frame, seconds=seconds)
     with tempfile.TemporaryDirectory(prefix="ekfcore-label-", ignore_cleanup_errors=True) as folder:
         try:

@@ -4,7 +4,6 @@
 # mypy: disable-error-code="no-untyped-call"
 
 import io
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from ekfcore.files import write_text
 from ekfcore.threads import limited_threads
 
 from ._dynamics import draw_velocities, make_dynamics
+from ._record import file_digest, write_record
 
 if TYPE_CHECKING:
     from .explore import ExploreSettings
@@ -92,8 +92,9 @@ def simulate(run: Run) -> None:
         "source": run.frame.source,
         "seed": run.seed,
         "inputs": run.inputs,
+        "trajectory": file_digest(run.path),
     }
-    write_text(run.path.with_suffix(".json"), json.dumps(record, indent=1))
+    write_record(run.path.with_suffix(".json"), record)
 
 
 def _follow(run: Run, calculator: BaseCalculator) -> tuple[list[Atoms], str, int]:

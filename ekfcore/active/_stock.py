@@ -76,9 +76,20 @@ class Stock:
         return label(wanted, self.settings.label, self.ledger, log_dir=log_dir, should_stop=should_stop)
 
     def all(self, reports: Iterable[RoundReport]) -> list[Frame]:
-        """Return the first labels, those of the rounds in their order, and what else was paid for."""
+        """Return the first labels, those of the rounds in their order, and what else was paid for.
+
+        Raises
+        ------
+        InputError
+            If the ledger has lost some of them.
+        """
         first = {frame_key(frame) for frame in self.first}
         keys = dict.fromkeys(key for report in reports for key in report.labelled)
+        if lost := [key for key in keys if key not in first and key not in self.ledger]:
+            raise InputError(
+                f"{self.ledger.path}: lacks {len(lost)} of the labels that the rounds have paid for, as {lost[0]}; "
+                "put back a copy that has them"
+            )
         others = sorted(key for key in self.ledger if key not in first and key not in keys)
         return [*self.first, *(self.ledger.get(key) for key in [*keys, *others] if key not in first)]
 

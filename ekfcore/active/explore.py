@@ -1,6 +1,5 @@
 """Explore: molecular dynamics with the current model, from several structures at several temperatures at once."""
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from ekfcore.training import load_model
 from ekfcore.training.table import Table
 
 from ._digest import digest_of
+from ._record import file_digest, read_record
 from ._simulate import Model, Run, simulate
 
 __all__ = ["ExploreSettings", "Trajectory", "explore"]
@@ -232,12 +232,15 @@ def _plan(
     return runs
 
 
+_CURE = "remove both the .extxyz and the .json of this run to do it again"
+
+
 def _is_done(run: Run) -> bool:
     """Return whether a run stands on the disk."""
     record = run.path.with_suffix(".json")
     if not record.exists():
         return False
-    if json.loads(record.read_text(encoding="utf-8"))["inputs"] != run.inputs:
+    if read_record(record, _CURE).get("inputs") != run.inputs:
         raise InputError(
             f"{record} is of a run with another model, structure, seed or settings; remove its folder, or explore in "
             "another one"
@@ -247,7 +250,10 @@ def _is_done(run: Run) -> bool:
 
 def _read(run: Run) -> Trajectory:
     """Read what a run left; also what was just written, so that a restart finds the same digits."""
-    record = json.loads(run.path.with_suffix(".json").read_text(encoding="utf-8"))
+    record = read_record(run.path.with_suffix(".json"), _CURE)
+    # Older records do not tell it.
+    if not run.path.exists() or record.get("trajectory", digest := file_digest(run.path)) != digest:
+        raise InputError(f"{run.path} is not the trajectory that the run has left; {_CURE}")
     start = run.frame  # its file can hold all that the frames were given, a trajectory cannot
     frames = read_frames(run.path, require=()) if record["frames"] else []
     return Trajectory(

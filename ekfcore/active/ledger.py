@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from ase.db import connect
+from ase.db.row import AtomsRow
 
 from ekfcore.atoms import Frame
 from ekfcore.errors import EKFError, InputError
@@ -25,6 +27,15 @@ from ._receipt import read_receipt
 __all__ = ["Ledger", "frame_key"]
 
 _RESOLUTION = 1e-6  # [Å] far below what changes a label, far above the rounding of text files with eight digits
+_log = logging.getLogger(__name__)
+
+_DIGEST = "sha256"
+_TAKEN = (
+    *("numbers", "positions", "cell", "pbc", "energy", "free_energy", "forces", "stress"),
+    *("initial_charges", "initial_magmoms", "masses", "tags"),
+)
+"""Fields of a row that make a frame."""
+_LONGEST = 160  # characters of what SQLite or ASE says
 _Result = TypeVar("_Result")
 
 
@@ -115,10 +126,7 @@ class Ledger:
     def get(self, key: str) -> Frame:
         """Return a labelled frame as it stands in the file; KeyError if it is not there."""
         number = self._rows[key]
-        row = _use(self.path, lambda db: db.get(id=number))
-        atoms = row.toatoms()
-        atoms.info = {name: value for name, value in row.data.items() if name != "source"}
-        return Frame.from_ase(atoms, str(row.data["source"]))
+        return _read(self.path, lambda db: _frame(self.path, db.get(id=number)))
 
     def add(self, frame: Frame, *, seconds: float) -> str:
         """Append a labelled frame, unless it is there already.
@@ -234,19 +242,72 @@ class Ledger:
 
 
 def _rows(path: Path) -> dict[str, Any]:
-    """Return the rows of a database by key."""
-    found = {}
-    for row in _use(path, lambda db: list(db.select())) if path.exists() else []:
-        if "frame_key" not in row:
-            raise InputError(f"{path}: is no database of labels (row {row.id} has no frame_key); name another file")
-        found[row.frame_key] = row
-    return found
+    """Return the rows of a database by key, once it is found to be whole."""
+    if not path.exists():
+        return {}
+    if path.stat().st_size == 0:  # of a process that was killed before its first label, or lost
+        _log.warning("%s: is empty; if it held labels, stop here and put back a copy", path)
+
+    def find(database: Any) -> dict[str, Any]:
+        # A row that is lost would be paid for again.
+        (told,) = database.connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if told != "ok":
+            raise _damaged(path, told)
+        found = {}
+        for row in database.select():
+            if "frame_key" not in row:
+                raise InputError(f"{path}: is no database of labels (row {row.id} has no frame_key); name another file")
+            _check(path, row)
+            found[row.frame_key] = row
+        return found
+
+    return _read(path, find)
+
+
+def _read(path: Path, action: Callable[[Any], _Result]) -> _Result:
+    """Read from a database, whatever its damaged bytes lead to."""
+    try:
+        return _use(path, action)
+    except EKFError:
+        raise
+    except Exception as error:  # ASE decodes what it finds
+        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(f"{path}: is damaged ({reason[:_LONGEST]}); use an earlier copy")
+
+
+def _check(path: Path, row: Any) -> None:
+    """Refuse a row that was altered; those of before there was a digest have none."""
+    if row.data.get(_DIGEST, digest := _digest(row, row.key_value_pairs, row.data)) != digest:
+        raise _damaged(path, f"row {row.id} was altered: its SHA-256 differs")
+
+
+def _digest(row: Any, pairs: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all that is taken from a row, whatever types a database makes of its numbers."""
+    digest = hashlib.sha256()
+    for name in _TAKEN:
+        value = getattr(row, name, None)
+        digest.update(name.encode() if value is None else np.asarray(value, dtype=np.float64).tobytes())
+    told = [pairs, {name: value for name, value in data.items() if name != _DIGEST}]
+    held = [constraint.todict() for constraint in row.constraints]
+    digest.update(json.dumps([told, held], sort_keys=True, default=lambda value: np.asarray(value).tolist()).encode())
+    return digest.hexdigest()
+
+
+def _frame(path: Path, row: Any) -> Frame:
+    _check(path, row)
+    atoms = row.toatoms()
+    atoms.info = {name: value for name, value in row.data.items() if name not in ("source", _DIGEST)}
+    return Frame.from_ase(atoms, str(row.data["source"]))
 
 
 def _append(path: Path, frame: Frame, pairs: dict[str, Any], data: dict[str, Any]) -> int:
     """Write one row, commit it and return its number."""
     atoms = frame.to_ase()
     data = data | {"source": frame.source, **atoms.info}  # such as the charge; a database keeps no info
+    data[_DIGEST] = _digest(AtomsRow(atoms), pairs, data)
     return int(_use(path, lambda db: db.write(atoms, key_value_pairs=pairs, data=data)))
 
 

@@ -1,18 +1,20 @@
 """What a round of active learning brought: numbers, a table and a picture."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from ekfcore.errors import InputError
-from ekfcore.files import write_csv, write_text
+from ekfcore.files import write_csv
+
+from ._record import file_digest, read_record, write_record
 
 __all__ = ["COLUMNS", "RoundReport", "read_report", "write_report", "write_table"]
 
 COLUMNS = ("train", "explore", "judge", "label")
 """Steps of a round that are timed."""
+_FILES = "files"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +92,9 @@ class RoundReport:
 
 
 def write_report(path: Path, report: RoundReport) -> None:
-    """Write a report as JSON, all of it or nothing."""
-    write_text(path, json.dumps(asdict(report), indent=1) + "\n")
+    """Write a report, with a digest of the frames in its folder, as JSON, all of it or nothing."""
+    files = {frames.name: file_digest(frames) for frames in sorted(path.parent.glob("*.extxyz"))}
+    write_record(path, {**asdict(report), _FILES: files})
 
 
 def read_report(path: Path) -> RoundReport:
@@ -100,12 +103,20 @@ def read_report(path: Path) -> RoundReport:
     Raises
     ------
     InputError
-        If it is not one.
+        If it is not one, or the frames in its folder are not those that it was written beside.
     """
+    cure = "put it back, or remove the folder to do the round again"
+    data = read_record(path, cure)
+    files = data.pop(_FILES, {})  # which older reports do not have
     try:
-        return RoundReport.from_json(json.loads(path.read_text()))
-    except (ValueError, TypeError, OSError) as error:
-        raise InputError(f"{path} is not the report of a round ({error}); remove it to do the round again") from None
+        report = RoundReport.from_json(data)
+    except TypeError as error:
+        raise InputError(f"{path} is not the report of a round ({error}); {cure}") from None
+    for name, digest in files.items():
+        frames = path.with_name(name)
+        if frames.exists() and file_digest(frames) != digest:
+            raise InputError(f"{frames} was altered after the round: its SHA-256 differs; {cure}")
+    return report
 
 
 def write_table(path: Path, reports: Sequence[RoundReport]) -> None:

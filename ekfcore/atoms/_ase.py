@@ -27,6 +27,7 @@ from ._extxyz import SPECIES, read_header
 from ._labels import CONVERGED, Labels, energy_gap, labels_of
 from ._lammps import DUMP, FORMATS, open_lammps
 from ._options import ReadOptions
+from ._promises import check_promises
 from ._units import unit
 from .frame import Frame
 
@@ -73,10 +74,11 @@ def read_ase(path: Path, format: str, options: ReadOptions, *, source: str) -> l
     Raises
     ------
     InputError
-        If what the options say cannot be honoured, or no frame has converged.
+        If what the options say cannot be honoured, the file is cut off, or no frame has converged.
     """
     if options.type_map is not None and format not in ("extxyz", *FORMATS):
         raise InputError(f"{source}: type_map has no meaning for the format {format}; remove it")
+    check_promises(path, format, source)
     steps = [] if options.keep_unconverged or format == "extxyz" else steps_of(path, format)
     check_some_converged(steps, source)
     images = _images(path, format, options, source)

@@ -83,6 +83,8 @@ def converged(frames: Sequence[Frame], steps: Sequence[bool], name: str) -> list
         If none is left, or it cannot be told which frames did not converge.
     """
     if all(steps):
+        if len(frames) < len(steps):
+            _log.warning("%s: has %d electronic steps, but only %d frames can be read", name, len(steps), len(frames))
         return list(frames)
     check_some_converged(steps, name)
     if len(steps) != len(frames):
@@ -127,8 +129,8 @@ def _vasprun(path: Path) -> _Steps:
             elif element.tag == "calculation":
                 yield not most or len(element.findall("scstep")) < most
                 element.clear()
-    except ElementTree.ParseError:
-        return  # the run was killed; whoever reads the frames stops here, too
+    except ElementTree.ParseError as error:  # the run was killed; whoever reads the frames stops here, too
+        _log.warning("%s: is cut off or damaged (%s); there may be more frames than are read", path.name, error)
 
 
 def _marked(bad: str, end: str, good: str = r"(?!)") -> Callable[[Iterator[str]], _Steps]:

@@ -18,6 +18,7 @@ from ._dpdata import check_types, frames_of
 from ._elements import atomic_numbers
 from ._extra import load_extra
 from ._options import ReadOptions
+from ._promises import tell_unfinished
 from .frame import Frame
 
 __all__ = ["find_deepmd", "read_deepmd", "read_hdf5"]
@@ -56,8 +57,10 @@ class _Folder:
 
     def array(self, name: str) -> NDArray[Any]:
         path = self._path / name
-        array: NDArray[Any] = np.loadtxt(path, ndmin=2) if path.suffix == ".raw" else np.load(path)
-        return array
+        if path.suffix != ".raw":
+            return np.asarray(np.load(path))
+        tell_unfinished(path, str(path))
+        return np.loadtxt(path, ndmin=2)
 
     def below(self, name: str) -> _Store:
         return _Folder(self._path / name)

@@ -1,6 +1,7 @@
 """Whatever dpdata reads, with virials from the formats whose convention is known."""
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from ._convergence import check_some_converged, converged, steps_of
 from ._elements import atomic_numbers, check_map
 from ._extra import load_extra
 from ._options import ReadOptions
+from ._promises import check_promises
 from .frame import Frame
 
 __all__ = ["canonical_name", "check_types", "frames_of", "read_dpdata"]
@@ -39,6 +41,7 @@ _SIGNS = {
 }
 # For these dpdata takes the volume without sign, or none; for the others it is det(cell), negative in left-handed ones.
 _UNSIGNED = ("abacus/scf", "deepmd/lmdb")
+_PW = "qe/pw/scf"
 _KEEPS = ("vasp/outcar", "fhi_aims/output")  # those that can be told not to judge the convergence
 _NAMES = (
     *_SIGNS,
@@ -84,10 +87,11 @@ def read_dpdata(path: Path, name: str, options: ReadOptions, *, source: str) -> 
     Raises
     ------
     InputError
-        If what the options say cannot be honoured, or no frame has converged.
+        If what the options say cannot be honoured, the file is cut off, or no frame has converged.
     """
     options.only(source, f"the format {name}", "type_map", "keep_unconverged")
     _check_one_step(path, name, source)
+    check_promises(path, name, source)
     steps = [] if options.keep_unconverged else steps_of(path, name)
     check_some_converged(steps, source)
     with warnings.catch_warnings(record=True) as told:
@@ -99,6 +103,7 @@ def read_dpdata(path: Path, name: str, options: ReadOptions, *, source: str) -> 
     frames: list[Frame] = []
     check_map({each for system in systems for each in system["atom_names"]}, source, options.type_map)
     for system in systems:
+        _check_atoms(system, path, name, source)
         _correct_virials(system, path, name, source)
         if name.startswith("abacus/"):
             _turn_back(system, path)
@@ -137,11 +142,21 @@ def _place(path: Path, name: str) -> Any:
 
 def _check_one_step(path: Path, name: str, source: str) -> None:
     """Refuse a relaxation, of which dpdata would pair the last energy with the first forces."""
-    if name != "qe/pw/scf":
+    if name != _PW:
         return
     count = path.read_text(errors="replace").count("!    total energy")
     if count > 1:
-        raise InputError(f'{source}: holds {count} steps, and qe/pw/scf is for one; give format = "espresso-out"')
+        raise InputError(f'{source}: holds {count} steps, and {_PW} is for one; give format = "espresso-out"')
+
+
+def _check_atoms(system: _System, path: Path, name: str, source: str) -> None:
+    """Refuse an output of pw.x beside the input of another run: dpdata has the atoms from the one, forces from both."""
+    if name != _PW:
+        return
+    found = re.search(r"number of atoms/cell\s*=\s*(\d+)", path.read_text(errors="replace"))
+    count = len(system["atom_types"])
+    if found is not None and int(found[1]) != count:
+        raise InputError(f"{source}: is of {found[1]} atoms, but its input of {count}; put the two together again")
 
 
 def _correct_virials(system: _System, path: Path, name: str, source: str) -> None:

@@ -17,6 +17,7 @@ __all__ = ["SPECIES", "read_header"]
 SPECIES = "species as written"
 """Array of the atoms that holds their names: of a column called species ASE would make elements."""
 
+_MOST_COLUMNS = 10_000  # of a name; ASE would count to any number
 _COLUMNS = {"position": "pos", "positions": "pos", "symbol": "species", "symbols": "species", "element": "species"}
 
 
@@ -26,7 +27,7 @@ def read_header(line: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If there is no lattice in what is called one, or no column of positions; the file is for the caller to name.
+        If there is no lattice in what is called one, or the columns are none; the file is for the caller to name.
     """
     extxyz = load_extra("ase.io.extxyz")
     try:
@@ -56,6 +57,8 @@ def _columns(text: str) -> str:
     if "pos" not in names or not {"species", "Z"} & set(names):
         raise InputError(f"Properties must have the columns species and pos, got {text}")
     kinds = parts[1::3]
+    if not all(count.isdecimal() and 0 < int(count) <= _MOST_COLUMNS for count in parts[2::3]):
+        raise InputError(f"Properties must give each name a letter and a number of columns, got {text}")
     if "species" in names:
         place = names.index("species")
         names[place], kinds[place] = SPECIES, "S"

@@ -11,6 +11,7 @@ from ekfcore.errors import InputError
 from ._elements import atomic_numbers, type_names
 from ._extra import load_extra
 from ._options import ReadOptions
+from ._promises import check_dump
 
 __all__ = ["DUMP", "FORMATS", "open_lammps"]
 
@@ -44,7 +45,7 @@ def open_lammps(path: Path, format: str, options: ReadOptions, source: str) -> t
     Raises
     ------
     InputError
-        If nobody says which elements the atoms are.
+        If nobody says which elements the atoms are, or a frame is not complete.
     """
     text = path.read_text(errors="replace")
     if format == DUMP:
@@ -62,6 +63,7 @@ def open_lammps(path: Path, format: str, options: ReadOptions, source: str) -> t
 
 
 def _dump(text: str, options: ReadOptions, source: str) -> tuple[StringIO, dict[str, Any]]:
+    check_dump(text, source)
     words: dict[str, Any] = {}
     columns = re.search(r"^ITEM: ATOMS (.*)", text, re.MULTILINE)
     names = columns[1].split() if columns else []

@@ -64,7 +64,7 @@ def read_movement(path: Path, name: str) -> list[Frame]:
             source = f"{name}, frame {index}"
             try:
                 frames.append(_parse(block, source))
-            except (ValueError, IndexError, StopIteration):
+            except (ValueError, IndexError):
                 raise InputError(f"{source}: is cut off or damaged; take it out of the file") from None
     return frames
 
@@ -103,5 +103,6 @@ def _parse(block: list[str], source: str) -> Frame:
 
 def _rows(block: list[str], title: str, count: int) -> list[list[str]]:
     """Words of the `count` lines after the line that begins with `title`."""
-    start = 1 + next(index for index, line in enumerate(block) if line.lstrip().startswith(title))
+    # Two of them are of two frames, the second of which has lost its header.
+    (start,) = (index for index, line in enumerate(block, start=1) if line.lstrip().startswith(title))
     return [block[start + index].split() for index in range(count)]

@@ -188,6 +188,9 @@ def validate_frame(frame: Frame, *, require: Collection[str] = ("energy", "force
             _check_array(frame, name, shape)
         elif name in require:
             raise InputError(f"{frame.source}: has no {name}; add it (in extended XYZ: {_EXTXYZ[name]})")
+    for name, value in {**frame.arrays, **frame.info}.items():  # which a calculation would be given
+        if not np.all(np.isfinite(value)):
+            raise InputError(f"{frame.source}: {name} must be finite, got {value}; leave this frame out")
 
 
 def check_labelled(frame: Frame) -> None:

@@ -4,6 +4,7 @@ import difflib
 import glob
 import logging
 import os
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from ._dpdata import canonical_name, read_dpdata
 from ._extra import load_extra
 from ._movement import is_movement, read_movement
 from ._options import ReadOptions
+from ._promises import tell_unfinished
 from ._recognise import looks_like, other_reader
 from .frame import Frame, validate_frame
 
 __all__ = ["read_frames", "split_frames"]
 
 _log = logging.getLogger(__name__)
+_LONGEST = 160  # characters of what a parser says
 
 # Formats of dpdata that are read otherwise: atoms of interleaved species and the virial of PWmat it takes for others
 # than they are, sets of DeePMD-kit it does not check, the energy in vasprun.xml it takes with the term of PSTRESS, and
@@ -230,6 +233,7 @@ def _read_with_dpdata(path: Path, name: str, options: ReadOptions) -> list[Frame
 
     def read(place: Path) -> list[Frame]:
         with unpacked(place) as plain:
+            tell_unfinished(plain, str(path))
             return read_dpdata(plain, name, options, source=str(path))
 
     return _parse(read, path, other=other_reader(name))
@@ -239,18 +243,23 @@ def _parse(read: Callable[[Path], list[Frame]], path: Path, *, name: str = "", o
     """Read one file or folder; whatever the parser stumbles over becomes one line."""
     name, hint = name or str(path), f'try format = "{other}"' if other else ""
     try:
-        frames = read(path)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("ignore")  # of numbers that are not finite, and of what is deprecated
+            warnings.simplefilter("always", UserWarning)
+            frames = read(path)
     except InputError:
         raise
     except Exception as error:  # parsers raise anything on a bad file, AssertionError and StopIteration included
         raise InputError(f"{name}: cannot be read ({_reason(error)}); {hint or looks_like(path)}") from None
+    for message in dict.fromkeys(str(warning.message).splitlines()[0] for warning in told):
+        _log.warning("%s: its reader says: %s", name, message[:_LONGEST])
     if not frames:
         raise InputError(f"{name}: holds no frames; {hint or looks_like(path)}")
     return frames
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:160]
+    return f"{type(error).__name__}: {error}".splitlines()[0][:_LONGEST]
 
 
 def _read_file(path: Path, name: str | None, options: ReadOptions) -> list[Frame]:
@@ -259,6 +268,7 @@ def _read_file(path: Path, name: str | None, options: ReadOptions) -> list[Frame
     with unpacked(path) as plain:
         if plain.stat().st_size == 0:
             raise InputError(f"{path}: is empty")
+        tell_unfinished(plain, source)
         if name == _MOVEMENT or is_movement(plain):
             options.only(source, "a MOVEMENT of PWmat")
             return read_movement(plain, name=source)

@@ -85,7 +85,7 @@ def _is_config(path: str) -> bool:
     if path.endswith(".json") and Path(path).is_file():
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
         return isinstance(content, dict) and "training" in content
     return path.endswith(".toml")

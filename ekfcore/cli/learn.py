@@ -99,27 +99,32 @@ def _make_folder(out: Path, *, resume: bool) -> None:
 
 def _compare(out: Path, settings: "LearnSettings", inputs: dict[str, str], *, resume: bool) -> None:
     """Note the settings of the run; those of a run that goes on are compared with what they were before."""
-    import json
-
-    from ekfcore.files import sweep, write_text
+    from ekfcore.active._record import read_record, write_record
+    from ekfcore.files import sweep
 
     path, now = out / _SETTINGS, settings.model_dump(mode="json")
     if path.exists():
         if not resume:  # of a run that has begun and ended since the folder was looked at
             raise InputError(f"{out} exists already; go on with it with --resume, or choose another folder with --out")
-        _check_changes(out, now, json.loads(path.read_text(encoding="utf-8")), inputs)
+        cure = f"put it back, or start anew in another folder, with {_keep(out)}"
+        _check_changes(out, now, read_record(path, cure), inputs)
     sweep(path)
-    write_text(path, json.dumps({**now, _INPUTS: inputs}, indent=1) + "\n")
+    write_record(path, {**now, _INPUTS: inputs})
+
+
+def _keep(out: Path) -> str:
+    return f'data.train = ["{out / "labels.db"}"] to keep its labels'
 
 
 def _check_changes(out: Path, now: dict[str, Any], before: dict[str, Any], inputs: dict[str, str]) -> None:
     """Refuse what cannot change on the way, and tell what holds only from now on."""
+    known = {table: keys if isinstance(keys := before.get(table), dict) else {} for table in now}
     changes = [
-        (table, key, value, before[table].get(key))
+        (table, key, value, known[table].get(key))
         for table in now
         if isinstance(now[table], dict)
         for key, value in now[table].items()
-        if value != before[table].get(key)
+        if value != known[table].get(key)
     ]
     for table, key, value, old in changes:
         if table in _FIXED:
@@ -128,10 +133,10 @@ def _check_changes(out: Path, now: dict[str, Any], before: dict[str, Any], input
                 "set it back, or start anew in another folder"
             )
     for key, digest in inputs.items():
-        if before.get(_INPUTS, inputs)[key] != digest:
+        if before.get(_INPUTS, inputs).get(key) != digest:
             raise InputError(
                 f"data.{key}: the files hold other frames than when the run in {out} began; put them back, or start "
-                f'anew in another folder, with data.train = ["{out / "labels.db"}"] to keep its labels'
+                f"anew in another folder, with {_keep(out)}"
             )
     for table, key, value, old in changes:
         if table in _LATER:

@@ -40,14 +40,14 @@ class Section:
     def section(self, key: str) -> "Section":
         """Return the section below a key, empty if there is none."""
         value = self.take(key, default={})
-        self._sections.append(Section(value, self._source, self._full(key)))
+        self._sections.append(Section(value, self._source, self.full(key)))
         return self._sections[-1]
 
     def need(self, *keys: str) -> Any:
         """Return the value of a key that cannot be left out."""
         value = self.take(*keys)
         if value is None:
-            raise self.wrong(f"{self._full(keys[0])} is missing")
+            raise self.wrong(f"{self.full(keys[0])} is missing")
         return value
 
     def only(self, key: str, *allowed: Any, otherwise: str = "") -> None:
@@ -70,7 +70,7 @@ class Section:
         value = self.take(key, default=allowed[0])
         if value not in allowed:
             others = " or ".join(repr(choice) for choice in allowed)
-            raise self.wrong(f"{self._full(key)} = {value!r} is not supported, only {others}{otherwise}")
+            raise self.wrong(f"{self.full(key)} = {value!r} is not supported, only {others}{otherwise}")
 
     def wrong(self, rule: str) -> InputError:
         """Return an error of the file."""
@@ -78,9 +78,10 @@ class Section:
 
     def left(self) -> Iterator[str]:
         """Yield the names of the keys that were not asked for, here and below."""
-        yield from (self._full(key) for key in self._data)
+        yield from (self.full(key) for key in self._data)
         for section in self._sections:
             yield from section.left()
 
-    def _full(self, key: str) -> str:
+    def full(self, key: str) -> str:
+        """Return a key with those that lead to it."""
         return f"{self._name}.{key}" if self._name else key

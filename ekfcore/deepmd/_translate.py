@@ -1,13 +1,56 @@
 """Each section of an input of DeePMD-kit in our words; what it leaves out has DeePMD-kit's default."""
 
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from ._section import Section
 
-__all__ = ["data_table", "model_table", "optimizer_table"]
+__all__ = ["data_table", "in_their_words", "model_table", "optimizer_table"]
 
 _Table = dict[str, Any]
+
+
+_THEIRS = {
+    "model.elements": "model.type_map",
+    "model.capacity": "model.descriptor.sel",
+    "model.cutoff": "model.descriptor.rcut",
+    "model.cutoff_smooth": "model.descriptor.rcut_smth",
+    "model.embedding": "model.descriptor.neuron",
+    "model.axis": "model.descriptor.axis_neuron",
+    "model.type_one_side": "model.descriptor.type_one_side",
+    "model.fitting": "model.fitting_net.neuron",
+    "model.resnet_dt": "model.fitting_net.resnet_dt",
+    "model.activation": "model.descriptor.activation_function",
+    "optimizer.block_size": "optimizer.kf_blocksize",
+    "optimizer.energy_prefactor": "optimizer.kf_start_pref_e",
+    "optimizer.force_prefactor": "optimizer.kf_start_pref_f",
+    "optimizer.energy_prefactors": "loss.start_pref_e and loss.limit_pref_e",
+    "optimizer.force_prefactors": "loss.start_pref_f and loss.limit_pref_f",
+    "optimizer.virial_prefactors": "loss.start_pref_v and loss.limit_pref_v",
+    "optimizer.learning_rate": "learning_rate.start_lr",
+    "optimizer.final_learning_rate": "learning_rate.stop_lr",
+    "optimizer.decay_steps": "learning_rate.decay_steps",
+    "data.train": "training.training_data.systems",
+    "data.test": "training.validation_data.systems",
+    "training.batch": "training.training_data.batch_size",
+    "training.lcurve": "training.disp_file",
+}
+
+
+def in_their_words(message: str, given: Collection[str]) -> str:
+    """Return what is wrong with one of our tables with the names that its keys have in the input.
+
+    Parameters
+    ----------
+    message : str
+        With our names.
+    given : collection of str
+        Keys of ours that the user gave beside the input; they keep their names.
+    """
+    known = {ours: theirs for ours, theirs in _THEIRS.items() if ours not in given}
+    return re.sub(r"\b[a-z]+\.[a-z_]+\b", lambda found: known.get(found[0], found[0]), message)
 
 
 def data_table(training: Section, data: Section, folder: Path) -> _Table:
@@ -38,7 +81,10 @@ def _systems(data: Section, folder: Path) -> Any:
         raise data.wrong(f"rglob_patterns must be a list beside systems that is one folder, got {patterns}, {systems}")
     root = folder / Path(systems).expanduser()
     # Of DeePMD-kit: a folder counts that fits a pattern and holds type.raw itself, once.
-    found = {path for pattern in patterns for path in root.rglob(pattern) if (path / "type.raw").is_file()}
+    try:
+        found = {path for pattern in patterns for path in root.rglob(pattern) if (path / "type.raw").is_file()}
+    except (TypeError, ValueError, NotImplementedError):  # no text, nothing, or an absolute path
+        raise data.wrong(f"rglob_patterns must be a list of relative patterns, got {patterns}") from None
     if not found:
         raise data.wrong(f"rglob_patterns = {patterns} must match folders with type.raw below {systems}, got none")
     return sorted(map(str, found))
@@ -77,8 +123,8 @@ def model_table(model: Section) -> _Table:
     activations = [str(section.take("activation_function", default="tanh")) for section in (descriptor, fitting)]
     if activations[0] != activations[1]:
         raise model.wrong(
-            f"two activations, {activations[0]} and {activations[1]}, are not supported; "
-            "ekfcore has one for descriptor and fitting net"
+            f"two activations, {activations[0]} and {activations[1]}, are not supported: activation_function must be "
+            "the same for descriptor and fitting_net"
         )
     return {
         "elements": model.take("type_map"),
@@ -110,7 +156,7 @@ def optimizer_table(root: Section, training: Section) -> _Table:
     if name == "LKF":
         return _filter(section)
     if name != "Adam":
-        raise root.wrong(f"optimizer {name!r} is not supported, only LKF and Adam")
+        raise root.wrong(f"{section.full(kind)} = {name!r} is not supported, only LKF and Adam")
     section.only("adam_beta1", 0.9)
     section.only("adam_beta2", 0.999)
     section.only("weight_decay", 0.0)

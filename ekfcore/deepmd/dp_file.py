@@ -1,5 +1,6 @@
 """DeePMD-kit's backend-neutral file: HDF5, with a description in JSON in which arrays are called by name."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ __all__ = ["read_dp", "write_dp"]
 
 _VARIABLES = "@variables"
 """In what stands below this key, every string names an array."""
+_DIGEST = "sha256"
 
 
 def write_dp(path: Path, data: Mapping[str, Any]) -> None:
@@ -42,6 +44,7 @@ def write_dp(path: Path, data: Mapping[str, Any]) -> None:
 
         # A string of variable length may be longer than the 64 KiB that other attributes can take.
         file.attrs["json"] = json.dumps(_mapped(data, store), separators=(",", ":"))
+        file.attrs[_DIGEST] = _digest(file)
 
 
 def read_dp(path: Path) -> dict[str, Any]:
@@ -52,16 +55,27 @@ def read_dp(path: Path) -> dict[str, Any]:
     InputError
         If there is no such file.
     CheckpointError
-        If it is truncated or no such file.
+        If it is truncated, altered or no such file.
     """
     if not path.is_file():
         raise InputError(f"{path} is no file; give a model of DeePMD-kit that ends in .dp")
     h5py = load_extra("h5py")
     with _readable(path), h5py.File(path, "r") as file:
+        if _DIGEST in file.attrs and file.attrs[_DIGEST] != _digest(file):  # which files of DeePMD-kit do not have
+            raise ValueError("it was altered after it was written: its SHA-256 differs")
         data = _mapped(json.loads(file.attrs["json"]), lambda name: np.asarray(file[name]))
         if not isinstance(data, dict):
             raise ValueError("its description is no table")
         return data
+
+
+def _digest(file: Any) -> str:
+    """Return the SHA-256 of the description and the arrays."""
+    digest = hashlib.sha256(str(file.attrs["json"]).encode())
+    for name in sorted(file):
+        array = np.asarray(file[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def _mapped(node: Any, call: Callable[[Any], Any], *, inside: bool = False) -> Any:
@@ -78,7 +92,7 @@ def _readable(path: Path) -> Iterator[None]:
     """Turn what HDF5 and JSON say of a broken file into one line."""
     try:
         yield
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"{path} is damaged or no model of DeePMD-kit ({reason}); copy or freeze it again"

@@ -16,7 +16,7 @@ from ekfcore.training.table import checked
 from ekfcore.training.toml import set_key
 
 from ._section import Section
-from ._translate import data_table, model_table, optimizer_table
+from ._translate import data_table, in_their_words, model_table, optimizer_table
 
 __all__ = ["load_input"]
 
@@ -74,7 +74,11 @@ def load_input(
         del tables["model"]["capacity"]
     for assignment in overrides:
         set_key(tables, assignment)
-    settings = checked(Settings, tables, str(path))
+    try:
+        settings = checked(Settings, tables, "")
+    except InputError as error:
+        given = [assignment.partition("=")[0].strip() for assignment in overrides]
+        raise InputError(f"{path}{in_their_words(str(error), given)}") from None
     settings = settings.model_copy(update={"data": settings.data.starting_from(path.parent.resolve())})
     settings, notes = _fitted(settings, tables["training"], length, batch_atoms)
     if fresh and room is not None and settings.model.capacity is None:
@@ -90,7 +94,7 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give an input of DeePMD-kit") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # a wrong encoding, too, or brackets without end
         raise InputError(f"{path}: is not JSON: {error}") from None
 
 

@@ -37,7 +37,7 @@ def explain(error: ValidationError, data: dict[str, Any], settings: type[BaseMod
         return f"{source}: unknown key {key}; {_suggest(path, settings)}"
     if kind == "model_type":
         return f"{source}: {key} must be a table [{key}], got {_show(_lookup(data, path))}"
-    if isinstance(_lookup(data, path), dict):
+    if kind == "value_error" and isinstance(_lookup(data, path), dict):
         # The rule of a whole table opens with a key of it, in backquotes, and tells the value.
         return f"{source}: " + re.sub(r"`(\w+)`", rf"{key}.\1", str(first["ctx"]["error"]))
     # A key that may be of several types gives an error for each of them.

@@ -14,6 +14,8 @@ from ekfcore.partition import Strategy
 from ekfcore.presets import PRESETS, Mode, Recipe, preset
 
 from .adam import AdamSettings
+from .model_file import MODEL_FILE
+from .records import METRICS_FILE
 from .sources import Source, Sources
 from .table import Table, checked, read_table
 
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 _TEST_FRACTION = 0.2
+_TAKEN = (MODEL_FILE, METRICS_FILE, "tensorboard", "learning_curve.png", "parity.png")  # in the folder of a run
 
 _Count = Annotated[int, Field(ge=1)]
 _Positive = Annotated[float, Field(gt=0)]
@@ -244,6 +247,13 @@ class TrainingSettings(Table):
     seed: Annotated[int, Field(ge=0)] = 0
     lcurve: str = ""  # name of a second table of the errors, in the layout of DeePMD-kit's lcurve.out
     tensorboard: bool = False  # write the errors for TensorBoard, too
+
+    @field_validator("lcurve")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name and (Path(name).name in ("", "..", *_TAKEN) or "\0" in name):
+            raise InputError(f"be the name of a file, and none of {', '.join(_TAKEN)}")
+        return name
 
 
 class RunSettings(Table):

@@ -21,7 +21,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a TOML file with the settings") from None
-    except ValueError as error:  # a wrong encoding, too
+    except (ValueError, RecursionError) as error:  # a wrong encoding, too, or brackets without end
         raise InputError(f"{path}: is not TOML: {error}") from None
 
 
@@ -31,7 +31,7 @@ def set_key(tables: dict[str, Any], assignment: str) -> None:
     Raises
     ------
     InputError
-        If it does not read like that.
+        If it does not read like that, or the table is none.
 
     Examples
     --------
@@ -46,9 +46,10 @@ def set_key(tables: dict[str, Any], assignment: str) -> None:
     if not (equals and dot and table and key):
         raise InputError(f"--set must read TABLE.KEY=VALUE, as optimizer.block_size=1024, got {assignment!r}")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
+        lines = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):  # no TOML, or a number of thousands of digits
+        lines = {}
     section = tables.setdefault(table, {})
-    if isinstance(section, dict):  # what is no table is refused later, with everything else
-        section[key] = value
+    if not isinstance(section, dict):
+        raise InputError(f"--set {assignment}: {table} is no table but {section}; change the file")
+    section[key] = lines["value"] if len(lines) == 1 else text.strip()

@@ -333,3 +333,35 @@ def test_the_last_line_of_the_report_stays(learn: Learn, home: Path) -> None:
     before = (home / "run/report.csv").read_text()
     assert learn("--resume")[0] == 0
     assert (home / "run/report.csv").read_text() == before
+
+
+def test_labels_that_were_lost(learn: Learn, home: Path) -> None:
+    """What the rounds have paid for is missed, and what was altered is refused, in one line each."""
+    assert learn()[0] == 0
+    labels, settings = home / "run/labels.db", home / "run/settings.json"
+    trajectory = next((home / "run/round-01/explore").glob("*.extxyz"))
+    chosen = home / "run/round-01/selected.extxyz"
+    for path, content, told in (
+        (labels, None, "labels.db: lacks 2 of the labels that the rounds have paid for"),
+        (labels, labels.read_bytes()[:5000], "labels.db: "),
+        (
+            settings,
+            settings.read_bytes().replace(b"epochs", b"epochz"),
+            "settings.json was altered after it was written",
+        ),
+        (settings, b"[]", "settings.json is damaged (it holds no table); put it back, or start anew"),
+        (chosen, chosen.read_bytes()[:-3], "selected.extxyz was altered after the round: its SHA-256 differs"),
+    ):
+        before = path.read_bytes()
+        path.unlink() if content is None else path.write_bytes(content)
+        code, _, err = learn("--resume")
+        path.write_bytes(before)
+        assert code == 2
+        assert told in err
+        assert "Traceback" not in err
+    (home / "run/round-01/chosen.json").unlink()
+    (home / "run/round-01/report.json").unlink()
+    trajectory.write_bytes(trajectory.read_bytes()[:-3])
+    code, _, err = learn("--resume")
+    assert code == 2
+    assert f"{trajectory.name} is not the trajectory that the run has left; remove both" in err

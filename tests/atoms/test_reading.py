@@ -370,7 +370,7 @@ def _bad_files(folder: Path) -> Iterator[tuple[str, str]]:
     (folder / "blank.xyz").write_text("\n")
     yield "blank.xyz", "blank.xyz: "
     (folder / "cut.xyz").write_text(EXTXYZ[:-30])
-    yield "cut.xyz", "cut.xyz: cannot be read ("
+    yield "cut.xyz", "cut.xyz, frame 1: must hold 2 atoms, but the file ends after 1; it is cut off or damaged"
     (folder / "cut.xyz.xz").write_bytes(lzma.compress(EXTXYZ.encode())[:-20])
     yield "cut.xyz.xz", "cut.xyz.xz: cannot be read (EOFError: "
     (folder / "fake.xyz.gz").write_text(EXTXYZ)

@@ -279,7 +279,7 @@ def test_defaults_are_those_of_deepmd_kit(folder: Path) -> None:
         ({"model__fitting_net__activation_function": "gelu"}, "two activations, tanh and gelu, are not supported"),
         ({"loss__type": "dos"}, "loss.type = 'dos' is not supported, only 'ener'"),
         ({"optimizer": {}, "loss__use_huber": True}, "loss.use_huber = True is not supported"),
-        ({"optimizer": {"type": "AdaMuon"}}, "optimizer 'AdaMuon' is not supported, only LKF and Adam"),
+        ({"optimizer": {"type": "AdaMuon"}}, "optimizer.type = 'AdaMuon' is not supported, only LKF and Adam"),
         ({"optimizer": {}, "learning_rate__type": "cosine"}, "learning_rate.type = 'cosine' is not supported"),
         (
             {"training__training_data__batch_size": "filter:40"},
@@ -295,9 +295,26 @@ def test_defaults_are_those_of_deepmd_kit(folder: Path) -> None:
         ({"training__numb_steps": None}, "training.numb_steps is missing"),
         ({"training__numb_steps": -1}, "training.numb_steps must be a positive number, got -1"),
         ({"training__training_data": 3}, "training.training_data must be a table, got 3"),
-        ({"model__descriptor__rcut": "six"}, "model.cutoff must be"),
+        ({"model__descriptor__rcut": "six"}, 'model.descriptor.rcut must be a number, got "six"'),
         ({"model__descriptor__sel": [4, 4]}, "`capacity` must hold one number of neighbours for each of ['Cu']"),
-        ({"model__descriptor__axis_neuron": 9}, "model.axis must lie between 1 and the last embedding width 4, got 9"),
+        ({"model__descriptor__axis_neuron": 9}, "axis_neuron must lie between 1 and the last embedding width 4, got 9"),
+        # With the keys of the input, and not those of ours that stand for them.
+        ({"training__training_data__systems": 5}, "training.training_data.systems must be a string or a table, got 5"),
+        ({"optimizer__kf_blocksize": -1}, "optimizer.kf_blocksize must be at least 1, got -1"),
+        ({"optimizer": {}, "learning_rate__start_lr": -1.0}, "at most learning_rate.start_lr, got 0.0001 and -1"),
+        (
+            {"optimizer": {}, "loss__start_pref_f": "x"},
+            'loss.start_pref_f and loss.limit_pref_f[0] must be a number, got "x"',
+        ),
+        ({"training__disp_file": "model.npz"}, "training.disp_file must be the name of a file, and none of model.npz"),
+        (
+            {"training__training_data": {"systems": ".", "rglob_patterns": [5]}},
+            "rglob_patterns must be a list of relative patterns, got [5]",
+        ),
+        (
+            {"training__training_data": {"systems": ".", "rglob_patterns": ["/"]}},
+            "rglob_patterns must be a list of relative patterns, got ['/']",
+        ),
     ],
 )
 def test_what_cannot_be_trained(folder: Path, refuse: Refuse, changes: dict[str, Any], told: str) -> None:
@@ -308,10 +325,18 @@ def test_what_cannot_be_trained(folder: Path, refuse: Refuse, changes: dict[str,
     assert not (folder / "run").exists()
 
 
+def test_keys_of_ours_keep_their_names(folder: Path, refuse: Refuse) -> None:
+    """Where the user gave them."""
+    line = refuse("train", _write(folder), "--out", folder / "run", "--set", "model.cutoff=-1")
+    assert "input.json: model.cutoff must be greater than 0, got -1" in line
+
+
 def test_no_json(folder: Path, refuse: Refuse) -> None:
     """A broken file."""
     (folder / "input.json").write_text("{")
     assert "input.json: is not JSON: Expecting property name" in refuse("train", folder / "input.json")
+    (folder / "input.json").write_text("[" * 100_000)
+    assert "input.json: is not JSON: maximum recursion depth" in refuse("train", folder / "input.json")
     (folder / "input.json").write_text("[]")
     assert "input.json: the input must be a table, got []" in refuse("train", folder / "input.json")
     assert "none.json: cannot be read (No such file or directory)" in refuse("train", folder / "none.json")

@@ -196,6 +196,10 @@ def test_json_keeps_everything(tmp_path: Path) -> None:
             f'{_DATA}[optimizer]\nnoise = "block"',
             """optimizer.noise must be a number or 'adaptive' or 'blocks', got "block\"""",
         ),
+        # A table where none belongs
+        (f"{_DATA}[model]\naxis = {{ a = 1 }}", 'model.axis must be an integer, got {"a": 1}'),
+        (f"{_DATA}[optimizer]\nmode = {{}}", "optimizer.mode must be 'sequential', 'pinned', 'vector' or 'batch', got"),
+        (f"{_DATA}[optimizer]\nprocess_noise = {{ a = 1 }}", "optimizer.process_noise must be a number, got {"),
         # Numbers
         (f"{_DATA}[training]\nepochs = 0", "training.epochs must be at least 1, got 0"),
         (f"{_DATA}[model]\ncutoff = nan", "model.cutoff must be a finite number, got NaN"),
@@ -203,6 +207,18 @@ def test_json_keeps_everything(tmp_path: Path) -> None:
         (f"{_DATA}[optimizer]\nmemory = 2", "optimizer.memory must be at most 1, got 2"),
         (f"{_DATA}[optimizer]\nenergy_noise = 0.0", "optimizer.energy_noise must be a positive number, got 0.0"),
         (f"{_DATA}test_fraction = 1.5", "data.test_fraction must be less than 1, got 1.5"),
+        (
+            f"{_DATA}[optimizer]\nforce_noise = 1e300",
+            "optimizer.force_noise must be a positive number, got 1e+300; its",
+        ),
+        (f"{_DATA}[optimizer]\nforce_noise = 1e-300", "optimizer.force_noise must be a positive number, got 1e-300"),
+        # Names of files that are taken
+        (
+            f'{_DATA}[training]\nlcurve = "model.npz"',
+            "training.lcurve must be the name of a file, and none of model.npz",
+        ),
+        (f'{_DATA}[training]\nlcurve = "a/.."', "training.lcurve must be the name of a file"),
+        (f'{_DATA}[training]\nlcurve = "a\\u0000"', "training.lcurve must be the name of a file"),
         # Choices
         (f'{_DATA}[optimizer]\npreset = "adma"', "optimizer.preset must be one of recommended, rlekf, deepmd-lkf, "),
         (f'{_DATA}[optimizer]\nmode = "x"', "optimizer.mode must be 'sequential', 'pinned', 'vector' or 'batch', got"),
@@ -218,6 +234,7 @@ def test_json_keeps_everything(tmp_path: Path) -> None:
         (f'{_DATA}[optimizer]\npreset = "adam"\np0 = 3', "optimizer.p0 belongs to the filters, got it beside preset"),
         # What is no TOML
         (f"{_DATA}epochs = \n[run]", "is not TOML: Invalid value (at line 3, column 10)"),
+        (f"a = {'[' * 100_000}", "is not TOML: maximum recursion depth"),
     ],
 )
 def test_one_line_for_each_mistake(tmp_path: Path, text: str, message: str) -> None:
@@ -244,6 +261,22 @@ def test_an_override_names_table_key_and_value(tmp_path: Path, override: str) ->
     """Anything else is told."""
     with pytest.raises(InputError, match=r"must read TABLE\.KEY=VALUE"):
         load_settings(_write(tmp_path, _DATA), [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "message"),
+    [
+        ("stages = [1]", "stages.rounds=3", "--set stages.rounds=3: stages is no table but [1]; change the file"),
+        ("", "run.threads=" + "9" * 5000, 'run.threads must be an integer, got "9999'),
+        ("", "run.threads=" + "[" * 100_000, 'run.threads must be an integer, got "[[['),
+        ("", "run.threads=1\nbackend = 'numpy'", r'run.threads must be an integer, got "1\nbackend'),
+    ],
+)
+def test_overrides_that_cannot_be_meant(tmp_path: Path, text: str, override: str, message: str) -> None:
+    """Nothing of them is dropped."""
+    with pytest.raises(InputError) as caught:
+        load_settings(_write(tmp_path, f"{text}\n{_DATA}"), [override])
+    assert message in str(caught.value)
 
 
 def test_overrides_are_toml_or_words(tmp_path: Path) -> None:
