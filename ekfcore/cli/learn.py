@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         _make_folder(out, resume=arguments.resume)
         with locked(out, "learns in"):
             _compare(out, settings, learner.inputs(), resume=arguments.resume)
+            _sweep_all(out)
             try:
                 learner.run()
             except Stopped:
@@ -88,7 +89,10 @@ def _make_folder(out: Path, *, resume: bool) -> None:
     from ekfcore.files import is_vacant
 
     if resume and not (out / _SETTINGS).exists() and not (out.is_dir() and is_vacant(out)):
-        raise InputError(f"{out} holds no run to go on with; leave out --resume to start one")
+        raise InputError(
+            f"{out} holds no run to go on with; give the folder of one with --out, or leave out --resume to start one "
+            "in a new folder"
+        )
     if not resume and not is_vacant(out):
         raise InputError(f"{out} exists already; go on with it with --resume, or choose another folder with --out")
     try:
@@ -101,15 +105,22 @@ def _compare(out: Path, settings: "LearnSettings", inputs: dict[str, str], *, re
     """Note the settings of the run; those of a run that goes on are compared with what they were before."""
     import json
 
-    from ekfcore.files import sweep, write_text
+    from ekfcore.files import write_text
 
     path, now = out / _SETTINGS, settings.model_dump(mode="json")
     if path.exists():
         if not resume:  # of a run that has begun and ended since the folder was looked at
             raise InputError(f"{out} exists already; go on with it with --resume, or choose another folder with --out")
         _check_changes(out, now, json.loads(path.read_text(encoding="utf-8")), inputs)
-    sweep(path)
     write_text(path, json.dumps({**now, _INPUTS: inputs}, indent=1) + "\n")
+
+
+def _sweep_all(out: Path) -> None:
+    """Remove what a run that was killed has left unfinished, in the folders of its rounds as well."""
+    from ekfcore.files import sweep
+
+    for folder in (out, *filter(Path.is_dir, out.rglob("*"))):
+        sweep(folder)
 
 
 def _check_changes(out: Path, now: dict[str, Any], before: dict[str, Any], inputs: dict[str, str]) -> None:
