@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         warn_of_faults(trainer)
         if trainer.position.epoch >= trainer.epochs:
             print(f"All {trainer.epochs} epochs are done; set training.epochs to more to go on.")
+            trainer.run()  # nothing, but for tables that a kill has left behind the model
         elif code := run_training(trainer, resume_with=_resume_command(arguments)):
             return code
         write_plots(trainer, out)

@@ -136,7 +136,12 @@ def prepare(
 
 
 def _check_folder(out: Path, resume: bool) -> None:
-    """Refuse a folder that holds something already."""
+    """Refuse a folder that holds something already, or nothing to go on from."""
+    if resume and not (out / MODEL_FILE).exists() and not (out.is_dir() and is_vacant(out)):
+        raise InputError(
+            f"{out} holds no {MODEL_FILE} to go on from; give the folder of a run with --out, or leave out --resume to "
+            "start one in a new folder"
+        )
     if not resume and not is_vacant(out):
         raise InputError(f"{out} exists already; go on from it with --resume, or choose another folder with --out")
 
