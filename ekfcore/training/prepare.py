@@ -84,12 +84,14 @@ def prepare(
     _check_folder(out, resume)
     begun = out.is_dir() and is_vacant(out)
     saved = load_model(out / MODEL_FILE) if resume and not begun else None
+    start = None if saved else start
     train, test, note = read_data(settings, saved=saved, start=start)
     frames = Fingerprint.of(train, test)
     given = settings.model.atom_energies or {}
     notes = [note, *label_notes(train, test, settings, given), unseen(train)]
     if resume and saved is None:
-        notes.append(f"{out} holds no model yet: the training starts from the beginning")
+        begun_with = "" if start else "; if it was to start from another model, give that beside --resume"
+        notes.append(f"{out} holds no model yet: the training starts from the beginning{begun_with}")
     if given and shift_energies:
         raise InputError(f"--shift-energies fits what model.atom_energies = {given} gives; leave one of them out")
     saved, start = (
@@ -99,7 +101,7 @@ def prepare(
         start = refit_bias(start, train)
     if start is not None and start.optimizer.get("type") == "adam":
         start = start.without_optimizer()  # whose learning rate has run out
-    if start is not None and saved is None and not _fits(settings, start):
+    if start is not None and not _fits(settings, start):
         start = start.without_optimizer()
         notes.append("the filter of the model to start from is of another form; its weights begin with a fresh one")
     origin = saved or start
