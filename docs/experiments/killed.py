@@ -14,6 +14,7 @@ process and no temporary file remains. One line for each moment; the folder of o
 import argparse
 import csv
 import json
+import logging
 import math
 import os
 import shutil
@@ -80,7 +81,8 @@ epochs = 2
 threads = 2
 """
 _COUNTED = '''\
-"""EMT that takes a while, and keeps a list of what it was asked for."""
+"""EMT that takes a while, and keeps a list of what it was asked for, and by which run."""
+import os
 import time
 from ase.calculators.emt import EMT
 from ekfcore.active.ledger import frame_key
@@ -94,7 +96,7 @@ class Counted(EMT):
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=()):
         with open(self.calls, "a") as file:
-            file.write(frame_key(Frame.from_ase(atoms, "")) + "\\n")
+            file.write(frame_key(Frame.from_ase(atoms, "")) + " " + os.environ["KILLED_RUN"] + "\\n")
         time.sleep(0.1)
         super().calculate(atoms, properties, system_changes)
 '''
@@ -138,6 +140,7 @@ class Trial:
         (self._inputs / "tmp").mkdir()
         _write_inputs(self._inputs, self.home, tensorboard=tensorboard)
         self.seconds = math.inf
+        self._runs = 0
 
     def run_undisturbed(self) -> None:
         """Run the command to its end; keep that, and the seconds of the fastest try: at first, kernels are compiled."""
@@ -172,13 +175,15 @@ class Trial:
 
     def _start(self, words: Sequence[str]) -> "subprocess.Popen[bytes]":
         """Start the command as the leader of a process group."""
+        self._runs += 1
         code = "import sys; from ekfcore.cli import main; sys.exit(main())"
         modules = os.pathsep.join(filter(None, (str(self._inputs), os.environ.get("PYTHONPATH"))))
         with (self.home / "out.txt").open("wb") as out, (self.home / "err.txt").open("wb") as err:
             return subprocess.Popen(
                 [sys.executable, "-P", "-c", code, self.command, f"{self.command}.toml", "--out", "run", *words],
                 cwd=self.home,
-                env=os.environ | {"PYTHONPATH": modules, "TMPDIR": str(self.home / "tmp")},
+                env=os.environ
+                | {"PYTHONPATH": modules, "TMPDIR": str(self.home / "tmp"), "KILLED_RUN": str(self._runs)},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -187,9 +192,9 @@ class Trial:
 
     def _watch(self, words: Sequence[str], wait: Callable[["subprocess.Popen[bytes]"], list[str]]) -> list[str]:
         """Start the command, wait for its end, and see that it computes no label that is there already."""
-        saved, before = _saved(self.home / "run"), len(_calls(self.home))
+        saved = _saved(self.home / "run")
         faults = wait(self._start(words))
-        calls = Counter(_calls(self.home)[before:])
+        calls = Counter(_calls(self.home, self._runs))
         twice = [key for key, count in calls.items() if key in saved or count > 1]
         faults += [f"{key} was labelled again" for key in twice]
         lost = set(calls) - _saved(self.home / "run")
@@ -273,10 +278,11 @@ def _processes(temporary: str) -> Iterator[int]:
                 yield process.pid
 
 
-def _calls(home: Path) -> list[str]:
-    """Return the keys of the calculations that were begun, in their order."""
+def _calls(home: Path, run: int) -> list[str]:
+    """Return the keys of the calculations of a run; a worker may begin the last one after the run was killed."""
     path = home / "calls.txt"
-    return path.read_text().split() if path.exists() else []
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [key for key, number in map(str.split, lines) if int(number) == run]
 
 
 def _saved(run: Path) -> set[str]:
@@ -376,6 +382,7 @@ def _events(folder: Path) -> Any:
     """Return step and value of the scalars, as TensorBoard shows them."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each restart
     events = EventAccumulator(str(folder)).Reload()
     tags = [tag for tag in events.Tags()["scalars"] if not tag.endswith(_SECONDS)]
     return {tag: [(event.step, repr(event.value)) for event in events.Scalars(tag)] for tag in tags}

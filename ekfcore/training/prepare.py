@@ -108,6 +108,8 @@ def prepare(
     if origin is not None:
         settings = settings.model_copy(update={"model": settings.model.completed(origin.model.architecture)})
     architecture = _architecture(settings, [*train, *test], origin)
+    # Whether data or a model told what CONFIG leaves out, the model file says the same.
+    settings = settings.model_copy(update={"model": settings.model.completed(architecture)})
     layout = fitting_layout(settings, architecture)
     _make_folder(out)
     model = origin.model if origin else _fresh(architecture, train, given)
