@@ -12,9 +12,13 @@ from typing import BinaryIO
 
 from ekfcore.errors import InputError
 
-__all__ = ["is_vacant", "locked", "replace_file", "sweep", "write_csv", "write_text"]
+__all__ = ["LOCK_FILE", "is_vacant", "locked", "replace_file", "sweep", "write_csv", "write_text"]
 
 _log = logging.getLogger(__name__)
+
+LOCK_FILE = ".lock"
+"""Name of the file in a folder that a process keeps to itself."""
+_PART = ".part"  # how the names of unfinished files end, which begin with a dot
 
 
 @contextlib.contextmanager
@@ -29,7 +33,7 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = Path(path)
     temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=_PART, dir=target.parent)
         with os.fdopen(descriptor, "w+b") as handle:
             yield handle
             handle.flush()
@@ -72,8 +76,12 @@ def is_vacant(folder: Path) -> bool:
 
 
 def sweep(path: Path) -> None:
-    """Remove what processes that were killed in `replace_file` have left of a file; none may be at work on it."""
-    for left in path.parent.glob(f".{path.name}.*"):
+    """Remove what processes that were killed in `replace_file` have left of a file, or of all files in a folder.
+
+    No other process may be at work on them.
+    """
+    folder, name = (path, "*") if path.is_dir() else (path.parent, path.name)
+    for left in folder.glob(f".{name}.*{_PART}"):
         left.unlink(missing_ok=True)
 
 
@@ -99,7 +107,7 @@ def locked(path: Path, does: str) -> Iterator[None]:
         _log.warning("%s: is not kept from other processes, for which this system has no locks", path)
         yield
         return
-    lock = path / ".lock" if path.is_dir() else path.with_suffix(".lock")
+    lock = path / LOCK_FILE if path.is_dir() else path.with_suffix(".lock")
     try:
         handle = lock.open("w")
     except OSError as error:

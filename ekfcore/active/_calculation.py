@@ -3,6 +3,7 @@
 # ASE is only partly typed.
 # mypy: disable-error-code="no-untyped-call"
 
+import shutil
 import tempfile
 import time
 import traceback
@@ -11,6 +12,7 @@ from contextlib import chdir, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 from ase.calculators.calculator import SCFError, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -67,23 +69,33 @@ def run_in(worker: Worker, task: Task) -> Outcome:
         except InputError as error:
             return Outcome(status="unusable", reason=str(error))
         return Outcome(status="done", frame=frame, seconds=seconds)
-    with tempfile.TemporaryDirectory(prefix="ekfcore-label-", ignore_cleanup_errors=True) as folder:
-        try:
-            outcome: Outcome = worker.call(_calculate, task, folder, timeout=task.timeout)
-        except TimeoutError:
-            outcome = Outcome(status="timed out", reason=f"timed out after {task.timeout:g} s")
-        except WorkerError as error:
-            outcome = Outcome(status="failed", reason=f"failed: {error}")
+    folder = Path(tempfile.gettempdir(), f"ekfcore-label-{uuid4().hex}")  # made there: whoever makes it may be killed
+    try:
+        outcome = _outcome(worker, task, folder)
         log = worker.output()
         if outcome.status != "done":
-            log += _tails(Path(folder))
+            log += _tails(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     # The calculation alone, where it came to its end: a label costs the same however its process was started.
     return replace(outcome, log=log, seconds=outcome.seconds or time.monotonic() - start)
 
 
-def _calculate(task: Task, folder: str) -> Outcome:
-    """Compute in this process, with `folder` as the working directory of the calculator."""
-    scratch[:] = [folder]
+def _outcome(worker: Worker, task: Task, folder: Path) -> Outcome:
+    try:
+        outcome: Outcome = worker.call(_calculate, task, folder, timeout=task.timeout)
+    except TimeoutError:
+        return Outcome(status="timed out", reason=f"timed out after {task.timeout:g} s")
+    except WorkerError as error:
+        return Outcome(status="failed", reason=f"failed: {error}")
+    return outcome
+
+
+def _calculate(task: Task, folder: Path) -> Outcome:
+    """Compute in this process, in a new `folder` as the working directory of the calculator."""
+    with finishing:
+        scratch[:] = [folder]
+        folder.mkdir(mode=0o700)
     try:
         calculator = make_calculator(task.calculator, task.parameters)
     except InputError as error:

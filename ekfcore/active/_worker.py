@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Self
 
 from ekfcore.errors import EKFError
@@ -25,10 +26,10 @@ __all__ = ["Worker", "WorkerError", "finishing", "scratch", "serve"]
 _LOG_LIMIT = 200_000  # [bytes] of what a calculation printed: the end tells why it failed
 _START = 60.0  # [s] to start Python on a busy file system
 
-# Held while a finished result is put into safety; the end of the parent waits for it.
+# Held while a folder is made or a finished result put into safety; what ends this process with its parent waits for it.
 finishing = threading.Lock()
 # Folders of the present call, which nobody else removes when the parent is gone.
-scratch: list[str] = []
+scratch: list[Path] = []
 
 
 class WorkerError(EKFError):
@@ -197,9 +198,9 @@ def _send(pipe: "Connection[Any, Any]", answer: tuple[bool, Any]) -> None:
 
 def _end_with_parent(lifeline: int) -> None:
     os.read(lifeline, 1)  # nobody writes: it returns when the parent is gone
-    for folder in scratch:
-        shutil.rmtree(folder, ignore_errors=True)
     with finishing:
+        for folder in scratch:
+            shutil.rmtree(folder, ignore_errors=True)
         os.killpg(0, signal.SIGKILL)
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from ekfcore.atoms import Frame, read_frames, validate_frame
 from ekfcore.errors import InputError
+from ekfcore.files import sweep
 from ekfcore.training import load_model
 from ekfcore.training.table import Table
 
@@ -208,6 +209,7 @@ def _plan(
                 '"nvt" with thermostat "langevin", or "nve", or remove the constraints'
             )
     out.mkdir(parents=True, exist_ok=True)
+    sweep(out)
     weights = b"" if callable(model) else load_model(model, whole=False).weights.tobytes()
     digits = max(3, len(str(len(structures) * len(temperatures) - 1)))
     runs: list[Run] = []

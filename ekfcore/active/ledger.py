@@ -20,7 +20,7 @@ from ase.db.row import AtomsRow
 
 from ekfcore.atoms import Frame
 from ekfcore.errors import EKFError, InputError
-from ekfcore.files import locked
+from ekfcore.files import locked, sweep
 
 from ._receipt import read_receipt
 
@@ -148,6 +148,7 @@ class Ledger:
             self._rows[key] = _append(self.path, frame, {"frame_key": key, "seconds": float(seconds)}, {})
             self._seconds[key] = float(seconds)
         self.receipt(key).unlink(missing_ok=True)
+        sweep(self.receipt(key))
         return key
 
     def quarantine(self, frame: Frame, reason: str, log: str = "") -> str:
@@ -317,6 +318,7 @@ def _use(path: Path, action: Callable[[Any], _Result]) -> _Result:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The lock file of ASE would outlive a killed process and block the next one; SQLite has locks of its own.
         with connect(path, type="db", use_lock_file=False) as database:
+            database.connection.execute("BEGIN")  # else each of the tables that ASE makes at first is one by itself
             return action(database)
     except (sqlite3.Error, OSError) as error:
         if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):

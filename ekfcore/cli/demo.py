@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _remove_previous(out: Path) -> None:
-    """Remove the files of an earlier demonstration, and only those."""
+    """Remove the files of an earlier demonstration, and only those, however it ended."""
+    from ekfcore.files import LOCK_FILE, locked, sweep
     from ekfcore.training.model_file import MODEL_FILE
     from ekfcore.training.records import METRICS_FILE
 
@@ -67,14 +68,16 @@ def _remove_previous(out: Path) -> None:
 
     if not (out / _CONFIG).is_file():
         return  # what else may be there is not for this command to remove
-    found = set(out.iterdir())
-    ours = {out / name for name in (MODEL_FILE, METRICS_FILE, _CONFIG, *PLOTS)} | set(out.glob(_DATA))
-    if found - ours:
-        raise InputError(
-            f"{out} holds {min(found - ours).name}, which is not of the demonstration; choose another --out"
-        )
-    for path in found:
-        path.unlink()
+    with locked(out, "trains in"):
+        sweep(out)
+        found = set(out.iterdir()) - {out / LOCK_FILE}
+        ours = {out / name for name in (MODEL_FILE, METRICS_FILE, _CONFIG, *PLOTS)} | set(out.glob(_DATA))
+        if found - ours:
+            raise InputError(
+                f"{out} holds {min(found - ours).name}, which is not of the demonstration; choose another --out"
+            )
+        for path in sorted(found, key=lambda path: path.name == _CONFIG):  # by which the others are known, at last
+            path.unlink()
 
 
 def _table(before: "Errors", after: "Errors") -> str:

@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         _make_folder(out, resume=arguments.resume)
         with locked(out, "learns in"):
             _compare(out, settings, learner.inputs(), resume=arguments.resume)
+            _sweep_all(out)
             try:
                 learner.run()
             except Stopped:
@@ -88,7 +89,10 @@ def _make_folder(out: Path, *, resume: bool) -> None:
     from ekfcore.files import is_vacant
 
     if resume and not (out / _SETTINGS).exists() and not (out.is_dir() and is_vacant(out)):
-        raise InputError(f"{out} holds no run to go on with; leave out --resume to start one")
+        raise InputError(
+            f"{out} holds no run to go on with; give the folder of one with --out, or leave out --resume to start one "
+            "in a new folder"
+        )
     if not resume and not is_vacant(out):
         raise InputError(f"{out} exists already; go on with it with --resume, or choose another folder with --out")
     try:
@@ -100,7 +104,6 @@ def _make_folder(out: Path, *, resume: bool) -> None:
 def _compare(out: Path, settings: "LearnSettings", inputs: dict[str, str], *, resume: bool) -> None:
     """Note the settings of the run; those of a run that goes on are compared with what they were before."""
     from ekfcore.active._record import read_record, write_record
-    from ekfcore.files import sweep
 
     path, now = out / _SETTINGS, settings.model_dump(mode="json")
     if path.exists():
@@ -108,12 +111,19 @@ def _compare(out: Path, settings: "LearnSettings", inputs: dict[str, str], *, re
             raise InputError(f"{out} exists already; go on with it with --resume, or choose another folder with --out")
         cure = f"put it back, or start anew in another folder, with {_keep(out)}"
         _check_changes(out, now, read_record(path, cure), inputs)
-    sweep(path)
     write_record(path, {**now, _INPUTS: inputs})
 
 
 def _keep(out: Path) -> str:
     return f'data.train = ["{out / "labels.db"}"] to keep its labels'
+
+
+def _sweep_all(out: Path) -> None:
+    """Remove what a run that was killed has left unfinished, in the folders of its rounds as well."""
+    from ekfcore.files import sweep
+
+    for folder in (out, *filter(Path.is_dir, out.rglob("*"))):
+        sweep(folder)
 
 
 def _check_changes(out: Path, now: dict[str, Any], before: dict[str, Any], inputs: dict[str, str]) -> None:

@@ -37,9 +37,12 @@ def add_parser(commands: Commands) -> None:
         "config", metavar="CONFIG", type=Path, help="TOML file with the settings, or an input.json of DeePMD-kit"
     )
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("run"), help="folder to write (default: run)")
-    origin = parser.add_mutually_exclusive_group()
-    origin.add_argument("--resume", action="store_true", help="go on from the model in DIR")
-    origin.add_argument("--start", metavar="MODEL", help="begin with the weights of this model and a fresh filter")
+    parser.add_argument("--resume", action="store_true", help="go on from the model in DIR")
+    parser.add_argument(
+        "--start",
+        metavar="MODEL",
+        help="begin with the weights of this model and a fresh filter; beside --resume, if DIR holds no model yet",
+    )
     parser.add_argument(
         "--shift-energies", action="store_true", help="fit the energies of MODEL to the data first, whatever their zero"
     )
@@ -64,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         warn_of_faults(trainer)
         if trainer.position.epoch >= trainer.epochs:
             print(f"All {trainer.epochs} epochs are done; set training.epochs to more to go on.")
+            trainer.run()  # nothing, but for tables that a kill has left behind the model
         elif code := run_training(trainer, resume_with=_resume_command(arguments)):
             return code
         write_plots(trainer, out)
@@ -75,11 +79,12 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
     """Read CONFIG; tell what an input of DeePMD-kit asks for and does not get."""
     from ekfcore.deepmd import load_input
     from ekfcore.training import load_settings
+    from ekfcore.training.model_file import MODEL_FILE
 
     overrides = [*arguments.set, *run_overrides(arguments)]
     if arguments.config.suffix != ".json":
         return load_settings(arguments.config, overrides)
-    fresh = not (arguments.resume or arguments.start)
+    fresh = not (arguments.start or (arguments.resume and (arguments.out / MODEL_FILE).exists()))
     settings, notes = load_input(arguments.config, overrides, fresh=fresh)
     for note in notes:
         print(f"{arguments.config}: {note}")

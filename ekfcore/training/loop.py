@@ -179,7 +179,9 @@ class Trainer:
                     f"{self.out / MODEL_FILE} was written by another training since this one read the folder; go on "
                     "from it with --resume, or choose another folder"
                 )
-            sweep(self.out / MODEL_FILE)
+            sweep(self.out)
+            if self.records:  # a kill may have come between the model and what the writers write
+                self._write()
             return self._run(on_step, should_stop)
 
     def _run(self, on_step: Callable[[Progress], None], should_stop: Callable[[], bool]) -> bool:
@@ -213,6 +215,9 @@ class Trainer:
             inputs=self.inputs,
         )
         self._stamp = self._read_stamp()
+        self._write()
+
+    def _write(self) -> None:
         for write in self.writers:
             write(self.records)
 

@@ -84,13 +84,15 @@ def prepare(
     _check_folder(out, resume)
     begun = out.is_dir() and is_vacant(out)
     saved = load_model(out / MODEL_FILE) if resume and not begun else None
+    start = None if saved else start
     train, test, note = read_data(settings, saved=saved, start=start)
     frames = Fingerprint.of(train, test)
     given = settings.model.atom_energies or {}
     optimizer, doubt = without_doubtful_virials(settings.optimizer, train)
     notes = [note, doubt, *label_notes(train, test, settings, given), unseen(train)]
     if resume and saved is None:
-        notes.append(f"{out} holds no model yet: the training starts from the beginning")
+        begun_with = "" if start else "; if it was to start from another model, give that beside --resume"
+        notes.append(f"{out} holds no model yet: the training starts from the beginning{begun_with}")
     if given and shift_energies:
         raise InputError(f"--shift-energies fits what model.atom_energies = {given} gives; leave one of them out")
     saved, start = (
@@ -100,13 +102,15 @@ def prepare(
         start = refit_bias(start, train)
     if start is not None and start.optimizer.get("type") == "adam":
         start = start.without_optimizer()  # whose learning rate has run out
-    if start is not None and saved is None and not _fits(settings, start):
+    if start is not None and not _fits(settings, start):
         start = start.without_optimizer()
         notes.append("the filter of the model to start from is of another form; its weights begin with a fresh one")
     origin = saved or start
     if origin is not None:
         settings = settings.model_copy(update={"model": settings.model.completed(origin.model.architecture)})
     architecture = _architecture(settings, [*train, *test], origin)
+    # Whether data or a model told what CONFIG leaves out, the model file says the same.
+    settings = settings.model_copy(update={"model": settings.model.completed(architecture)})
     layout = fitting_layout(settings, architecture)
     _make_folder(out)
     model = origin.model if origin else _fresh(architecture, train, given)
@@ -137,7 +141,12 @@ def prepare(
 
 
 def _check_folder(out: Path, resume: bool) -> None:
-    """Refuse a folder that holds something already."""
+    """Refuse a folder that holds something already, or nothing to go on from."""
+    if resume and not (out / MODEL_FILE).exists() and not (out.is_dir() and is_vacant(out)):
+        raise InputError(
+            f"{out} holds no {MODEL_FILE} to go on from; give the folder of a run with --out, or leave out --resume to "
+            "start one in a new folder"
+        )
     if not resume and not is_vacant(out):
         raise InputError(f"{out} exists already; go on from it with --resume, or choose another folder with --out")
 

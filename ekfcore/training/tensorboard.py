@@ -23,7 +23,8 @@ class TensorBoard:
     folder : Path
         Where the event files go.
     known : int
-        Records that an earlier run has written.
+        Records that an earlier run had in its model. The last of them is written again, since a kill may have come
+        between the model and this.
 
     Raises
     ------
@@ -42,18 +43,24 @@ class TensorBoard:
             ) from None
         self._make_writer: Callable[[str], Any] = files.EventFileWriter
         self._writer: Any = None
-        self._folder, self._known = folder, known
+        self._folder, self._known = folder, max(0, known - 1)
 
     def __call__(self, records: Sequence[EpochRecord]) -> None:
         """Write what is new; the step of a scalar is its epoch. InputError if the folder cannot be written."""
         if self._writer is None:  # not before there is a model beside it: its folder is no sign of a training
             self._writer = self._open()
+            # TensorBoard then forgets what earlier files hold from here on.
+            start = self._events.SessionLog(status=self._events.SessionLog.START)
+            self._add(self._known + 1, session_log=start)
         for record in records[self._known :]:
             values = [self._summaries.Summary.Value(tag=k, simple_value=v) for k, v in _scalars(record).items()]
             summary = self._summaries.Summary(value=values)
-            self._writer.add_event(self._events.Event(wall_time=time.time(), step=record.epoch, summary=summary))
+            self._add(record.epoch, summary=summary)
         self._known = len(records)
         self._writer.flush()
+
+    def _add(self, epoch: int, **what: Any) -> None:
+        self._writer.add_event(self._events.Event(wall_time=time.time(), step=epoch, **what))
 
     def _open(self) -> Any:
         try:

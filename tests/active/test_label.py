@@ -322,11 +322,33 @@ def test_kill_the_parent_again_and_again(
     _wait_until(lambda: not any(_runs(words[2]) for words in faulty.lines("start")))
     killed = len(faulty.lines("end"))
     assert 3 <= killed < 60
-    assert list((tmp_path / "scratch").glob("*/*")) == []  # what programs write is large
+    assert list((tmp_path / "scratch").iterdir()) == []  # what programs write is large
     report = label(frames, settings, Ledger(tmp_path / "labels.db"), log_dir=tmp_path / "log")
     assert len(report.labelled) == 60
     assert report.reused >= killed
     assert faulty.count("end") == Counter(f"Cu{frame.positions[0, 0]:.6f}" for frame in frames)
+
+
+_DIE_BEFORE_A_CALL = """
+import os, signal
+from ekfcore.active._worker import Worker
+Worker.call = lambda *args, **how: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_kill_the_parent_before_the_worker_begins(
+    tmp_path: Path, rattled: "MakeFrames", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that has yet to import what it is to run knows of no folder that it would have to remove."""
+    import pickle
+
+    (tmp_path / "job").write_bytes(pickle.dumps((rattled(["Cu"]), LabelSettings(calculator="emt"))))
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    code = _DIE_BEFORE_A_CALL + _PARENT
+    command = [sys.executable, "-c", code, *(str(tmp_path / name) for name in ("job", "labels.db", "log"))]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_kill_workers(run: "Run", rattled: "MakeFrames", faulty: "Faulty") -> None:

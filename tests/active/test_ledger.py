@@ -5,7 +5,10 @@
 
 import json
 import multiprocessing
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +129,44 @@ def test_quarantine_keeps_reason_and_log(tmp_path: Path, rattled: "MakeFrames", 
     assert key not in ledger
     (tmp_path / "labels.quarantine.db").unlink()
     assert Ledger(tmp_path / "labels.db").quarantined == {}
+
+
+_DIE_AT_THE_SECOND_TABLE = """
+import os, signal, sys
+from ase.db.sqlite import SQLite3Database
+from ekfcore.active.ledger import Ledger
+connect = SQLite3Database._connect
+def traced(self):
+    connection = connect(self)
+    connection.set_trace_callback(lambda sql: "CREATE TABLE species" in sql and os.kill(os.getpid(), signal.SIGKILL))
+    return connection
+SQLite3Database._connect = traced
+with Ledger(sys.argv[1]).locked():
+    Ledger(sys.argv[1]).claim("emt", {})
+"""
+
+
+def test_killed_while_the_tables_are_made(tmp_path: Path, rattled: "MakeFrames") -> None:
+    """ASE makes them one after the other: half of them would be a database of an old version for good."""
+    path = tmp_path / "labels.db"
+    killed = subprocess.run([sys.executable, "-P", "-c", _DIE_AT_THE_SECOND_TABLE, path], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert path.exists()
+    ledger = Ledger(path)
+    with ledger.locked():
+        ledger.claim("emt", {})
+        key = ledger.add(_labelled(*rattled(["Cu"])), seconds=1.0)
+    assert list(Ledger(path)) == [key]
+
+
+def test_unfinished_receipts_go_with_the_label(tmp_path: Path, rattled: "MakeFrames") -> None:
+    """A worker that was killed while it wrote has left one."""
+    ledger, frame = Ledger(tmp_path / "labels.db"), _labelled(*rattled(["Cu"]))
+    receipt = ledger.receipt(frame_key(frame))
+    with ledger.locked():
+        (receipt.parent / f".{receipt.name}.x7d.part").touch()
+        ledger.add(frame, seconds=1.0)
+    assert not list(receipt.parent.iterdir())
 
 
 def test_results_left_in_the_inbox_are_taken_in(tmp_path: Path, rattled: "MakeFrames") -> None:

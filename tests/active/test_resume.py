@@ -253,14 +253,25 @@ def test_what_a_kill_leaves_is_no_run(learn: Learn, home: Path) -> None:
     from ekfcore.files import locked
 
     (home / "run").mkdir()
-    (home / "run/.settings.json.x7d").touch()
+    (home / "run/.settings.json.x7d.part").touch()
     with locked(home / "run", "learns in"):
         code, _, err = learn()
     assert code == 2
     assert "run: another process learns in it" in err
     code, _, err = learn("--resume")
     assert (code, err) == (0, "")
-    assert not (home / "run/.settings.json.x7d").exists()
+    assert not (home / "run/.settings.json.x7d.part").exists()
+
+
+def test_what_a_kill_leaves_in_a_round(learn: Learn, home: Path) -> None:
+    """Unfinished files go, wherever they are, and no others."""
+    assert learn()[0] == 0
+    left = [home / "run" / name for name in (".report.csv.x7d.part", "round-01/explore/.000.extxyz.x7d.part")]
+    for path in (*left, home / "run/round-01/.notes"):
+        path.touch()
+    assert learn("--resume")[0] == 0
+    assert not any(path.exists() for path in left)
+    assert (home / "run/round-01/.notes").exists()
 
 
 def test_all_labels_are_trained_on(learn: Learn, home: Path) -> None:

@@ -167,6 +167,20 @@ def _room(folder: Path, ratio: float) -> int:
     return int(np.ceil(int(most * ratio) / 4)) * 4
 
 
+def test_killed_before_the_first_model(folder: Path, cli: Cli) -> None:
+    """What "auto" counts for a new model, --resume counts where there is none to go on from."""
+    from ekfcore.training import load_model
+
+    path = _write(folder, model__descriptor__sel="auto:1.5", training__numb_steps=8)
+    assert cli("train", path, "--out", folder / "whole")[0] == 0
+    (folder / "killed").mkdir()
+    (folder / "killed/.lock").touch()
+    assert cli("train", path, "--out", folder / "killed", "--resume")[0] == 0
+    whole, killed = (load_model(folder / name) for name in ("whole", "killed"))
+    assert killed.model.architecture == whole.model.architecture
+    np.testing.assert_array_equal(killed.weights, whole.weights)
+
+
 @pytest.mark.parametrize(("sel", "ratio"), [("auto", 1.1), ("auto:1.5", 1.5)])
 def test_room_for_neighbours(folder: Path, sel: str, ratio: float) -> None:
     """As many places as DeePMD-kit gives, also for atoms of the frames to test on."""

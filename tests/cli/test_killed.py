@@ -45,11 +45,48 @@ def test_killed_before_the_first_model(
 
 
 def test_resume_needs_a_folder(tmp_path: Path, config: Path, refuse: Refuse) -> None:
-    """A name that was mistyped, and a folder of something else."""
-    assert "none" in refuse("train", config, "--out", tmp_path / "none", "--resume")
+    """A name that was mistyped, a training that was killed before it had one, and a folder of something else."""
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.tex").touch()
-    assert "model.npz" in refuse("train", config, "--out", tmp_path / "other", "--resume")
+    for name in ("none", "other"):
+        told = refuse("train", config, "--out", tmp_path / name, "--resume")
+        assert f"{name} holds no model.npz to go on from" in told
+        assert "leave out --resume" in told
+    assert not (tmp_path / "none").exists()
+
+
+_DIE_IN_REPLACE = """
+import os, signal
+from pathlib import Path
+replace, left = os.replace, [{count}]
+def die(source, target):
+    left[0] -= Path(target).name == {name!r}
+    replace(source, target) if left[0] else os.kill(os.getpid(), signal.SIGKILL)
+os.replace = die
+"""
+
+
+@pytest.mark.parametrize(("name", "count"), [("metrics.csv", 1), ("metrics.csv", 2), ("parity.png", 1)])
+def test_killed_behind_the_model(tmp_path: Path, config: Path, cli: Cli, start: Start, name: str, count: int) -> None:
+    """The tables hold all epochs of the model, each once, though the last model was saved; nothing unfinished stays."""
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason='TensorBoard is not installed: pip install "ekfcore[tensorboard]"',
+    )
+    command = ["train", config, "--out", tmp_path / "run"]
+    command += ["--set", "training.tensorboard=true", "--set", "training.lcurve=lcurve.out"]
+    process = start(*command, before=_DIE_IN_REPLACE.format(name=name, count=count))
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert list((tmp_path / "run").glob(f".{name}.*"))
+    code, _, err = cli(*command, "--resume")
+    assert (code, err) == (0, "")
+    assert not list((tmp_path / "run").glob(".*"))
+    for table in ("metrics.csv", "lcurve.out"):
+        rows = [line for line in (tmp_path / "run" / table).read_text().splitlines() if line.split()[0][0].isdigit()]
+        assert len(rows) == 2
+    events = accumulator.EventAccumulator(str(tmp_path / "run/tensorboard")).Reload()
+    assert [scalar.step for scalar in events.Scalars("lambda")] == [1, 2]
 
 
 @pytest.mark.parametrize("words", [["--resume"], []])

@@ -23,6 +23,7 @@ def _assert_same(one: Path, other: Path) -> None:
     for name in first.arrays:
         assert np.array_equal(first.arrays[name], second.arrays[name]), name
     assert dict(first.optimizer) == dict(second.optimizer)
+    assert first.settings["model"] == second.settings["model"]
     records, others = read_metrics(one / "metrics.csv"), read_metrics(other / "metrics.csv")
     assert [_timeless(record) for record in records] == [_timeless(record) for record in others]
 

@@ -81,9 +81,26 @@ def test_models_that_do_not_fit(trained: Path, config: Path, refuse: Refuse) -> 
     (folder / "silver.xyz").write_text((folder / "copper.xyz").read_text().replace("Cu ", "Ag "), encoding="utf-8")
     told = refuse("train", config, "--start", trained, "--out", folder / "more", "--set", 'data.train="silver.xyz"')
     assert "the data hold Ag, which the model to go on from does not know; its elements are Cu" in told
-    told = refuse("train", config, "--start", trained, "--resume", "--out", folder / "more")
-    assert "not allowed with argument --start" in told
     assert "cannot read" in refuse("train", config, "--start", folder / "none", "--out", folder / "more")
+
+
+def test_killed_before_the_first_model(trained: Path, config: Path, cli: Cli) -> None:
+    """Nothing in the folder tells where it was to start: --start beside --resume does, as long as it holds no model."""
+    from ekfcore.training import load_model
+
+    folder, weights = trained.parent, {}
+    for name, words in (("whole", ["--start", trained]), ("killed", ["--start", trained, "--resume"])):
+        if "--resume" in words:
+            (folder / name).mkdir()
+            (folder / name / ".lock").touch()
+        assert cli("train", config, *words, "--out", folder / name)[0] == 0
+        weights[name] = load_model(folder / name).weights
+    np.testing.assert_array_equal(weights["killed"], weights["whole"])
+    code, out, _ = cli("train", config, "--start", trained, "--resume", "--out", folder / "killed")
+    assert code == 0
+    assert "All 2 epochs are done" in out
+    (folder / "forgotten").mkdir()
+    assert "give that beside --resume" in cli("train", config, "--resume", "--out", folder / "forgotten")[1]
 
 
 def test_another_form_of_p(trained: Path, cli: Cli, refuse: Refuse) -> None:
