@@ -84,7 +84,7 @@ class EKF(Optimizer):
         measure: Literal["signed_mean", "each"] = "signed_mean",
         noise: float | Sequence[float] | None = None,
     ) -> None:
-        if not isinstance(measure, str) or measure not in ("signed_mean", "each"):
+        if not isinstance(measure, str) or measure not in ("signed_mean", "each"):  # type: ignore[redundant-expr]
             raise InputError(f"`measure` must be signed_mean or each, got {measure!r}")
         _check_processes()
         self.config, self.measure = EKFConfig() if config is None else config, measure

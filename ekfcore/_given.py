@@ -78,7 +78,7 @@ def flags(tracked: Sequence[bool] | None, count: int) -> list[bool]:
     """
     if tracked is None:
         return [True] * count
-    found = list(tracked) if isinstance(tracked, Iterable) and getattr(tracked, "ndim", 1) == 1 else []
+    found = list(tracked) if isinstance(tracked, Iterable) and getattr(tracked, "ndim", 1) == 1 else []  # type: ignore[redundant-expr]
     if len(found) != count:
         raise InputError(f"`tracked` must hold {count} flags, one for each measurement, got {tracked}")
     return [bool(flag) for flag in found]

@@ -83,7 +83,7 @@ def partition(sizes: Iterable[int], *, block_size: int = 5120, strategy: Strateg
     parts = _positive(sizes)
     if _whole(block_size) < 1:
         raise InputError(f"`block_size` must be an integer of at least 1, got {block_size!r}")
-    if not isinstance(strategy, str) or strategy not in _RULES:
+    if not isinstance(strategy, str) or strategy not in _RULES:  # type: ignore[redundant-expr]
         raise InputError(f"`strategy` must be one of {', '.join(get_args(Strategy))}, got {strategy!r}")
     return BlockLayout(tuple(_RULES[strategy](parts, _whole(block_size))))
 

@@ -95,7 +95,7 @@ def get_namespace(name: str) -> Namespace:
 
 
 def _entry(name: str) -> BackendEntry:
-    if not isinstance(name, str) or name not in BACKENDS:
+    if not isinstance(name, str) or name not in BACKENDS:  # type: ignore[redundant-expr]
         raise InputError(f"`backend` must be one of auto, {', '.join(BACKENDS)}, got {name!r}")
     return BACKENDS[name]
 

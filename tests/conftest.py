@@ -227,8 +227,9 @@ def _damaged(content: bytes) -> st.SearchStrategy[bytes]:
     end = len(content)
     places, pairs = st.integers(0, end - 1), st.tuples(st.integers(0, end - 1), st.integers(1, 40))
     lines = content.splitlines(keepends=True)
-    numbers = list(re.finditer(rb"(?<![\w.])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?", content))
-    line, number = st.integers(0, len(lines) - 1), st.sampled_from(numbers or [None])
+    found = re.finditer(rb"(?<![\w.])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?", content)
+    numbers: list[re.Match[bytes] | None] = [*found] or [None]
+    line, number = st.integers(0, len(lines) - 1), st.sampled_from(numbers)
     kinds = [
         places.map(lambda k: content[:k]),
         st.tuples(places, st.integers(1, 255)).map(lambda p: _patched(content, p[0], 1, bytes([content[p[0]] ^ p[1]]))),

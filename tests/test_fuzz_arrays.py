@@ -1,5 +1,8 @@
 """Arrays and settings that nobody would mean, on the filter itself and on the optimizer of PyTorch: errors of ours."""
 
+# What is wrong is given on purpose.
+# mypy: disable-error-code="arg-type"
+
 import math
 from collections.abc import Callable
 from dataclasses import fields, replace

@@ -53,7 +53,9 @@ def main() -> None:
         for variant in args.variants:
             runs = [run(args, name, variant, seed) for seed in range(args.seeds)]
             cells = [[median(values) for values in zip(*mark, strict=True)] for mark in zip(*runs, strict=True)]
-            text = " | ".join(f"{seen:g}: {', '.join(f'{error:.3g}' for error in errors)}" for seen, _, *errors in cells)
+            text = " | ".join(
+                f"{seen:g}: {', '.join(f'{error:.3g}' for error in errors)}" for seen, _, *errors in cells
+            )
             print(f"{name:9s} {variant or '-':40s} {text} | {cells[-1][1]:.0f} s", flush=True)
 
 
@@ -87,9 +89,7 @@ def run(args: argparse.Namespace, name: str, variant: str, seed: int) -> list[tu
     return found
 
 
-def steps(
-    trainer: Trainer, n: int, epochs: int, seed: int, marks: set[int]
-) -> Iterator[tuple[float, ...]]:
+def steps(trainer: Trainer, n: int, epochs: int, seed: int, marks: set[int]) -> Iterator[tuple[float, ...]]:
     """Train on the first n frames as `ekfcore train` does, and judge after so many frames."""
     seen, seconds = 0, 0.0
     for epoch in range(epochs):

@@ -26,6 +26,7 @@ from tblite.ase import TBLite
 
 from ekfcore.atoms import read_frames
 
+
 def main() -> None:
     """Label and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

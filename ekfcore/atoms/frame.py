@@ -189,7 +189,7 @@ def validate_frame(frame: Frame, *, require: Collection[str] = ("energy", "force
         elif name in require:
             raise InputError(f"{frame.source}: has no {name}; add it (in extended XYZ: {_EXTXYZ[name]})")
     for name, value in {**frame.arrays, **frame.info}.items():  # which a calculation would be given
-        if not np.all(np.isfinite(value)):
+        if not np.all(np.isfinite(np.asarray(value))):
             raise InputError(f"{frame.source}: {name} must be finite, got {value}; leave this frame out")
 
 

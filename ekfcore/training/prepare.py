@@ -124,7 +124,9 @@ def prepare(
     datasets = _datasets(evaluator.model, train, test, like, memory=settings.run.sample_memory * 2**30)
     return Trainer(
         evaluator=evaluator,
-        optimizer=_optimizer(settings.model_copy(update={"optimizer": optimizer}), evaluator.model, like, layout, train, origin),
+        optimizer=_optimizer(
+            settings.model_copy(update={"optimizer": optimizer}), evaluator.model, like, layout, train, origin
+        ),
         train=datasets[0],
         test=datasets[1],
         epochs=settings.training.epochs,

@@ -155,13 +155,13 @@ def test_killed_while_the_tables_are_made(tmp_path: Path, rattled: "MakeFrames")
     ledger = Ledger(path)
     with ledger.locked():
         ledger.claim("emt", {})
-        key = ledger.add(_labelled(*rattled(["Cu"])), seconds=1.0)
+        key = ledger.add(_labelled(rattled(["Cu"])[0]), seconds=1.0)
     assert list(Ledger(path)) == [key]
 
 
 def test_unfinished_receipts_go_with_the_label(tmp_path: Path, rattled: "MakeFrames") -> None:
     """A worker that was killed while it wrote has left one."""
-    ledger, frame = Ledger(tmp_path / "labels.db"), _labelled(*rattled(["Cu"]))
+    ledger, frame = Ledger(tmp_path / "labels.db"), _labelled(rattled(["Cu"])[0])
     receipt = ledger.receipt(frame_key(frame))
     with ledger.locked():
         (receipt.parent / f".{receipt.name}.x7d.part").touch()

@@ -93,7 +93,11 @@ def _without_blocks(config: Path) -> None:
     [
         (1, [], ""),
         (2, [], "of the 10 frames to train on have a virial"),
-        (1, ["optimizer.virial_prefactor=0"], "the virials of 10 frames are not learned, as optimizer.virial_prefactor is 0"),
+        (
+            1,
+            ["optimizer.virial_prefactor=0"],
+            "the virials of 10 frames are not learned, as optimizer.virial_prefactor is 0",
+        ),
         (1, ["optimizer.preset=rlekf"], "the virials of 10 frames are not learned, as optimizer.virial_prefactor is 0"),
         (1, ["optimizer.preset=adam"], "the virials of 10 frames are not learned, as optimizer.virial_prefactors is 0"),
         (1, ["optimizer.virial_prefactor=1.0"], ""),
