@@ -249,7 +249,7 @@ def test_flags_must_fit(xp: "Xp", m: int, tracked: list[bool]) -> None:
         state = _start(xp, config)
         with pytest.raises(ek.InputError) as caught:
             ek.update(state, xp.asarray(_rows(m)), xp.asarray(np.ones(m)), config=config, tracked=tracked)
-        assert str(caught.value) == (f"`tracked` must hold {m} flags, one for each measurement, got {len(tracked)}")
+        assert str(caught.value) == (f"`tracked` must hold {m} flags, one for each measurement, got {tracked}")
 
 
 @pytest.mark.parametrize("ratios", [0.0, -1.0, [1.0, math.nan], [1.0]])

@@ -341,8 +341,9 @@ def _contents(folder: Path) -> dict[str, Callable[[], Any]]:
 
 
 def _without_seconds(value: Any) -> Any:
+    """Leave out seconds, and digests of what they are part of."""
     if isinstance(value, dict):
-        return {key: _without_seconds(item) for key, item in value.items() if not key.endswith(_SECONDS)}
+        return {k: _without_seconds(item) for k, item in value.items() if not k.endswith((*_SECONDS, "sha256"))}
     return [_without_seconds(item) for item in value] if isinstance(value, list) else repr(value)  # nan equals nan
 
 
@@ -369,7 +370,11 @@ def _database(path: Path) -> Any:
     rows = {}
     for row in database.select():
         numbers = (row.numbers, row.positions, row.cell, row.forces, row.get("stress", np.empty(0)))
-        rows[row.frame_key] = repr(row.energy), [np.asarray(array).tobytes() for array in numbers], repr(row.data)
+        rows[row.frame_key] = (
+            repr(row.energy),
+            [np.asarray(array).tobytes() for array in numbers],
+            _without_seconds(row.data),
+        )
     return database.metadata, len(list(database.select())), rows
 
 
