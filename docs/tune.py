@@ -3,8 +3,8 @@
 
     python docs/tune.py [KEY ...]
 
-Everything else is the preset "recommended" in the demonstration's CONFIG, without virials. With KEYs, only their rows of the table are
-made anew. One thread; ten minutes for all.
+Everything else is the preset "recommended" in the demonstration's CONFIG, without virials. With KEYs, only their rows
+of the table are made anew. One thread; ten minutes for all.
 """
 
 import os
