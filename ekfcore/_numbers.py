@@ -25,7 +25,7 @@ def number(value: object) -> float:
         return math.nan  # arithmetic would take it for one or zero
     if isinstance(value, Integral):
         whole = int(value)
-        return whole if abs(whole) <= sys.float_info.max else math.copysign(math.inf, whole > 0 or -1)
+        return whole if abs(whole) <= sys.float_info.max else (math.inf if whole > 0 else -math.inf)
     if isinstance(value, Real):  # the scalars of NumPy, too
         return float(value)
     return _without_axes(value) if is_array(value) else math.nan

@@ -200,7 +200,7 @@ def _load_emulated(path: Path, name: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def load_test_file() -> Callable[[Path], ModuleType]:
-    """Return a function that imports a helper of the tests, which no package has."""
+    """Return a function that imports a helper of the tests or a script of the docs, which no package has."""
     return lambda path: _load_file(path, path.stem)
 
 

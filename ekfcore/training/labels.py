@@ -9,20 +9,22 @@ from ekfcore.atoms.checks import doubtful_virials
 from ekfcore.atoms.inspection import inspect_frames
 from ekfcore.errors import InputError
 
-from .settings import OptimizerSettings, Settings
+from .settings import OptimizerSettings
 
 __all__ = ["label_notes", "missing_labels", "undetermined_energies", "unseen", "without_doubtful_virials"]
 
 
-def label_notes(train: Sequence[Frame], test: Sequence[Frame], settings: Settings, given: Collection[str]) -> list[str]:
+def label_notes(
+    train: Sequence[Frame], test: Sequence[Frame], optimizer: OptimizerSettings, given: Collection[str]
+) -> list[str]:
     """Say which labels the frames lack, and which are not learned; some lines may be empty.
 
     Parameters
     ----------
     train, test : sequence of Frame
         Each with a label.
-    settings : Settings
-        CONFIG.
+    optimizer : OptimizerSettings
+        Table of CONFIG.
     given : collection of str
         Elements whose energies are not fitted.
 
@@ -36,7 +38,7 @@ def label_notes(train: Sequence[Frame], test: Sequence[Frame], settings: Setting
         missing and f"{missing}: what they have is learned",
         missing_labels(test, "to test on"),
         undetermined_energies(train, given),
-        _virials(settings.optimizer, train),
+        _virials(optimizer, train),
     ]
 
 

@@ -1,7 +1,6 @@
 """A few moments of docs/experiments/killed.py, always the same ones, and what that script has to notice."""
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -21,17 +20,11 @@ _MOMENTS: dict[str, list[tuple[float, ...]]] = {
 
 
 @pytest.fixture(scope="module")
-def killed() -> ModuleType:
+def killed(load_test_file: Callable[[Path], ModuleType]) -> ModuleType:
     """Return the script, which stands outside every package."""
     if not _SCRIPT.is_file():
         pytest.skip("docs/experiments/killed.py is not beside the tests")
-    spec = importlib.util.spec_from_file_location("killed", _SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
+    return load_test_file(_SCRIPT)
 
 
 @pytest.mark.slow
