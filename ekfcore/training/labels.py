@@ -15,7 +15,7 @@ __all__ = ["label_notes", "missing_labels", "undetermined_energies", "unseen", "
 
 
 def label_notes(
-    train: Sequence[Frame], test: Sequence[Frame], optimizer: OptimizerSettings, given: Collection[str]
+    train: Sequence[Frame], test: Sequence[Frame], optimizer: OptimizerSettings, given: Collection[str], doubt: str
 ) -> list[str]:
     """Say which labels the frames lack, and which are not learned; some lines may be empty.
 
@@ -27,6 +27,8 @@ def label_notes(
         Table of CONFIG.
     given : collection of str
         Elements whose energies are not fitted.
+    doubt : str
+        Why virials are left out, see `without_doubtful_virials`, or nothing.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def label_notes(
         missing and f"{missing}: what they have is learned",
         missing_labels(test, "to test on"),
         undetermined_energies(train, given),
-        _virials(optimizer, train),
+        doubt or _virials(optimizer, train),
     ]
 
 

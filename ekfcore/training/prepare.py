@@ -89,7 +89,7 @@ def prepare(
     frames = Fingerprint.of(train, test)
     given = settings.model.atom_energies or {}
     optimizer, doubt = without_doubtful_virials(settings.optimizer, train)
-    notes = [note, doubt, *label_notes(train, test, settings.optimizer, given), unseen(train)]
+    notes = [note, *label_notes(train, test, settings.optimizer, given, doubt), unseen(train)]
     if resume and saved is None:
         begun_with = "" if start else "; if it was to start from another model, give that beside --resume"
         notes.append(f"{out} holds no model yet: the training starts from the beginning{begun_with}")

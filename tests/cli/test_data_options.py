@@ -133,12 +133,15 @@ def test_virials_that_look_wrong(config: Path, cli: Cli, factor: float, words: l
 
     path = config.parent / "copper.xyz"
     frames = read(path, ":")
-    for atoms in frames:
+    for atoms in frames[::2]:
         atoms.calc.results["stress"] = np.array([1e-3, 1e-3, 1e-3, 0, 0, 0]) * factor
+    for atoms in frames[1::2]:
+        atoms.calc.results.pop("stress", None)
     write(path, frames)
     code, out, _ = cli("train", config, "--out", config.parent / "run", *words)
     assert code == 0
     assert [told in line for line in out.splitlines() if "are not learned" in line] == ([True] if told else [])
+    assert ("to train on have a virial" in out) == (not told)  # one line, not two that contradict each other
     assert _read(config.parent / "run").settings["optimizer"]["virial_prefactor"] == (1.0 if words else None)
 
 
