@@ -87,3 +87,23 @@ def alloy() -> "Atoms":
     atoms.positions += np.random.default_rng(1).normal(0.0, 0.1, atoms.positions.shape)
     atoms.symbols[[1, 4, 5]] = "Au"
     return atoms
+
+
+@pytest.fixture
+def system() -> Any:
+    """Return two frames of a water molecule in a box, the atoms of one element not side by side, as dpdata has them."""
+    dpdata = pytest.importorskip("dpdata", reason="dpdata writes these formats")
+    rng = np.random.default_rng(0)
+    return dpdata.LabeledSystem(
+        data={
+            "atom_names": ["O", "H"],
+            "atom_numbs": [1, 2],
+            "atom_types": np.array([1, 0, 1]),
+            "orig": np.zeros(3),
+            "cells": np.stack([np.diag([9.0, 10.0, 11.0])] * 2),
+            "coords": rng.uniform(0, 9, (2, 3, 3)),
+            "energies": rng.normal(size=2),
+            "forces": rng.normal(size=(2, 3, 3)),
+            "virials": rng.normal(size=(2, 3, 3)),
+        }
+    )

@@ -13,25 +13,6 @@ dpdata = pytest.importorskip("dpdata", reason="dpdata reads these formats")
 pytest.importorskip("h5py", reason="the files are HDF5")
 
 
-@pytest.fixture
-def system() -> Any:
-    """Return two frames of a water molecule in a box, the atoms of one element not side by side."""
-    rng = np.random.default_rng(0)
-    return dpdata.LabeledSystem(
-        data={
-            "atom_names": ["O", "H"],
-            "atom_numbs": [1, 2],
-            "atom_types": np.array([1, 0, 1]),
-            "orig": np.zeros(3),
-            "cells": np.stack([np.diag([9.0, 10.0, 11.0])] * 2),
-            "coords": rng.uniform(0, 9, (2, 3, 3)),
-            "energies": rng.normal(size=2),
-            "forces": rng.normal(size=(2, 3, 3)),
-            "virials": rng.normal(size=(2, 3, 3)),
-        }
-    )
-
-
 def _same(frame: Frame, system: Any, k: int) -> None:
     data = system.data
     assert frame.numbers.tolist() == [1, 8, 1]

@@ -50,32 +50,15 @@ _DEEPMD = {"npy": "deepmd/npy", "raw": "deepmd/raw", "mixed": "deepmd/npy/mixed"
 _FILES = ["a.extxyz", *(f"a.extxyz{suffix}" for suffix in _PACKED), "a.traj", "a.json", "a.db", *_TEXTS, *_DEEPMD]
 
 
-def _system() -> Any:
-    rng = np.random.default_rng(0)
-    return dpdata.LabeledSystem(
-        data={
-            "atom_names": ["O", "H"],
-            "atom_numbs": [1, 2],
-            "atom_types": np.array([1, 0, 1]),
-            "orig": np.zeros(3),
-            "cells": np.stack([np.diag([9.0, 10.0, 11.0])] * 2),
-            "coords": rng.uniform(0, 9, (2, 3, 3)),
-            "energies": rng.normal(size=2),
-            "forces": rng.normal(size=(2, 3, 3)),
-            "virials": rng.normal(size=(2, 3, 3)),
-        }
-    )
-
-
-def _write(folder: Path, name: str, texts: ModuleType) -> Path:
+def _write(folder: Path, name: str, texts: ModuleType, system: Any) -> Path:
     """Write two frames in the format that a name stands for."""
     path = folder / name
     if name in _TEXTS:
         path.write_text(2 * getattr(texts, _TEXTS[name]))
     elif name == "mixed":
-        dpdata.MultiSystems(_system()).to(_DEEPMD[name], str(path))
+        dpdata.MultiSystems(system.copy()).to(_DEEPMD[name], str(path))
     elif name in _DEEPMD:
-        _system().to(_DEEPMD[name], str(path))
+        system.copy().to(_DEEPMD[name], str(path))
     else:
         from ase.io import write
 
@@ -150,9 +133,9 @@ def _try(path: Path, home: Path, damaged: "Damaged", data: st.DataObject, format
 
 
 @pytest.fixture(params=_FILES)
-def written(request: pytest.FixtureRequest, tmp_path: Path, texts: ModuleType) -> Path:
+def written(request: pytest.FixtureRequest, tmp_path: Path, texts: ModuleType, system: Any) -> Path:
     """Return each kind of file in turn; some have a date in them, so that they are written once."""
-    return _write(tmp_path, request.param, texts)
+    return _write(tmp_path, request.param, texts, system)
 
 
 @given(data=st.data())
@@ -179,10 +162,10 @@ def test_outputs(printed: tuple[Path, str], tmp_path: Path, damaged: "Damaged", 
 @pytest.mark.parametrize("name", ["a.extxyz", "raw", *_TEXTS])
 @given(data=st.data())
 def test_whatever_is_cut_off_is_told(
-    name: str, tmp_path: Path, texts: ModuleType, caplog: pytest.LogCaptureFixture, data: st.DataObject
+    name: str, tmp_path: Path, texts: ModuleType, system: Any, caplog: pytest.LogCaptureFixture, data: st.DataObject
 ) -> None:
     """Of a text that ends early either it is refused, or its frames are those that were written, or it is said."""
-    path = _write(tmp_path, name, texts)
+    path = _write(tmp_path, name, texts, system)
     frames = read_frames(path, require=())
     file = data.draw(st.sampled_from(sorted(file for file in tmp_path.rglob("*") if file.is_file())))
     content = file.read_bytes()
