@@ -43,14 +43,19 @@ class Faulty(EMT):
         super().calculate(atoms, properties, system_changes)
         if self.does.get(atoms.symbols[0]) == "nan":
             self.results["forces"] = self.results["forces"] * np.nan
-        self._note(f"end {name}")
+        self._name = name
+
+    def converged(self) -> bool:
+        """Note the end of the call: it is asked for under `finishing`, so that a call with an end leaves its result."""
+        self._note(f"end {self._name}")
+        return self._converges
 
     def _misbehave(self, kind: str, earlier: bool) -> None:
         if kind in ("raise", "once") and not (earlier and kind == "once"):
             raise RuntimeError("the program stopped")
         if kind == "scf":
             raise SCFError("100 iterations were not enough")
-        self.converged = kind != "flag"
+        self._converges = kind != "flag"
         if kind == "exit":
             print("leaving", flush=True)
             os._exit(7)
