@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ekfcore import Covariance, EKFState, UpdateInfo
+from ekfcore.potentials.dataset import Dataset
 from ekfcore.training import Settings, Trainer, kalman, prepare
-from ekfcore.training.dataset import Dataset
 
 COLUMNS = ("updates", "seconds", "min HPH/prior", "smallest eigenvalue", "largest", "trace", "sum of them", "finite")
 

@@ -6,8 +6,8 @@ from typing import Any
 import cupy
 import numpy as np
 
-from ekfcore._cuda import Launcher
 from ekfcore._typing import Array
+from ekfcore.compiling.cuda import Launcher
 
 from ._device_tiles import TileBackend, TileLayout, Tiles
 

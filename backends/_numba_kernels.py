@@ -13,7 +13,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from ekfcore._jit import inlined, jit
+from ekfcore.compiling.jit import inlined, jit
 
 from ._tiles import TILE
 

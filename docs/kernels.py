@@ -18,9 +18,9 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np  # after the number of threads has been set
-from ekfcore.backends._torch_tiles import TorchTiles
 
 from ekfcore import partition
+from ekfcore.backends._torch_tiles import TorchTiles
 from ekfcore.partition import BlockLayout
 from ekfcore.protocols import Backend
 from ekfcore.registry import get_backend

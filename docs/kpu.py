@@ -13,11 +13,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # after the number of threads has been set
-from ekfcore.models.perceptron import Perceptron
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import ekfcore as ek
+from ekfcore.models.perceptron import Perceptron
 from ekfcore.uncertainty import CovarianceRoot
 
 PICTURE = Path(__file__).resolve().parent / "_static" / "kpu.png"

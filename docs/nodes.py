@@ -17,10 +17,10 @@ from statistics import median
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # after the number of threads has been set
-from ekfcore.models.deep_potential import NodalPotential, find_kernels, interpolation_error
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from ekfcore.models.deep_potential import NodalPotential, find_kernels, interpolation_error
 from ekfcore.training import load_settings, prepare
 
 PICTURE = Path(__file__).resolve().parent / "_static" / "nodes.png"

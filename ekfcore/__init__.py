@@ -6,6 +6,7 @@ from ekfcore.covariance import Covariance
 from ekfcore.errors import CheckpointError, EKFError, FilterError, InputError
 from ekfcore.filter import EKFState, UpdateInfo, init, update
 from ekfcore.memory import MemoryFactor
+from ekfcore.moved import find_moved_modules
 from ekfcore.noise import AdaptiveNoise
 from ekfcore.partition import BlockLayout, partition
 from ekfcore.protocols import Backend, JacobianProvider
@@ -33,3 +34,5 @@ __all__ = [
     "save",
     "update",
 ]
+
+find_moved_modules()

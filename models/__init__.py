@@ -2,20 +2,17 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ekfcore.moved import moved_names
+
 __all__: list[str] = []
 
 if TYPE_CHECKING:
-    from .deepmd_model import DeepmdModel as DeepmdModel
     from .torch_module import TorchModule as TorchModule
-else:  # not in `__all__`, because they need PyTorch
+else:  # not in `__all__`, because it needs PyTorch
 
     def __getattr__(name: str) -> Any:
         if name == "TorchModule":
             from .torch_module import TorchModule
 
             return TorchModule
-        if name == "DeepmdModel":
-            from .deepmd_model import DeepmdModel
-
-            return DeepmdModel
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return moved_names(__name__)(name)

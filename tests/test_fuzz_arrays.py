@@ -179,7 +179,7 @@ def test_settings(data: st.DataObject) -> None:
 @given(data=st.data())
 def test_optimizer(data: st.DataObject) -> None:
     """What a closure returns, and states that are none."""
-    from ekfcore.backends.torch import EKF
+    from ekfcore.torch.optimizer import EKF
 
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
@@ -265,7 +265,7 @@ def test_messages(call: Callable[[ek.EKFState], Any], message: str) -> None:
 
 def test_parameters_in_bfloat16() -> None:
     """Their filter can be saved, though NumPy has no such numbers."""
-    from ekfcore.backends.torch import EKF
+    from ekfcore.torch.optimizer import EKF
 
     net = torch.nn.Linear(2, 1).to(torch.bfloat16)
     one = torch.ones(1, 2, dtype=torch.bfloat16)

@@ -22,14 +22,14 @@ pytest.importorskip("h5py", reason="needs the extra active")
 pytest.importorskip("pydantic", reason="needs the extra active")
 pytest.importorskip("threadpoolctl", reason="needs the extra active")
 
-from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistics, initial_weights
-
-from ekfcore.active._receipt import read_receipt, write_receipt
-from ekfcore.active.ledger import Ledger
 from ekfcore.active.report import RoundReport, read_report, write_report
 from ekfcore.atoms import Frame
 from ekfcore.deepmd.dp_file import read_dp, write_dp
-from ekfcore.training.model_file import Position, load_model, save_model
+from ekfcore.labelling._result_file import read_receipt, write_receipt
+from ekfcore.labelling.ledger import Ledger
+from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistics, initial_weights
+from ekfcore.potentials.model_file import load_model, save_model
+from ekfcore.potentials.position import Position
 
 if TYPE_CHECKING:
     from conftest import Damaged

@@ -297,7 +297,7 @@ def test_compiled_and_loaded_kernels_are_one(tmp_path: Path, model: str) -> None
 
 _COMPILES = """
 import numpy as np
-from ekfcore._jit import tell_of_compiling
+from ekfcore.compiling.jit import tell_of_compiling
 from ekfcore.backends import _numba_kernels as kernels
 tell_of_compiling(lambda: print("compiling"))
 for dtype in (np.float64, np.float32):

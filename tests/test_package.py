@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import graphlib
 import importlib
 import importlib.util
 import re
@@ -79,11 +80,7 @@ def test_every_import_is_declared() -> None:
     declared = chain(project["dependencies"], *project["optional-dependencies"].values())
     packages = {re.split(r"[\[<>=]", requirement)[0].replace("-", "_") for requirement in declared}
     packages |= {"cupy", "deepmd"}  # cupy-cuda12x, deepmd-kit
-    used = {
-        target.partition(".")[0]: name
-        for name, path in SOURCES.items()
-        for target in _imported(ast.parse(path.read_text(encoding="utf-8")))
-    }
+    used = {target.partition(".")[0]: name for name in SOURCES for target in _imported(name)}
     assert {package: name for package, name in used.items() if package not in packages | sys.stdlib_module_names} == {}
 
 
@@ -163,23 +160,77 @@ def test_core_needs_numpy_and_array_api_compat_only(tmp_path: Path) -> None:
     assert run.stdout.split() == []
 
 
-@pytest.mark.parametrize("name", FLAT)
-def test_flat_files_import_nothing_above_them(name: str) -> None:
-    """Backends, models and the folders of ekfcore stand on the flat files, never the other way round."""
-    folders = {path.parent.name for path in SOURCES.values() if path.parent.parent == ROOT / "ekfcore"}
-    above = {f"ekfcore.{folder}" for folder in {"backends", "models"} | folders}
-    tree = ast.parse(SOURCES[name].read_text(encoding="utf-8"))
-    assert not [target for target in _imported(tree) if ".".join(target.split(".")[:2]) in above]
+LAYERS = {
+    # each room, and the rooms that its files may import, beside their own and the flat files ("core")
+    "core": set(),
+    "settings": set(),
+    "compiling": set(),
+    "atoms": set(),
+    "demo": set(),
+    "torch": set(),
+    "backends": {"compiling"},
+    "models": {"compiling", "atoms", "settings"},
+    "potentials": {"models", "atoms", "settings"},
+    "training": {"potentials", "models", "atoms", "settings"},
+    "labelling": {"atoms", "settings"},
+    "properties": {"atoms"},
+    "dynamics": {"potentials", "atoms", "settings"},
+    "deepmd": {"training", "potentials", "models", "atoms", "settings"},
+    "active": {"dynamics", "labelling", "training", "potentials", "atoms", "settings"},
+    "plots": {"active", "properties", "training", "potentials", "atoms"},
+    "cli": {"plots", "active", "deepmd", "properties", "labelling", "training", "potentials", "compiling"}
+    | {"atoms", "settings"},
+}
 
 
-def _imported(tree: ast.Module) -> Iterator[str]:
-    """Yield the name of everything that a file imports, at whatever depth; relative to ekfcore if it says `from .`."""
-    for node in ast.walk(tree):
+def test_rooms_import_only_what_stands_below_them() -> None:
+    """The folders form no circle, whether an import stands at the top, in a function or under TYPE_CHECKING."""
+    assert not [
+        f"{name} imports {target}"
+        for name in SOURCES
+        if name != "ekfcore"  # the entrance, which shows what the core has
+        for target in _imported(name)
+        if target.startswith("ekfcore.") and _room(target) not in LAYERS[_room(name)] | {_room(name), "core"}
+    ]
+
+
+def test_layers_have_an_order() -> None:
+    """The table itself has no circle, and a room for every folder."""
+    assert set(LAYERS) == {_room(name) for name in SOURCES if name != "ekfcore"}
+    assert len(list(graphlib.TopologicalSorter(LAYERS).static_order())) == len(LAYERS)
+
+
+@pytest.mark.parametrize("room", [room for room in LAYERS if room != "core"])
+def test_readme_of_a_room_tells_what_it_imports(room: str) -> None:
+    """The last sentence of each README is the line of the table."""
+    folder = ROOT / FOLDERS.get(f"ekfcore.{room}", f"ekfcore/{room}")
+    told = (folder / "README.md").read_text(encoding="utf-8").rpartition("It may import")[2]
+    assert set(re.findall(r"`(\w+)`", told)) == LAYERS[room]
+
+
+def test_the_core_stands_on_numpy_and_array_api_compat() -> None:
+    """The flat files import nothing else, not even lazily."""
+    allowed = {"ekfcore", "numpy", "array_api_compat", *sys.stdlib_module_names}
+    for name in FLAT:
+        assert {target.partition(".")[0] for target in _imported(name)} <= allowed, name
+
+
+def _room(name: str) -> str:
+    """Return the folder that a module stands in, or "core" for the flat files of ekfcore."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in LAYERS else "core"
+
+
+def _imported(name: str) -> Iterator[str]:
+    """Yield the full name of everything that a module imports, at whatever depth."""
+    path = SOURCES[name]
+    home = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            module = ".".join(filter(None, ["ekfcore" if node.level else "", node.module]))
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            above = home[: len(home) - node.level + 1] if node.level else []
+            yield from (".".join([*above, *filter(None, [node.module]), alias.name]) for alias in node.names)
 
 
 @pytest.mark.parametrize("name", MODULES)

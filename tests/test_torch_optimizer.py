@@ -15,12 +15,12 @@ import pytest
 
 pytest.importorskip("torch", reason='torch is not installed: pip install "ekfcore[torch]"')
 import torch
-from ekfcore.backends.torch import EKF
-from ekfcore.models import TorchModule
 from torch import Tensor, nn
 
 import ekfcore as ek
 from ekfcore.measurement import signed_mean
+from ekfcore.models import TorchModule
+from ekfcore.torch.optimizer import EKF
 
 
 def _net(dtype: str = "float64") -> nn.Sequential:
@@ -67,7 +67,7 @@ _PROCESS = """
 import sys
 sys.path.insert(0, {folder!r})
 from test_torch_optimizer import _net, _train
-from ekfcore.backends.torch import EKF
+from ekfcore.torch.optimizer import EKF
 import torch
 saved = torch.load("saved.pt")
 net = _net({dtype!r})

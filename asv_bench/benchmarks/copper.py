@@ -5,6 +5,10 @@ from functools import cache
 
 import numpy as np
 from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from ekfcore._typing import Array
+from ekfcore.atoms import Frame
 from ekfcore.models.deep_potential import (
     Architecture,
     DeepPotential,
@@ -16,10 +20,6 @@ from ekfcore.models.deep_potential import (
     neighbour_capacity,
 )
 from ekfcore.models.deep_potential.embedding_kernels import whole_arrays
-from numpy.typing import NDArray
-
-from ekfcore._typing import Array
-from ekfcore.atoms import Frame
 
 __all__ = ["copper_frames", "copper_model", "initial_copper_weights"]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from ekfcore import partition
+from ekfcore.potentials.sample import prepare_sample
 from ekfcore.presets import Recipe, preset
 from ekfcore.training import KalmanOptimizer, Settings, Trainer, prepare
-from ekfcore.training._measured import plan
-from ekfcore.training.sample import prepare_sample
+from ekfcore.training.schedule import plan
 
 from .arrays import BACKENDS, WITH_KERNELS, name_and_device, on_backend, skip_unusable, wait
 from .copper import copper_frames, copper_model, initial_copper_weights

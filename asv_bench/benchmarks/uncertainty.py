@@ -3,8 +3,8 @@
 from functools import cache
 
 from ekfcore import partition
-from ekfcore.active.kpu import KalmanUncertainty
 from ekfcore.filter import EKFState
+from ekfcore.potentials.kpu import KalmanUncertainty
 from ekfcore.presets import preset
 from ekfcore.threads import thread_count
 

@@ -11,13 +11,13 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from ekfcore.models import DeepmdModel
 
 import ekfcore as ek
 from ekfcore.atoms import read_frames
+from ekfcore.deepmd.kit_model import DeepmdModel
+from ekfcore.potentials.dataset import Dataset
 from ekfcore.presets import preset
 from ekfcore.training import KalmanOptimizer
-from ekfcore.training.dataset import Dataset
 
 SETTINGS = {  # the section "model" of an input of DeePMD-kit
     "type_map": ["Si"],

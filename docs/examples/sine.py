@@ -11,11 +11,11 @@ import time
 from typing import Any
 
 import numpy as np
-from ekfcore.models.perceptron import Perceptron
 from numpy.typing import NDArray
 
 import ekfcore as ek
 from ekfcore.arrays import to_numpy
+from ekfcore.models.perceptron import Perceptron
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # before JAX is imported
 LIBRARIES = ("numpy", "torch", "jax.numpy", "cupy", "array_api_strict")

@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from ekfcore.backends.torch import EKF
 from sklearn.datasets import load_diabetes, make_friedman1
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 import ekfcore as ek
+from ekfcore.torch.optimizer import EKF
 
 TABLES = {
     "friedman1, a function without noise": lambda: make_friedman1(500, noise=0.0, random_state=0),

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from ase.calculators.emt import EMT
 from ase.cluster import Icosahedron
-from ekfcore.models import TorchModule
 from torch import Tensor, nn
 from torchani import AEVComputer, ANINetworks
 from torchani.nn import AtomicNetwork
 
 import ekfcore as ek
+from ekfcore.models import TorchModule
+from ekfcore.potentials.sample import Sample
 from ekfcore.presets import preset
 from ekfcore.training import KalmanOptimizer
-from ekfcore.training.sample import Sample
 
 ELEMENTS = ("Cu", "Au")
 

@@ -27,8 +27,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np  # after the number of threads has been set
 from ase.io import read, write
 
+from ekfcore.settings.toml import set_key
 from ekfcore.training import Settings, Trainer, prepare
-from ekfcore.training.toml import set_key
 
 SETS = ("Cu_pwmat", "Mo", "Si", "NaCl", "H2O", "HfO2", "AgAu", "LiSiC", "built-in")
 MOST = 200  # frames to learn from where settings are compared: some sets have a thousand

@@ -85,7 +85,7 @@ _COUNTED = '''\
 import os
 import time
 from ase.calculators.emt import EMT
-from ekfcore.active.ledger import frame_key
+from ekfcore.labelling.ledger import frame_key
 from ekfcore.atoms import Frame
 
 

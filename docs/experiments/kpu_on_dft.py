@@ -20,9 +20,9 @@ import numpy as np  # after the number of threads has been set
 from ase.io import read, write
 from numpy.typing import NDArray
 
-from ekfcore.active.calibration import force_errors, rank_correlation
-from ekfcore.active.kpu import FrameUncertainty, KalmanUncertainty
 from ekfcore.atoms import Frame, read_frames
+from ekfcore.potentials.calibration import force_errors, rank_correlation
+from ekfcore.potentials.kpu import FrameUncertainty, KalmanUncertainty
 from ekfcore.training import Settings, evaluate, load_model, prepare
 
 Forces = list[NDArray[np.float64]]

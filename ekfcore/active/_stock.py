@@ -5,12 +5,12 @@ from pathlib import Path
 
 from ekfcore.atoms import Frame, read_frames
 from ekfcore.errors import InputError
+from ekfcore.labelling.label import LabelReport, label
+from ekfcore.labelling.ledger import Ledger, frame_key
 
-from .label import LabelReport, label
-from .ledger import Ledger, frame_key
+from .rattle import rattled
 from .report import RoundReport
 from .settings import LearnSettings
-from .start import rattled
 
 __all__ = ["Stock"]
 

@@ -6,23 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from ekfcore.atoms import Frame, errors, read_frames
+from ekfcore.atoms.digest import digest_of
+from ekfcore.dynamics.explore import Trajectory, explore
 from ekfcore.errors import InputError
+from ekfcore.labelling.calculators import make_calculator
+from ekfcore.labelling.executors import ProcessExecutor
+from ekfcore.labelling.ledger import frame_key
+from ekfcore.potentials.model_file import MODEL_FILE
 from ekfcore.threads import thread_count
 from ekfcore.training import LoadedModel, evaluate
-from ekfcore.training.model_file import MODEL_FILE
 
-from ._clock import Clock
-from ._digest import digest_of
+from ._messages import exploration, failed, finished, validated
 from ._stock import Stock
-from ._words import exploration, failed, finished, validated
-from .calculators import make_calculator
-from .executors import ProcessExecutor
-from .explore import Trajectory, explore
-from .judge import choose
-from .ledger import frame_key
-from .models import load_or_train
+from ._timing import Clock
+from .acquisition import choose
 from .report import RoundReport, read_report, write_report, write_table
-from .select import Fate, Selection
+from .round_models import load_or_train
+from .selection import Fate, Selection
 from .settings import LearnSettings, Stage
 from .tables import write_frames, write_selection
 

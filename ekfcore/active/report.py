@@ -7,8 +7,7 @@ from typing import Any, Self
 
 from ekfcore.errors import InputError
 from ekfcore.files import write_csv
-
-from ._record import file_digest, read_record, write_record
+from ekfcore.record_file import file_digest, read_record, write_record
 
 __all__ = ["COLUMNS", "RoundReport", "read_report", "write_report", "write_table"]
 

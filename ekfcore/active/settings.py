@@ -5,13 +5,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ekfcore.dynamics.settings import ExploreSettings
 from ekfcore.errors import InputError
+from ekfcore.labelling.label import LabelSettings
+from ekfcore.settings.fields import Count, NotNegative
+from ekfcore.settings.table import Table, read_table
 from ekfcore.training.settings import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
-from ekfcore.training.table import Table, read_table
 
-from .explore import ExploreSettings
-from .label import LabelSettings
-from .select import SelectSettings
+from .selection import SelectSettings
 
 __all__ = [
     "LearnSettings",
@@ -22,8 +23,6 @@ __all__ = [
     "load_learn_settings",
 ]
 
-_Count = Annotated[int, Field(ge=1)]
-_NotNegative = Annotated[float, Field(ge=0)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -49,9 +48,9 @@ class StartSettings(Table):
     structures: Annotated[list[str], Field(min_length=1)]
     train: list[str] = []
     validation: dict[str, list[str]] = {}
-    rattled: _Count = 20
-    amplitude: _NotNegative = 0.05
-    strain: _NotNegative = 0.02
+    rattled: Count = 20
+    amplitude: NotNegative = 0.05
+    strain: NotNegative = 0.02
 
     def starting_from(self, folder: Path) -> Self:
         """Return the same files with absolute paths, where the relative ones start from `folder`."""
@@ -80,7 +79,7 @@ class Stage(Table):
     """
 
     temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
-    rounds: _Count = 1
+    rounds: Count = 1
 
 
 class UpdateSettings(Table):
@@ -99,7 +98,7 @@ class UpdateSettings(Table):
     """
 
     start: Literal["scratch", "warm"] = "scratch"
-    epochs: _Count | None = None
+    epochs: Count | None = None
     memory: Annotated[float | None, Field(gt=0, le=1)] = None
 
     @model_validator(mode="after")
@@ -126,7 +125,7 @@ class StopSettings(Table):
     """
 
     share: _Share = 0.0
-    labels: _Count | None = None
+    labels: Count | None = None
 
 
 class LearnSettings(Table):

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ekfcore.atoms import Frame
+from ekfcore.dynamics.explore import Trajectory
 from ekfcore.files import write_csv, write_text
 
-from .explore import Trajectory
-from .select import Selection
+from .selection import Selection
 
 __all__ = ["write_frames", "write_selection"]
 

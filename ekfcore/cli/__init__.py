@@ -10,7 +10,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import NoReturn
 
-from ekfcore._jit import tell_of_compiling
+from ekfcore.compiling.jit import tell_of_compiling
 from ekfcore.errors import EKFError, InputError
 
 from . import demo, export, import_model, info, inspect, kpu, learn, phonons, test, train

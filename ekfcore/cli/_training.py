@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ekfcore.atoms.checks import find_faults
 from ekfcore.atoms.inspection import inspect_frames
+from ekfcore.plots.training import plot_learning_curve, plot_parity
 from ekfcore.training import Trainer, evaluate
-from ekfcore.training.plots import plot_learning_curve, plot_parity
 
 from ._display import Display
 from ._interrupt import stop_on_signal

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _remove_previous(out: Path) -> None:
     """Remove the files of an earlier demonstration, and only those, however it ended."""
     from ekfcore.files import LOCK_FILE, locked, sweep
-    from ekfcore.training.model_file import MODEL_FILE
+    from ekfcore.potentials.model_file import MODEL_FILE
     from ekfcore.training.records import METRICS_FILE
 
     from ._training import PLOTS

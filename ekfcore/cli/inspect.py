@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     findings = find_faults(inspection)
     print(_screen(inspection, findings))
     if arguments.plot is not None:
-        from ekfcore.atoms.plots import plot_data
+        from ekfcore.plots.inspection import plot_data
 
         plot_data(inspection, arguments.plot)
         print(f"The picture is in {arguments.plot}.")

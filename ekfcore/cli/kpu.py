@@ -14,9 +14,9 @@ from ekfcore.errors import InputError
 from ._options import Commands, add_command, add_run_options, limited_threads
 
 if TYPE_CHECKING:
-    from ekfcore.active.kpu import KalmanUncertainty
-    from ekfcore.active.kpu_files import Row
     from ekfcore.atoms import Frame
+    from ekfcore.potentials.kpu import KalmanUncertainty
+    from ekfcore.potentials.kpu_tables import Row
 
 __all__ = ["add_parser", "run"]
 
@@ -60,9 +60,10 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compute, write and tell."""
-    from ekfcore.active.kpu import KalmanUncertainty
-    from ekfcore.active.kpu_files import DEVIATIONS, PICTURE, TABLE, write_deviations, write_picture, write_table
     from ekfcore.atoms import read_frames
+    from ekfcore.plots.uncertainty import PICTURE, write_picture
+    from ekfcore.potentials.kpu import KalmanUncertainty
+    from ekfcore.potentials.kpu_tables import DEVIATIONS, TABLE, write_deviations, write_table
 
     backend = arguments.backend or "auto"
     where: dict[str, Any] = {"backend": backend, "device": arguments.device or "cpu"}
@@ -102,9 +103,9 @@ def _make_folder(out: Path) -> None:
 
 def _rows(uncertainty: "KalmanUncertainty", frames: "Sequence[Frame]") -> "list[Row]":
     """Return uncertainty and errors of each frame."""
-    from ekfcore.active.calibration import force_errors
-    from ekfcore.active.kpu_files import Row
     from ekfcore.arrays import to_numpy
+    from ekfcore.potentials.calibration import force_errors
+    from ekfcore.potentials.kpu_tables import Row
 
     rows, model, w = [], uncertainty.model, uncertainty.weights
     for frame, found in zip(frames, uncertainty.many(frames), strict=True):
@@ -121,7 +122,7 @@ def _rows(uncertainty: "KalmanUncertainty", frames: "Sequence[Frame]") -> "list[
 
 def _report(rows: "Sequence[Row]", held_out: "Sequence[Row]") -> dict[str, Any]:
     """Return all that there is to tell, in eV and Å."""
-    from ekfcore.active.calibration import bar_factor, coverage, rank_correlation
+    from ekfcore.potentials.calibration import bar_factor, coverage, rank_correlation
 
     report: dict[str, Any] = {
         "frames": len(rows),

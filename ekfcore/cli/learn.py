@@ -54,9 +54,9 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Go through the rounds."""
     from ekfcore.active.learner import Learner, Stopped
-    from ekfcore.active.plots import plot_rounds
     from ekfcore.active.settings import load_learn_settings
     from ekfcore.files import locked
+    from ekfcore.plots.rounds import plot_rounds
 
     from ._interrupt import stop_on_signal
 
@@ -103,7 +103,7 @@ def _make_folder(out: Path, *, resume: bool) -> None:
 
 def _compare(out: Path, settings: "LearnSettings", inputs: dict[str, str], *, resume: bool) -> None:
     """Note the settings of the run; those of a run that goes on are compared with what they were before."""
-    from ekfcore.active._record import read_record, write_record
+    from ekfcore.record_file import read_record, write_record
 
     path, now = out / _SETTINGS, settings.model_dump(mode="json")
     if path.exists():

@@ -13,8 +13,8 @@ from ._options import Commands, add_command, add_run_options, limited_threads
 if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
 
-    from ekfcore.active.phonons import Phonons
     from ekfcore.atoms import Frame
+    from ekfcore.properties.phonons import Phonons
 
 __all__ = ["add_parser", "run"]
 
@@ -49,11 +49,12 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Calculate, write and tell."""
-    from ekfcore.active.calculators import make_calculator
-    from ekfcore.active.phonon_files import BAND_FILE, DOS_FILE, PICTURE, write_phonons
-    from ekfcore.active.phonons import find_phonons
-    from ekfcore.atoms import EKFCalculator
-    from ekfcore.training.toml import read_toml
+    from ekfcore.labelling.calculators import make_calculator
+    from ekfcore.plots.phonons import PICTURE, plot_phonons
+    from ekfcore.potentials import EKFCalculator
+    from ekfcore.properties.phonon_files import BAND_FILE, DOS_FILE, write_phonons
+    from ekfcore.properties.phonons import find_phonons
+    from ekfcore.settings.toml import read_toml
 
     if arguments.parameters and not arguments.reference:
         raise InputError(f"--parameters {arguments.parameters} belongs to a --reference; name one")
@@ -67,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     with limited_threads(arguments.threads, backend=backend):
         found = find_phonons(crystal, calculators, supercell=arguments.supercell)
     write_phonons(found, arguments.out)
+    plot_phonons(found, arguments.out / PICTURE)
     print(_table(found))
     print(f"{BAND_FILE}, {DOS_FILE} and {PICTURE} are in {arguments.out}.")
     return 0

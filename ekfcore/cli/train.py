@@ -78,8 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _settings(arguments: argparse.Namespace) -> "Settings":
     """Read CONFIG; tell what an input of DeePMD-kit asks for and does not get."""
     from ekfcore.deepmd import load_input
+    from ekfcore.potentials.model_file import MODEL_FILE
     from ekfcore.training import load_settings
-    from ekfcore.training.model_file import MODEL_FILE
 
     overrides = [*arguments.set, *run_overrides(arguments)]
     if arguments.config.suffix != ".json":

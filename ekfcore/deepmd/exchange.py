@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from ekfcore.errors import CheckpointError, InputError
 from ekfcore.files import is_vacant
 from ekfcore.models.deep_potential import Architecture, DeepPotential
+from ekfcore.potentials.model_file import MODEL_FILE, save_model
+from ekfcore.potentials.position import Position
 from ekfcore.training import LoadedModel
-from ekfcore.training.model_file import MODEL_FILE, Position, save_model
 
 from ._kit import read_torch, write_torch
 from .description import describe, settings_of

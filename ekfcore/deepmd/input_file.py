@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from ekfcore.errors import InputError
 from ekfcore.models.deep_potential import neighbour_capacity
+from ekfcore.settings.table import checked
+from ekfcore.settings.toml import set_key
 from ekfcore.training import Settings
 from ekfcore.training.settings import ModelSettings
 from ekfcore.training.sources import read_sources
-from ekfcore.training.table import checked
-from ekfcore.training.toml import set_key
 
 from ._section import Section
 from ._translate import data_table, in_their_words, model_table, optimizer_table

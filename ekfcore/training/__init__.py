@@ -1,11 +1,13 @@
 """Train a Deep Potential with the filter, or with Adam."""
 
+from ekfcore.potentials.model_file import LoadedModel, evaluate, load_model
+from ekfcore.potentials.position import EpochRecord
+
 from .adam import AdamOptimizer, AdamSettings
 from .kalman import KalmanOptimizer
 from .loop import Progress, Trainer
-from .model_file import LoadedModel, evaluate, load_model
 from .prepare import prepare
-from .records import EpochRecord, read_metrics, write_metrics
+from .records import read_metrics, write_metrics
 from .settings import Settings, load_settings
 
 __all__ = [

@@ -12,9 +12,8 @@ from ekfcore._typing import Array, Namespace
 from ekfcore.arrays import to_numpy
 from ekfcore.errors import InputError
 from ekfcore.linearize import linearize
+from ekfcore.potentials.sample import Sample
 from ekfcore.protocols import Cotangent, JacobianProvider, Prediction
-
-from .sample import Sample
 
 __all__ = ["AdamOptimizer", "AdamSettings"]
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 from ekfcore.atoms import Frame
 from ekfcore.errors import InputError
 from ekfcore.models.deep_potential import DeepPotential, fit_bias
-
-from .model_file import LoadedModel, evaluate
+from ekfcore.potentials.model_file import LoadedModel, evaluate
 
 __all__ = ["refit_bias"]
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from ekfcore.atoms import Frame, split_frames
 from ekfcore.atoms.frame import check_labelled
 from ekfcore.errors import InputError
+from ekfcore.potentials.fingerprint import Fingerprint, find_frames
+from ekfcore.potentials.model_file import LoadedModel
 
-from .fingerprint import Fingerprint, find_frames
-from .model_file import LoadedModel
 from .settings import Settings
 from .sources import read_sources
 

@@ -12,12 +12,12 @@ from ekfcore.checkpoint import state_arrays, state_header
 from ekfcore.filter import EKFState, update
 from ekfcore.linearize import linearize
 from ekfcore.measurement import atom_groups, reduce_batch, signed_mean
+from ekfcore.potentials.error_bars import kpu_scale
+from ekfcore.potentials.sample import Sample
 from ekfcore.presets import Recipe
 from ekfcore.protocols import Cotangent, JacobianProvider, Prediction
 
-from ._measured import Kind, factor, plan, variance
-from .error_bars import kpu_scale
-from .sample import Sample
+from .schedule import Kind, factor, plan, variance
 
 __all__ = ["KalmanOptimizer"]
 

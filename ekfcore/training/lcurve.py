@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ekfcore.files import write_text
-
-from .records import EpochRecord
+from ekfcore.potentials.position import EpochRecord
 
 __all__ = ["write_lcurve"]
 

@@ -13,14 +13,14 @@ from ekfcore._typing import Array
 from ekfcore.errors import FilterError, InputError
 from ekfcore.files import locked, sweep
 from ekfcore.models.deep_potential import DeepPotential
+from ekfcore.potentials.dataset import Dataset
+from ekfcore.potentials.fingerprint import Fingerprint
+from ekfcore.potentials.model_file import MODEL_FILE, save_model
+from ekfcore.potentials.position import EpochRecord, Position
+from ekfcore.potentials.sample import Sample
 from ekfcore.protocols import JacobianProvider
 
-from .dataset import Dataset
 from .evaluator import Evaluator
-from .fingerprint import Fingerprint
-from .model_file import MODEL_FILE, Position, save_model
-from .records import EpochRecord
-from .sample import Sample
 
 __all__ = ["Optimizer", "Progress", "Trainer"]
 

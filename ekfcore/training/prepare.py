@@ -21,23 +21,24 @@ from ekfcore.models.deep_potential import (
     neighbour_capacity,
 )
 from ekfcore.partition import BlockLayout
+from ekfcore.potentials.dataset import Dataset
+from ekfcore.potentials.fingerprint import Fingerprint
+from ekfcore.potentials.model_file import MODEL_FILE, LoadedModel, load_model
+from ekfcore.potentials.position import EpochRecord, Position
+from ekfcore.potentials.sample import Potential
 
 from ._layout import fitting_layout
-from ._measured import measurements
 from .adam import AdamOptimizer
 from .bias import refit_bias
 from .data import read_data
-from .dataset import Dataset
 from .elements import check_energies, learn_elements, strangers, without_unknown
 from .evaluator import Evaluator
-from .fingerprint import Fingerprint
 from .kalman import KalmanOptimizer
 from .labels import label_notes, unseen, without_doubtful_virials
 from .lcurve import write_lcurve
 from .loop import Optimizer, Trainer
-from .model_file import MODEL_FILE, LoadedModel, Position, load_model
-from .records import METRICS_FILE, EpochRecord, write_metrics
-from .sample import Potential
+from .records import METRICS_FILE, write_metrics
+from .schedule import measurements
 from .settings import Settings
 from .tensorboard import TensorBoard
 

@@ -1,59 +1,20 @@
-"""The errors of each epoch, and the table they are kept in."""
+"""The table of the errors after each epoch."""
 
 import csv
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ekfcore.errors import InputError
 from ekfcore.files import write_csv
+from ekfcore.potentials.position import EpochRecord
 
-__all__ = ["METRICS_FILE", "EpochRecord", "read_metrics", "write_metrics"]
+__all__ = ["METRICS_FILE", "read_metrics", "write_metrics"]
 
 METRICS_FILE = "metrics.csv"
 """Name of the table in the folder of a run."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochRecord:
-    """Where the training stands after an epoch.
-
-    Parameters
-    ----------
-    epoch, step : int
-        Epochs and batches done.
-    wall_s : float
-        Time spent in updates, evaluations not counted [s].
-    lam : float
-        Memory factor; the learning rate for Adam.
-    energy_rmse_train, energy_rmse_test : float
-        Over the frames that have an energy; nan if there are none [meV/atom].
-    force_rmse_train, force_rmse_test : float
-        Over the frames that have forces; nan if there are none [meV/Å].
-    virial_rmse_train, virial_rmse_test : float, optional
-        Over the frames that have a virial, if there are any [meV/atom].
-    energy_noise, force_noise : float, optional
-        Standard deviation that the filter gives a measured energy [meV/atom] and the mean of a group of forces [meV/Å].
-    energy_kpu_scale, force_kpu_scale : float, optional
-        Factors that make the variances of P those of the errors on training frames, see `kpu_scale`.
-    """
-
-    epoch: int
-    step: int
-    wall_s: float
-    lam: float
-    energy_rmse_train: float
-    energy_rmse_test: float
-    force_rmse_train: float
-    force_rmse_test: float
-    virial_rmse_train: float | None = None
-    virial_rmse_test: float | None = None
-    energy_noise: float | None = None
-    force_noise: float | None = None
-    energy_kpu_scale: float | None = None
-    force_kpu_scale: float | None = None
 
 
 _COLUMNS = tuple("lambda" if field.name == "lam" else field.name for field in fields(EpochRecord))

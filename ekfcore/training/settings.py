@@ -11,13 +11,14 @@ from pydantic import Field, field_validator, model_validator
 from ekfcore.errors import InputError
 from ekfcore.models.deep_potential import Architecture
 from ekfcore.partition import Strategy
+from ekfcore.potentials.model_file import MODEL_FILE
 from ekfcore.presets import PRESETS, Mode, Recipe, preset
+from ekfcore.settings.fields import Count, NotNegative, Pair, Positive
+from ekfcore.settings.table import Table, checked, read_table
 
 from .adam import AdamSettings
-from .model_file import MODEL_FILE
 from .records import METRICS_FILE
 from .sources import Source, Sources
-from .table import Table, checked, read_table
 
 __all__ = [
     "DataSettings",
@@ -31,11 +32,6 @@ __all__ = [
 
 _TEST_FRACTION = 0.2
 _TAKEN = (MODEL_FILE, METRICS_FILE, "tensorboard", "learning_curve.png", "parity.png")  # in the folder of a run
-
-_Count = Annotated[int, Field(ge=1)]
-_Positive = Annotated[float, Field(gt=0)]
-_NotNegative = Annotated[float, Field(ge=0)]
-_Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class DataSettings(Table):
@@ -76,8 +72,8 @@ class ModelSettings(Table):
     type: Literal["deep_potential"] = "deep_potential"
     elements: list[str] | None = None
     capacity: list[int] | dict[str, int] | None = None
-    cutoff: _Positive = 6.0
-    cutoff_smooth: _NotNegative = 0.5
+    cutoff: Positive = 6.0
+    cutoff_smooth: NotNegative = 0.5
     embedding: list[int] = [25, 25, 25]
     axis: int = 16
     fitting: list[int] = [50, 50, 50]
@@ -85,8 +81,8 @@ class ModelSettings(Table):
     type_one_side: bool = False
     resnet_dt: bool = False
     atom_energies: dict[str, float] | None = None  # energies of atoms that are not fitted to the data [eV]
-    fitting_gain: _Positive | None = None  # on the first layer of fresh fitting nets; 10 for a filter, 1 for Adam
-    interpolation: _NotNegative = 1e-9  # largest relative error of the nodal embedding; 0 for the exact nets
+    fitting_gain: Positive | None = None  # on the first layer of fresh fitting nets; 10 for a filter, 1 for Adam
+    interpolation: NotNegative = 1e-9  # largest relative error of the nodal embedding; 0 for the exact nets
 
     @model_validator(mode="after")
     def _is_an_architecture(self) -> Self:
@@ -131,17 +127,17 @@ class OptimizerSettings(Table):
     energy_noise: float | None = None
     force_noise: float | None = None
     virial_noise: float | None = None
-    energy_prefactor: _NotNegative | None = None
-    force_prefactor: _NotNegative | None = None
-    virial_prefactor: _NotNegative | None = None
+    energy_prefactor: NotNegative | None = None
+    force_prefactor: NotNegative | None = None
+    virial_prefactor: NotNegative | None = None
     force_per_atom: bool | None = None
     memory: Annotated[float | None, Field(gt=0, le=1)] = None
     memory_rate: Annotated[float | None, Field(ge=0, le=1)] = None
     memory_counts: Literal["measurements", "updates"] | None = None
-    noise: _Positive | Literal["adaptive", "blocks"] | None = None
-    noise_factor: _Positive | None = None
+    noise: Positive | Literal["adaptive", "blocks"] | None = None
+    noise_factor: Positive | None = None
     noise_window: Annotated[float | None, Field(ge=1)] = None
-    noise_settling: _Positive | None = None
+    noise_settling: Positive | None = None
     p0: float | None = None
     process_noise: float | None = None
     rows: int | None = None
@@ -152,9 +148,9 @@ class OptimizerSettings(Table):
     learning_rate: float | None = None
     final_learning_rate: float | None = None
     decay_steps: int | None = None
-    energy_prefactors: _Pair | None = None
-    force_prefactors: _Pair | None = None
-    virial_prefactors: _Pair | None = None
+    energy_prefactors: Pair | None = None
+    force_prefactors: Pair | None = None
+    virial_prefactors: Pair | None = None
 
     @field_validator("preset")
     @classmethod
@@ -242,8 +238,8 @@ _MEMORY = {"memory": "initial", "memory_rate": "rate", "memory_counts": "counts"
 class TrainingSettings(Table):
     """``[training]``: epochs, frames a step, and the seed of all that is random."""
 
-    epochs: _Count = 10
-    batch: _Count = 1
+    epochs: Count = 10
+    batch: Count = 1
     seed: Annotated[int, Field(ge=0)] = 0
     lcurve: str = ""  # name of a second table of the errors, in the layout of DeePMD-kit's lcurve.out
     tensorboard: bool = False  # write the errors for TensorBoard, too
@@ -261,8 +257,8 @@ class RunSettings(Table):
 
     backend: str = "auto"
     device: str = "cpu"
-    threads: _Count | None = None
-    sample_memory: _NotNegative = 4.0  # [GiB] for frames that stay prepared; others are prepared whenever needed
+    threads: Count | None = None
+    sample_memory: NotNegative = 4.0  # [GiB] for frames that stay prepared; others are prepared whenever needed
 
 
 class Settings(Table):

@@ -8,8 +8,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field
 
 from ekfcore.atoms import Frame, read_frames
-
-from .table import Table
+from ekfcore.settings.table import Table
 
 __all__ = ["Source", "Sources", "read_sources"]
 

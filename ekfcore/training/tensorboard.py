@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ekfcore.errors import InputError
-
-from .records import EpochRecord
+from ekfcore.potentials.position import EpochRecord
 
 __all__ = ["TensorBoard"]
 

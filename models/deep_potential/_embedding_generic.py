@@ -1,9 +1,9 @@
 """The exact embedding nets on whole arrays, for any library and any activation."""
 
 from array_api_compat import array_namespace
-from ekfcore.models._network import NetworkShape
 
 from ekfcore._typing import Array
+from ekfcore.models._network import NetworkShape
 
 from .environment import PairBlock
 

@@ -5,10 +5,10 @@ sums. The layers are evaluated again for weight gradients, which takes less time
 """
 
 import numpy as np
-from ekfcore.models._network import NetworkShape
 from numpy.typing import NDArray
 
-from ekfcore._jit import inlined, jit
+from ekfcore.compiling.jit import inlined, jit
+from ekfcore.models._network import NetworkShape
 from ekfcore.threads import in_parallel, thread_count
 
 from ._panels_numba import LANES, aligned_zeros, forward, reverse

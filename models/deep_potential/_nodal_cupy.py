@@ -7,8 +7,8 @@ from weakref import WeakKeyDictionary
 import cupy
 import numpy as np
 
-from ekfcore._cuda import Launcher
 from ekfcore._typing import Array
+from ekfcore.compiling.cuda import Launcher
 
 from .nodal_environment import NodalGroup
 from .stencil import COEFFICIENTS, ORDER

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ekfcore._jit import jit
+from ekfcore.compiling.jit import jit
 
 from ._nodal_generic import GenericKernels
 from .nodal_environment import NodalGroup

@@ -8,7 +8,7 @@ stands in the padding of a product is of no matter: no number of the others depe
 
 import numpy as np
 
-from ekfcore._jit import inlined
+from ekfcore.compiling.jit import inlined
 
 from ._tanh_numba import tanh
 

@@ -5,7 +5,7 @@ from math import factorial, log
 
 import numpy as np
 
-from ekfcore._jit import inlined
+from ekfcore.compiling.jit import inlined
 
 __all__ = ["tanh"]
 

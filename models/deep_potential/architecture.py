@@ -4,10 +4,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from ekfcore.errors import InputError
 from ekfcore.models._activation import ACTIVATIONS
 from ekfcore.models._network import NetworkShape
-
-from ekfcore.errors import InputError
 
 __all__ = ["Architecture"]
 

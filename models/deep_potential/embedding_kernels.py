@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import Protocol
 
 from array_api_compat import is_numpy_namespace
-from ekfcore.models._network import NetworkShape
 
 from ekfcore._typing import Array, Namespace
+from ekfcore.models._network import NetworkShape
 
 from ._embedding_generic import WholeEmbedding
 from .environment import PairBlock

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from array_api_compat import array_namespace
-from ekfcore.models._network import Tape
 
 from ekfcore._typing import Array, Namespace
 from ekfcore.atoms import Frame
+from ekfcore.models._network import Tape
 from ekfcore.protocols import Cotangent, Prediction
 
 from ._atomic_energies import join_energies

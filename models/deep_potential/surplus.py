@@ -13,9 +13,9 @@ taken off for all atoms alike.
 from dataclasses import replace
 
 from array_api_compat import array_namespace
-from ekfcore.models._network import NetworkShape
 
 from ekfcore._typing import Array
+from ekfcore.models._network import NetworkShape
 
 from .embedding_kernels import Embedding, EmbeddingKernels
 from .environment import PairBlock

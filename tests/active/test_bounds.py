@@ -14,10 +14,10 @@ for _package in ("ase", "pydantic", "vesin"):
 
 from ase.build import bulk  # noqa: E402
 
-from ekfcore.active.executors import ExecutorSettings  # noqa: E402
-from ekfcore.active.label import LabelReport, LabelSettings, label  # noqa: E402
-from ekfcore.active.ledger import Ledger  # noqa: E402
 from ekfcore.atoms import Frame  # noqa: E402
+from ekfcore.labelling.executors import ExecutorSettings  # noqa: E402
+from ekfcore.labelling.label import LabelReport, LabelSettings, label  # noqa: E402
+from ekfcore.labelling.ledger import Ledger  # noqa: E402
 
 _CALCULATOR = '''
 """What a program may do instead of a single point."""

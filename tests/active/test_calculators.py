@@ -13,8 +13,8 @@ pytest.importorskip("ase", reason='ase is not installed: pip install "ekfcore[at
 
 from ase.build import bulk, molecule
 
-from ekfcore.active.calculators import make_calculator
 from ekfcore.errors import InputError
+from ekfcore.labelling.calculators import make_calculator
 
 
 @pytest.mark.parametrize("name", ["emt", "ase.calculators.emt:EMT", "ase.calculators.emt.EMT"])

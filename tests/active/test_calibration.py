@@ -10,7 +10,7 @@ import pytest
 from ekfcore.atoms import Frame
 from ekfcore.errors import InputError
 
-calibration = pytest.importorskip("ekfcore.active.calibration", reason="active learning needs ekfcore[active]")
+calibration = pytest.importorskip("ekfcore.potentials.calibration", reason="active learning needs ekfcore[active]")
 
 
 def _pairs(seed: int, scale: float, count: int) -> list[tuple[Any, Any]]:

@@ -20,14 +20,14 @@ from ase.calculators.calculator import Calculator  # noqa: E402
 from ase.constraints import FixAtoms, FixBondLength  # noqa: E402
 from ase.io import write  # noqa: E402
 
-from ekfcore.active.executors import ExecutorSettings  # noqa: E402
-from ekfcore.active.explore import ExploreSettings, explore  # noqa: E402
-from ekfcore.active.label import LabelSettings, label  # noqa: E402
-from ekfcore.active.ledger import Ledger, frame_key  # noqa: E402
+from ekfcore.active.rattle import rattled  # noqa: E402
 from ekfcore.active.settings import StartSettings  # noqa: E402
-from ekfcore.active.start import rattled  # noqa: E402
 from ekfcore.atoms import Frame, read_frames  # noqa: E402
+from ekfcore.dynamics.explore import ExploreSettings, explore  # noqa: E402
 from ekfcore.errors import InputError  # noqa: E402
+from ekfcore.labelling.executors import ExecutorSettings  # noqa: E402
+from ekfcore.labelling.label import LabelSettings, label  # noqa: E402
+from ekfcore.labelling.ledger import Ledger, frame_key  # noqa: E402
 
 _CALCULATOR = '''
 """An energy made of nothing but what the atoms were given."""
@@ -183,7 +183,7 @@ def test_phonons_of_other_masses() -> None:
     pytest.importorskip("phonopy", reason='phonopy is not installed: pip install "ekfcore[active]"')
     from ase.calculators.emt import EMT
 
-    from ekfcore.active.phonons import find_phonons
+    from ekfcore.properties.phonons import find_phonons
 
     light, heavy = bulk("Al"), bulk("Al")
     heavy.set_masses(4 * light.get_masses())
@@ -212,7 +212,7 @@ class Stiff(Calculator):
 def test_phonons_tell_magnetic_atoms_apart() -> None:
     """They reach the calculator, and break the symmetry that positions alone would have."""
     pytest.importorskip("phonopy", reason='phonopy is not installed: pip install "ekfcore[active]"')
-    from ekfcore.active.phonons import find_phonons
+    from ekfcore.properties.phonons import find_phonons
 
     atoms = Atoms("Fe2", scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]], cell=[2.8] * 3, pbc=True)
     atoms.set_initial_magnetic_moments([2.0, 0.0])
@@ -229,7 +229,7 @@ def test_phonons_refuse_what_a_supercell_cannot_have(what: str) -> None:
     pytest.importorskip("phonopy", reason='phonopy is not installed: pip install "ekfcore[active]"')
     from ase.calculators.emt import EMT
 
-    from ekfcore.active.phonons import find_phonons
+    from ekfcore.properties.phonons import find_phonons
 
     atoms = bulk("Al")
     if what == "charge":

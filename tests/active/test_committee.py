@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("psutil", reason='psutil is not installed: pip install "ekfcore[active]"')
 pytest.importorskip("pydantic", reason='pydantic is not installed: pip install "ekfcore[active]"')
-from ekfcore.active.committee import force_deviation
+from ekfcore.potentials.committee import force_deviation
 
 
 def test_deviation_is_the_standard_deviation_of_the_vectors() -> None:

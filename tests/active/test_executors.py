@@ -15,9 +15,9 @@ import pytest
 pytest.importorskip("ase", reason='ase is not installed: pip install "ekfcore[atoms]"')
 pytest.importorskip("pydantic", reason='pydantic is not installed: pip install "ekfcore[atoms]"')
 
-from ekfcore.active._worker import Worker, WorkerError
-from ekfcore.active.executors import ExecutorSettings, ProcessExecutor, open_executor
 from ekfcore.errors import EKFError, InputError
+from ekfcore.labelling._worker import Worker, WorkerError
+from ekfcore.labelling.executors import ExecutorSettings, ProcessExecutor, open_executor
 
 CLUSTERS = [
     pytest.param("executorlib", marks=pytest.mark.filterwarnings("default")),
@@ -95,7 +95,7 @@ def test_processes_end_with_their_parent(tmp_path: Path, how: signal.Signals) ->
     """However the parent dies, in the middle of a calculation that ignores the world."""
     code = f"""
 import os, time
-from ekfcore.active.executors import ExecutorSettings, open_executor
+from ekfcore.labelling.executors import ExecutorSettings, open_executor
 with open_executor(ExecutorSettings(workers=2)) as executor:
     pids = [executor.submit(os.getpid).result() for _ in range(2)]
     futures = [executor.submit(time.sleep, 1000) for _ in range(2)]

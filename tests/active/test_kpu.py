@@ -6,6 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+import ekfcore as ek
+from ekfcore.atoms import Frame
+from ekfcore.checkpoint import state_arrays, state_header
 from ekfcore.models.deep_potential import (
     Architecture,
     DeepPotential,
@@ -15,16 +20,12 @@ from ekfcore.models.deep_potential import (
     initial_weights,
     neighbour_capacity,
 )
-from numpy.typing import NDArray
-
-import ekfcore as ek
-from ekfcore.atoms import Frame
-from ekfcore.checkpoint import state_arrays, state_header
 from ekfcore.threads import limited_threads, thread_count
 from ekfcore.uncertainty import CovarianceRoot
 
-kpu_module = pytest.importorskip("ekfcore.active.kpu", reason="active learning needs ekfcore[active]")
-from ekfcore.training.model_file import Position, load_model, save_model  # noqa: E402 (needs pydantic, as the above)
+kpu_module = pytest.importorskip("ekfcore.potentials.kpu", reason="active learning needs ekfcore[active]")
+from ekfcore.potentials.model_file import load_model, save_model  # noqa: E402 (needs pydantic, as the above)
+from ekfcore.potentials.position import Position  # noqa: E402
 
 KalmanUncertainty = kpu_module.KalmanUncertainty
 

@@ -23,11 +23,11 @@ pytest.importorskip("pydantic", reason='pydantic is not installed: pip install "
 
 from pydantic import ValidationError
 
-from ekfcore.active.executors import ExecutorSettings
-from ekfcore.active.label import LabelReport, LabelSettings, label
-from ekfcore.active.ledger import Ledger, frame_key
 from ekfcore.atoms import Frame
 from ekfcore.errors import EKFError, InputError
+from ekfcore.labelling.executors import ExecutorSettings
+from ekfcore.labelling.label import LabelReport, LabelSettings, label
+from ekfcore.labelling.ledger import Ledger, frame_key
 
 if TYPE_CHECKING:
     from active.conftest import Faulty
@@ -289,8 +289,8 @@ def test_keyboard_interrupt(run: "Run", rattled: "MakeFrames", faulty: "Faulty")
 
 _PARENT = """
 import pickle, sys
-from ekfcore.active.label import label
-from ekfcore.active.ledger import Ledger
+from ekfcore.labelling.label import label
+from ekfcore.labelling.ledger import Ledger
 frames, settings = pickle.load(open(sys.argv[1], "rb"))
 label(frames, settings, Ledger(sys.argv[2]), log_dir=sys.argv[3])
 """
@@ -331,7 +331,7 @@ def test_kill_the_parent_again_and_again(
 
 _DIE_BEFORE_A_CALL = """
 import os, signal
-from ekfcore.active._worker import Worker
+from ekfcore.labelling._worker import Worker
 Worker.call = lambda *args, **how: os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -125,7 +125,7 @@ def start(home: Path) -> Start:
 
 
 def _labels(folder: Path) -> int:
-    from ekfcore.active.ledger import Ledger
+    from ekfcore.labelling.ledger import Ledger
 
     return len(Ledger(folder / "run/labels.db"))
 
@@ -300,7 +300,7 @@ def test_nothing_more_to_learn_ends_a_stage(learn: Learn) -> None:
 @pytest.mark.parametrize(("share", "told"), [(0.05, "at most 5 %"), (0.004, "at most 0.4 %"), (1.0, "at most 100 %")])
 def test_a_stage_says_which_share_was_enough(share: float, told: str) -> None:
     """Small shares are not rounded to none."""
-    from ekfcore.active._words import finished
+    from ekfcore.active._messages import finished
 
     assert (
         finished(2, share)

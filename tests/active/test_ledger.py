@@ -19,9 +19,9 @@ import pytest
 
 pytest.importorskip("ase", reason='ase is not installed: pip install "ekfcore[atoms]"')
 
-from ekfcore.active.ledger import Ledger, frame_key
 from ekfcore.atoms import Frame, read_frames
 from ekfcore.errors import EKFError, InputError
+from ekfcore.labelling.ledger import Ledger, frame_key
 
 if TYPE_CHECKING:
     MakeFrames = Callable[..., list[Frame]]
@@ -134,7 +134,7 @@ def test_quarantine_keeps_reason_and_log(tmp_path: Path, rattled: "MakeFrames", 
 _DIE_AT_THE_SECOND_TABLE = """
 import os, signal, sys
 from ase.db.sqlite import SQLite3Database
-from ekfcore.active.ledger import Ledger
+from ekfcore.labelling.ledger import Ledger
 connect = SQLite3Database._connect
 def traced(self):
     connection = connect(self)

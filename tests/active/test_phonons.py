@@ -25,8 +25,8 @@ from ase.calculators.emt import EMT  # noqa: E402
 from ase.io import write  # noqa: E402
 from ase.units import _e, _hplanck  # noqa: E402
 
-from ekfcore.active.phonons import find_phonons  # noqa: E402
 from ekfcore.cli import main  # noqa: E402
+from ekfcore.properties.phonons import find_phonons  # noqa: E402
 
 THZ = _e / _hplanck * 1e-12  # in an eV
 

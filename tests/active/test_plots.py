@@ -9,9 +9,9 @@ pytest.importorskip("matplotlib", reason='matplotlib is not installed: pip insta
 
 from matplotlib.figure import Figure
 
-from ekfcore.active import plots
 from ekfcore.active.report import RoundReport
 from ekfcore.errors import InputError
+from ekfcore.plots import rounds as plots
 
 
 @pytest.fixture

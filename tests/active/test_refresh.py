@@ -2,6 +2,10 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+import ekfcore as ek
+from ekfcore.atoms import Frame
 from ekfcore.models.deep_potential import (
     Architecture,
     DeepPotential,
@@ -9,12 +13,8 @@ from ekfcore.models.deep_potential import (
     initial_weights,
     neighbour_capacity,
 )
-from numpy.typing import NDArray
 
-import ekfcore as ek
-from ekfcore.atoms import Frame
-
-refresh = pytest.importorskip("ekfcore.active.refresh", reason="active learning needs ekfcore[active]")
+refresh = pytest.importorskip("ekfcore.potentials.refresh", reason="active learning needs ekfcore[active]")
 
 Vector = NDArray[np.float64]
 
@@ -96,7 +96,7 @@ def test_it_is_a_state_of_the_filter(model: DeepPotential, frames: list[Frame]) 
 def test_frames_of_the_training_are_certain(model: DeepPotential, frames: list[Frame]) -> None:
     """More so than a frame that is new, or than before they were seen."""
     w = initial_weights(model.architecture, seed=1)
-    kpu = pytest.importorskip("ekfcore.active.kpu", reason="active learning needs ekfcore[active]")
+    kpu = pytest.importorskip("ekfcore.potentials.kpu", reason="active learning needs ekfcore[active]")
     known, other = (kpu.KalmanUncertainty(model, refresh.refreshed(model, w, [f]), fraction=1.0) for f in frames)
     assert known(frames[0]).force_mean < 0.5 * other(frames[0]).force_mean
 

@@ -100,7 +100,7 @@ def _trained_on(folder: Path) -> int:
 
 
 def _labels(home: Path) -> int:
-    from ekfcore.active.ledger import Ledger
+    from ekfcore.labelling.ledger import Ledger
 
     return len(Ledger(home / "run/labels.db"))
 
@@ -207,8 +207,8 @@ def test_what_changed_for_later_rounds_is_named(learn: Learn, home: Path) -> Non
 
 def test_labels_of_an_interrupted_round_are_not_lost(learn: Learn, home: Path) -> None:
     """Whatever is in the ledger, whichever round paid for it, the final model knows."""
-    from ekfcore.active.ledger import Ledger
     from ekfcore.atoms import read_frames
+    from ekfcore.labelling.ledger import Ledger
 
     assert learn()[0] == 0
     (frame, *_) = read_frames(home / "run/final/train.extxyz")
@@ -230,10 +230,10 @@ def test_another_calculator_does_not_take_what_workers_left(home: Path) -> None:
     """A result in the inbox is a label like those in the database."""
     from ase.build import bulk
 
-    from ekfcore.active._receipt import write_receipt
-    from ekfcore.active.ledger import Ledger, frame_key
     from ekfcore.atoms import Frame
     from ekfcore.errors import InputError
+    from ekfcore.labelling._result_file import write_receipt
+    from ekfcore.labelling.ledger import Ledger, frame_key
 
     ledger, frame = Ledger(home / "labels.db"), Frame.from_ase(bulk("Cu"), "copper")
     with ledger.locked():
@@ -309,7 +309,8 @@ def test_dynamics_run_where_the_settings_say(
     import json
     from typing import Any
 
-    from ekfcore.active import _simulate, learner
+    from ekfcore.active import learner
+    from ekfcore.dynamics import _simulate
 
     made: list[Any] = []
 

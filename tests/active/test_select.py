@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pydantic", reason='pydantic is not installed: pip install "ekfcore[active]"')
-from ekfcore.active.select import Fate, SelectSettings, select
+from ekfcore.active.selection import Fate, SelectSettings, select
 
 VALUES = np.asarray([0.5, 3.0, 50.0, 4.0, np.nan, 6.0, 5.0])
 

@@ -39,7 +39,7 @@ def make_frame() -> MakeFrame:
 @pytest.fixture
 def random_model() -> Callable[..., Any]:
     """Return a maker of models with random weights, as they are loaded."""
-    model_file = pytest.importorskip("ekfcore.training.model_file", reason="a model file needs ekfcore[atoms]")
+    model_file = pytest.importorskip("ekfcore.potentials.model_file", reason="a model file needs ekfcore[atoms]")
     from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistics, initial_weights
 
     def make(elements: tuple[str, ...] = ("Cu",), capacity: tuple[int, ...] = (60,)) -> Any:

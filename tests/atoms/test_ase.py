@@ -30,7 +30,7 @@ from ase.io import read, write
 from ase.optimize import BFGS
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from ekfcore.atoms import EKFCalculator
+from ekfcore.potentials import EKFCalculator
 
 SHAPES = {"energy": (), "free_energy": (), "energies": (8,), "forces": (8, 3), "stress": (6,)}
 

@@ -15,7 +15,7 @@ import pytest
 from ekfcore.errors import CheckpointError, InputError
 
 pytest.importorskip("ase", reason='ase is not installed: pip install "ekfcore[atoms]"')
-training = pytest.importorskip("ekfcore.training.model_file", reason="a model file needs ekfcore[atoms]")
+training = pytest.importorskip("ekfcore.potentials.model_file", reason="a model file needs ekfcore[atoms]")
 
 from ase import Atoms, units  # noqa: E402
 from ase.calculators.calculator import PropertyNotImplementedError  # noqa: E402
@@ -23,7 +23,8 @@ from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_s
 from ase.io import write  # noqa: E402
 from ase.md.verlet import VelocityVerlet  # noqa: E402
 
-from ekfcore.atoms import EKFCalculator, Frame, read_frames  # noqa: E402
+from ekfcore.atoms import Frame, read_frames  # noqa: E402
+from ekfcore.potentials import EKFCalculator  # noqa: E402
 
 
 @pytest.mark.parametrize("spacing", [1 / 64, 0.0], ids=["nodes", "exact nets"])

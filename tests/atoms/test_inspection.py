@@ -21,7 +21,7 @@ pytest.importorskip("matplotlib", reason="needs the extra atoms")
 
 from ekfcore.atoms.finding import name_frames
 from ekfcore.atoms.inspection import composition, file_of, formula, inspect_frames
-from ekfcore.atoms.plots import plot_data
+from ekfcore.plots.inspection import plot_data
 
 
 def test_numbers_of_one_frame(make_frame: "MakeFrame") -> None:

@@ -211,8 +211,8 @@ def test_compiling_is_told_on_a_terminal(
     terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file, or a program that reads what is printed, needs no such line."""
-    from ekfcore import _jit
     from ekfcore.cli import main
+    from ekfcore.compiling import jit as _jit
 
     told: list[Callable[[], None]] = []
     monkeypatch.setattr(_jit, "_tell", told)

@@ -89,8 +89,8 @@ def test_nothing_left_to_test_on(folder: Path, refuse: Refuse) -> None:
 
 def test_listed_and_nowhere(folder: Path, cli: Cli) -> None:
     """An element that only CONFIG names; older files, which say nothing of it, know all their elements."""
-    from ekfcore.atoms import EKFCalculator
     from ekfcore.errors import InputError
+    from ekfcore.potentials import EKFCalculator
 
     _write(folder / "test.xyz", "Cu", "Ag")
     path = _config(folder, elements='elements = ["Ag", "Au", "Cu"]')

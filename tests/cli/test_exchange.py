@@ -82,7 +82,7 @@ def test_calculator(trained: Path, cli: Cli) -> None:
     from ase import Atoms
     from ase.io import read
 
-    from ekfcore.atoms import EKFCalculator
+    from ekfcore.potentials import EKFCalculator
 
     folder = trained.parent
     cli("export", trained, folder / "model.dp")

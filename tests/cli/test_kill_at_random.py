@@ -41,9 +41,9 @@ def test_the_end_is_equal_to_the_bit(command: str, killed: ModuleType, tmp_path:
 
 def test_the_comparison_notices_what_differs(killed: ModuleType, tmp_path: Path) -> None:
     """A bit of an array, a cell of a table, a label, a picture that is not whole, what is missing and what is left."""
-    from ekfcore.active.ledger import Ledger
     from ekfcore.archive import write_archive
     from ekfcore.atoms import Frame
+    from ekfcore.labelling.ledger import Ledger
 
     def fill(
         folder: Path, *, weight: float = 1.0, energy: float = -1.0, cell: str = "0.5", seconds: float = 1.0

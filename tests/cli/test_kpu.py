@@ -32,8 +32,8 @@ def test_labelled_frames(tmp_path: Path, run: Path, cli: Cli, precision: str, to
 
     In single precision a KPU that is far below the variance of the blocks alone keeps some digits.
     """
-    from ekfcore.active.kpu import KalmanUncertainty
     from ekfcore.atoms import read_frames
+    from ekfcore.potentials.kpu import KalmanUncertainty
 
     data, out = tmp_path / "copper.xyz", tmp_path / "kpu"
     words = ["--fraction", "0.75", "--seed", "3", "--threads", "1", "--precision", precision]

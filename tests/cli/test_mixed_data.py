@@ -85,7 +85,7 @@ def test_periodic_in_two_directions(folder: Path, cli: Cli) -> None:
     """A slab sees its images along two directions, and along the third none, however thin the cell is there."""
     from ase.io import read
 
-    from ekfcore.atoms import EKFCalculator
+    from ekfcore.potentials import EKFCalculator
 
     assert cli("train", folder / "config.toml", "--out", folder / "run")[0] == 0
     slab: Any = read(folder / "slab.xyz", -1)

@@ -148,7 +148,7 @@ def test_no_labels(folder: Path, refuse: Refuse) -> None:
 def test_pictures_without_labels(folder: Path) -> None:
     """A panel for what there is."""
     from ekfcore.atoms import read_frames
-    from ekfcore.training.plots import plot_parity
+    from ekfcore.plots.training import plot_parity
 
     for kind in ("energies", "forces"):
         frames = read_frames([str(folder / f"{kind}.xyz")], require=())

@@ -125,8 +125,8 @@ def test_frames_of_the_model_to_start_from(run: Path, config: Path, cli: Cli) ->
 
 def test_older_files(run: Path, config: Path, cli: Cli) -> None:
     """A model file without the list goes on as before, and a line says that nothing was compared."""
+    from ekfcore.potentials.model_file import MODEL_FILE, save_model
     from ekfcore.training import load_model
-    from ekfcore.training.model_file import MODEL_FILE, save_model
 
     old = load_model(run)
     arrays = {k: v for k, v in old.arrays.items() if k not in ("mean", "std", "energy_bias") and "_frames" not in k}

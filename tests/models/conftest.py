@@ -11,6 +11,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+from ekfcore.atoms import Frame
 from ekfcore.models.deep_potential import (
     Architecture,
     DeepPotential,
@@ -18,9 +21,6 @@ from ekfcore.models.deep_potential import (
     initial_weights,
     neighbour_capacity,
 )
-from numpy.typing import NDArray
-
-from ekfcore.atoms import Frame
 
 Case: TypeAlias = tuple[DeepPotential, Frame, NDArray[np.float64]]
 MakeCase: TypeAlias = Callable[..., Case]

@@ -6,10 +6,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from ekfcore.models.deep_potential import DeepPotential
 from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame
+from ekfcore.models.deep_potential import DeepPotential
 
 # torch and its users deprecate what DeePMD-kit calls.
 pytestmark = [pytest.mark.deepmd, pytest.mark.filterwarnings("ignore::DeprecationWarning")]

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from ekfcore.models.deep_potential import Architecture
 
 from ekfcore.errors import InputError
+from ekfcore.models.deep_potential import Architecture
 
 
 def _make(**settings: Any) -> Architecture:

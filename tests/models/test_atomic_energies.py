@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
-from ekfcore.models.deep_potential import DeepPotential, NodalPotential, find_kernels
 from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame
+from ekfcore.models.deep_potential import DeepPotential, NodalPotential, find_kernels
 
 if TYPE_CHECKING:
     from conftest import AssertClose, Xp

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
-from ekfcore.models.deep_potential import DeepPotential, EmbeddingKernels, build_environment, whole_arrays
 from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame
 from ekfcore.errors import InputError
+from ekfcore.models.deep_potential import DeepPotential, EmbeddingKernels, build_environment, whole_arrays
 from ekfcore.protocols import JacobianProvider
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from ekfcore.models.deep_potential import DeepPotential
 from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame
 from ekfcore.errors import CheckpointError, InputError
+from ekfcore.models.deep_potential import DeepPotential
 
 Vector: TypeAlias = NDArray[np.float64]
 Case: TypeAlias = tuple[DeepPotential, Frame, Vector]
@@ -49,8 +49,8 @@ def needed() -> None:
 
 
 def _loaded(model: DeepPotential, weights: Vector) -> Any:
+    from ekfcore.potentials.position import Position
     from ekfcore.training import LoadedModel
-    from ekfcore.training.model_file import Position
 
     arrays = {"weights": weights}
     return LoadedModel(

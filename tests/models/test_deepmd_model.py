@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from ekfcore.models.deep_potential import DeepPotential, fit_statistics
 from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame
 from ekfcore.errors import CheckpointError, InputError
+from ekfcore.models.deep_potential import DeepPotential, fit_statistics
 
 # torch and its users deprecate what DeePMD-kit calls.
 pytestmark = [pytest.mark.deepmd, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -57,7 +57,7 @@ def _frames(make_case: MakeCase, count: int = 3, **settings: Any) -> list[Frame]
 
 
 def _model(make_case: MakeCase, descriptor: dict[str, Any], **more: Any) -> Any:
-    from ekfcore.models import DeepmdModel
+    from ekfcore.deepmd.kit_model import DeepmdModel
 
     settings = {"type_map": ["Cu", "O"], "descriptor": descriptor, "fitting_net": {"neuron": [5, 5]}, **more}
     return DeepmdModel.from_settings(settings, _frames(make_case))
@@ -85,10 +85,10 @@ def _strained(frame: Frame, strain: Vector) -> Frame:
 def test_se_e2_a_is_our_deep_potential(settings: dict[str, Any], make_case: MakeCase, tmp_path: Path) -> None:
     """The same predictions, and the same gradients in the other order of the weights."""
     import torch
-    from ekfcore.models import DeepmdModel
 
     from ekfcore.deepmd.description import describe, settings_of
     from ekfcore.deepmd.dp_file import write_dp
+    from ekfcore.deepmd.kit_model import DeepmdModel
 
     ours, frame, w = make_case(**settings)
 
@@ -120,9 +120,8 @@ def test_se_e2_a_is_our_deep_potential(settings: dict[str, Any], make_case: Make
 
 def test_statistics_are_those_of_our_own(make_case: MakeCase) -> None:
     """Frames of several kinds, against the sums that `fit_statistics` forms by itself."""
-    from ekfcore.models import DeepmdModel
-
     from ekfcore.deepmd.description import settings_of
+    from ekfcore.deepmd.kit_model import DeepmdModel
     from ekfcore.deepmd.rebuild import rebuild
 
     frames = _frames(make_case) + _frames(make_case, symbols="O Cu O") + _frames(make_case, pbc=MOLECULE)
@@ -172,12 +171,12 @@ def test_the_filter_trains_se_atten() -> None:
     import torch
     from ase.build import bulk
     from ase.calculators.emt import EMT
-    from ekfcore.models import DeepmdModel
 
     import ekfcore as ek
+    from ekfcore.deepmd.kit_model import DeepmdModel
+    from ekfcore.potentials.sample import Sample
     from ekfcore.presets import preset
     from ekfcore.training import KalmanOptimizer
-    from ekfcore.training.sample import Sample
 
     frames = []
     for k in range(14):
@@ -221,7 +220,8 @@ def test_the_filter_trains_se_atten() -> None:
 def test_deepmd_kit_reads_what_is_saved(descriptor: dict[str, Any], make_case: MakeCase, tmp_path: Path) -> None:
     """Weights of a training, through DeePMD-kit's own evaluation and back."""
     from deepmd.infer import DeepPot
-    from ekfcore.models import DeepmdModel
+
+    from ekfcore.deepmd.kit_model import DeepmdModel
 
     model = _model(make_case, descriptor)
     w = model.weights * 1.1
@@ -244,7 +244,8 @@ def test_checkpoints_of_a_training(make_case: MakeCase, tmp_path: Path) -> None:
     """A ``.pt`` as DeePMD-kit's trainer leaves it."""
     import torch
     from deepmd.pt.train.wrapper import ModelWrapper
-    from ekfcore.models import DeepmdModel
+
+    from ekfcore.deepmd.kit_model import DeepmdModel
 
     model = _model(make_case, DESCRIPTORS["se_atten"])
     wrapper = ModelWrapper(model._model, model_params=model.settings)
@@ -272,7 +273,7 @@ def test_single_precision(make_case: MakeCase) -> None:
 
 def test_frames_that_do_not_fit(make_case: MakeCase) -> None:
     """One line each."""
-    from ekfcore.models import DeepmdModel
+    from ekfcore.deepmd.kit_model import DeepmdModel
 
     model = _model(make_case, DESCRIPTORS["se_e2_r"])
     w, frame = model.weights, _frames(make_case)[0]
@@ -307,9 +308,8 @@ def test_settings_that_cannot_be_trained(change: dict[str, Any], message: str, m
 
 def test_files_that_are_no_models(make_case: MakeCase, tmp_path: Path) -> None:
     """By their name or by what is in them."""
-    from ekfcore.models import DeepmdModel
-
     from ekfcore.deepmd.dp_file import write_dp
+    from ekfcore.deepmd.kit_model import DeepmdModel
 
     model = _model(make_case, DESCRIPTORS["se_e2_r"])
     with pytest.raises(InputError, match=r"must end in \.dp or \.pth"):

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from ekfcore.models._network import NetworkShape
 from ekfcore.models.deep_potential import find_embedding, whole_arrays
 from ekfcore.models.deep_potential.embedding_kernels import Embedding
 from ekfcore.models.deep_potential.environment import PairBlock
-from numpy.typing import NDArray
-
 from ekfcore.threads import limited_threads
 
 WIDTHS = [(25, 25, 25), (3, 6), (7,), (5, 10, 20), (4, 4, 8), (16, 11, 2), (1, 2)]

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
-from ekfcore.models.deep_potential import DeepPotential, NodalPotential, find_kernels, neighbour_capacity
-from ekfcore.models.deep_potential.environment import switch
 from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame
 from ekfcore.errors import InputError
+from ekfcore.models.deep_potential import DeepPotential, NodalPotential, find_kernels, neighbour_capacity
+from ekfcore.models.deep_potential.environment import switch
 
 if TYPE_CHECKING:
     from conftest import Xp

@@ -6,6 +6,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+from ekfcore.atoms import Frame
+from ekfcore.errors import InputError
 from ekfcore.models.deep_potential import (
     Architecture,
     DeepPotential,
@@ -14,10 +18,6 @@ from ekfcore.models.deep_potential import (
     initial_weights,
 )
 from ekfcore.models.deep_potential.environment import switch
-from numpy.typing import NDArray
-
-from ekfcore.atoms import Frame
-from ekfcore.errors import InputError
 
 Case: TypeAlias = tuple[DeepPotential, Frame, NDArray[np.float64]]
 MakeCase: TypeAlias = Callable[..., Case]

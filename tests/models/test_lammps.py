@@ -13,10 +13,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from ekfcore.models.deep_potential import DeepPotential
 from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame
+from ekfcore.models.deep_potential import DeepPotential
 
 pytestmark = [pytest.mark.deepmd, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -60,8 +60,8 @@ def lmp(deepmd: ModuleType) -> Path:
 def test_twenty_steps(make_case: MakeCase, lmp: Path, tmp_path: Path) -> None:
     """Energies and forces of molecular dynamics are ours at the same positions."""
     from ekfcore.deepmd import export_model
+    from ekfcore.potentials.position import Position
     from ekfcore.training import LoadedModel
-    from ekfcore.training.model_file import Position
 
     model, frame, weights = make_case("Cu O O Cu", cell=np.diag([5.2, 5.0, 5.4]))
     arrays = {"weights": weights}

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from ekfcore.models._activation import ACTIVATIONS, activation
-from ekfcore.models._network import LayerShape, NetworkShape
 
 from ekfcore.errors import InputError
+from ekfcore.models._activation import ACTIVATIONS, activation
+from ekfcore.models._network import LayerShape, NetworkShape
 
 if TYPE_CHECKING:
     from conftest import AssertClose, Xp

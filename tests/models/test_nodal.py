@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+from ekfcore.atoms import Frame
+from ekfcore.errors import InputError
 from ekfcore.models.deep_potential import (
     DeepPotential,
     NodalPotential,
@@ -16,10 +20,6 @@ from ekfcore.models.deep_potential import (
 from ekfcore.models.deep_potential._nodal_generic import kernels as generic
 from ekfcore.models.deep_potential.nodal_kernels import NodalKernels
 from ekfcore.models.deep_potential.stencil import FIRST, ORDER, stencil_weights
-from numpy.typing import NDArray
-
-from ekfcore.atoms import Frame
-from ekfcore.errors import InputError
 from ekfcore.protocols import JacobianProvider
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from ekfcore.models.deep_potential import DeepPotential, NodalPotential
-from ekfcore.models.deep_potential._nodal_generic import kernels as generic
-from ekfcore.models.deep_potential.nodal_environment import NodalGroup
 from numpy.typing import NDArray
 
 from ekfcore.arrays import to_numpy
 from ekfcore.atoms import Frame
+from ekfcore.models.deep_potential import DeepPotential, NodalPotential
+from ekfcore.models.deep_potential._nodal_generic import kernels as generic
+from ekfcore.models.deep_potential.nodal_environment import NodalGroup
 
 MakeCase: TypeAlias = Callable[..., tuple[DeepPotential, Frame, NDArray[np.float64]]]
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from ekfcore.models.perceptron import Perceptron
 
 import ekfcore as ek
+from ekfcore.models.perceptron import Perceptron
 
 if TYPE_CHECKING:
     from conftest import AssertClose, Xp

@@ -5,12 +5,12 @@ import pytest
 
 pytest.importorskip("torch", reason='torch is not installed: pip install "ekfcore[torch]"')
 import torch
-from ekfcore.models import TorchModule
-from ekfcore.models.perceptron import Perceptron
 from torch import Tensor, nn
 
 import ekfcore as ek
 from ekfcore.measurement import signed_mean
+from ekfcore.models import TorchModule
+from ekfcore.models.perceptron import Perceptron
 
 
 class PairPotential(nn.Module):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ekfcore._typing import Array
 from ekfcore.protocols import Cotangent
 
-sample_module = pytest.importorskip("ekfcore.training.sample", reason="training needs ekfcore[atoms]")
+sample_module = pytest.importorskip("ekfcore.potentials.sample", reason="training needs ekfcore[atoms]")
 
 N_ATOMS, N_PARAMS = 5, 12
 

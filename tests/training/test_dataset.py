@@ -9,7 +9,7 @@ import pytest
 from ekfcore._typing import Array
 
 atoms = pytest.importorskip("ekfcore.atoms", reason="frames need ekfcore[atoms]")
-dataset = pytest.importorskip("ekfcore.training.dataset", reason="training needs ekfcore[atoms]")
+dataset = pytest.importorskip("ekfcore.potentials.dataset", reason="training needs ekfcore[atoms]")
 
 N = 4
 _LABELS = 8 * (1 + 3 * N)  # bytes of an energy and the forces

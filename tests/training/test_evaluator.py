@@ -12,7 +12,7 @@ from ekfcore.linearize import linearize
 deep_potential = pytest.importorskip("ekfcore.models.deep_potential", reason="a Deep Potential needs ekfcore[atoms]")
 evaluator = pytest.importorskip("ekfcore.training.evaluator", reason="training needs ekfcore[atoms]")
 pytest.importorskip("ase", reason="frames need ekfcore[atoms]")
-dataset = pytest.importorskip("ekfcore.training.dataset", reason="training needs ekfcore[atoms]")
+dataset = pytest.importorskip("ekfcore.potentials.dataset", reason="training needs ekfcore[atoms]")
 
 TOLERANCE = 1e-9
 

@@ -41,7 +41,7 @@ def test_the_filter_counts_as_many(copper: Path, tmp_path: Path, mode: str, batc
     """An epoch brings as many measurements as the pace of what is annealed supposes."""
     from ekfcore.atoms import read_frames
     from ekfcore.training import Settings, load_model, prepare
-    from ekfcore.training._measured import measurements
+    from ekfcore.training.schedule import measurements
 
     if mode == "batch" and "virial_prefactor" in extra:
         pytest.skip("which virials meet in a batch is drawn at random")
@@ -74,7 +74,7 @@ def test_the_filter_counts_as_many(copper: Path, tmp_path: Path, mode: str, batc
 )
 def test_noise_of_a_label(settings: dict[str, Any], force: float, energy: float) -> None:
     """What greedy selection takes a label of 72 atoms to tell in one epoch, from the numbers of each preset."""
-    judge = pytest.importorskip("ekfcore.active.judge", reason="active learning needs ekfcore[active]")
+    judge = pytest.importorskip("ekfcore.active.acquisition", reason="active learning needs ekfcore[active]")
     model: Any = SimpleNamespace(arrays={}, optimizer={"count": 10**9, "sizes": [10] * 7})
     frames: Any = [SimpleNamespace(n_atoms=72), SimpleNamespace(n_atoms=1)]
     found = judge._noise(model, OptimizerSettings.model_validate(settings), 1, frames)

@@ -12,8 +12,8 @@ import matplotlib as mpl
 
 from ekfcore.atoms import Frame
 from ekfcore.errors import InputError
+from ekfcore.plots.training import plot_learning_curve, plot_parity
 from ekfcore.training import EpochRecord
-from ekfcore.training.plots import plot_learning_curve, plot_parity
 
 
 def _records(count: int) -> list[EpochRecord]:

@@ -1,0 +1,161 @@
+"""How uncertain the models are about a frame, and the choice that follows from it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ekfcore.atoms import Frame
+from ekfcore.potentials.committee import committee_deviations
+from ekfcore.potentials.kpu import FrameUncertainty, KalmanUncertainty
+from ekfcore.potentials.refresh import ENERGY_NOISE, FORCE_NOISE
+from ekfcore.training import LoadedModel
+from ekfcore.training.schedule import factor, group_size, plan_of, variance
+from ekfcore.training.settings import OptimizerSettings
+
+from .greedy import choose_greedily
+from .selection import Selection, SelectSettings, select
+
+__all__ = ["choose"]
+
+_PROBES = 8  # random combinations of the forces on a frame, whose variances sum to its KPU on average
+_POOL = 400  # candidates that a greedy choice looks at: their gradients take a megabyte each
+
+
+def choose(
+    frames: Sequence[Frame],
+    known: Sequence[Frame],
+    models: Sequence[LoadedModel],
+    settings: SelectSettings,
+    optimizer: OptimizerSettings,
+    *,
+    epochs: int,
+    maximum: int,
+    seed: Sequence[int],
+    backend: str = "auto",
+    device: str = "cpu",
+) -> Selection:
+    """Judge the explored frames and choose some of them.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        What was explored.
+    known : sequence of Frame
+        What the models were trained on.
+    models : sequence of LoadedModel
+        One, or the members of a committee.
+    settings : SelectSettings
+        How to choose.
+    optimizer : OptimizerSettings
+        Tells how far a label will be trusted.
+    epochs : int
+        How often it will be seen.
+    maximum : int
+        Frames to choose at most.
+    seed : sequence of int
+        Makes all random choices.
+    backend, device : str
+        Where the uncertainty is computed.
+
+    Raises
+    ------
+    InputError
+        If a frame does not fit the model, or the model has no covariance and one is needed.
+    """
+    rng = np.random.default_rng(seed)
+    if settings.method != "kpu":
+        values = np.zeros(len(frames))
+        if settings.method == "committee":
+            values = np.asarray([deviation.max() for deviation in committee_deviations(models, frames)])
+        return select(values, settings, base=1.0, maximum=maximum, rng=rng)
+    fresh = settings.covariance == "fresh"
+    uncertainty = KalmanUncertainty.load(
+        models[0],
+        backend=backend,
+        device=device,
+        fraction=settings.fraction,
+        refresh=known if fresh else (),
+    )
+    some = [known[k] for k in rng.permutation(len(known))[: settings.base_frames]]
+    base = _Base(some, uncertainty.many(some), settings.quantity)
+    values = base.values(frames, uncertainty.many(frames))
+    # Thresholds in eV/Å, as users of committees know them, are compared with roots of variances.
+    power = 2 if settings.kind == "absolute" and settings.quantity != "element_max" else 1
+    values = values ** (1 / power)
+
+    def greedy(candidates: Sequence[int], count: int, low: float) -> list[int]:
+        pool = sorted(int(k) for k in rng.permutation(candidates)[:_POOL])
+        if not pool:
+            return []
+        gram = _gram(uncertainty, [frames[k] for k in pool], rng)
+        noise = _fresh_noise() if fresh else _noise(models[0], optimizer, epochs, [frames[k] for k in pool])
+        variances = values[pool] ** power
+        return [pool[k] for k in choose_greedily(gram, variances, noise=noise, maximum=count, low=low**power)]
+
+    return select(values, settings, base=base.value, maximum=maximum, rng=rng, greedy=greedy)
+
+
+class _Base:
+    """What training frames have, and the value of a frame beside them."""
+
+    def __init__(self, frames: Sequence[Frame], found: Sequence[FrameUncertainty], quantity: str) -> None:
+        self.quantity = quantity
+        self.elements: dict[int, float] = {}
+        if quantity == "element_max":
+            numbers = np.concatenate([frame.numbers[u.atoms] for frame, u in zip(frames, found, strict=True)])
+            forces = np.concatenate([u.forces for u in found])
+            self.elements = {int(n): float(forces[numbers == n].mean()) for n in np.unique(numbers)}
+            self.value = 1.0
+        else:
+            self.value = float(np.mean(self.values(frames, found)))
+
+    def values(self, frames: Sequence[Frame], found: Sequence[FrameUncertainty]) -> NDArray[np.float64]:
+        return np.asarray([self._value(frame, u) for frame, u in zip(frames, found, strict=True)], dtype=np.float64)
+
+    def _value(self, frame: Frame, u: FrameUncertainty) -> float:
+        if self.quantity == "energy":
+            return u.energy
+        if self.quantity != "element_max":
+            return u.force_mean if self.quantity == "force_mean" else u.force_max
+        numbers = frame.numbers[u.atoms]
+        return max(float(u.forces[numbers == n].mean()) / self.elements.get(int(n), np.inf) for n in np.unique(numbers))
+
+
+def _gram(uncertainty: KalmanUncertainty, frames: Sequence[Frame], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return H P H^T of random combinations of forces, and of the energy, of all frames, shape (N, q, N, q)."""
+    Y = np.stack([uncertainty.probes(frame, _PROBES, rng) for frame in frames])
+    n, q, size = Y.shape
+    flat = Y.reshape(n * q, size)
+    return (flat @ flat.T).astype(np.float64).reshape(n, q, n, q)
+
+
+def _fresh_noise() -> NDArray[np.float64]:
+    """Return R of each probe where P was computed from each force component once: three times that of a component."""
+    return np.asarray([3 * FORCE_NOISE**2] * _PROBES + [ENERGY_NOISE**2])
+
+
+def _noise(
+    model: LoadedModel, optimizer: OptimizerSettings, epochs: int, frames: Sequence[Frame]
+) -> NDArray[np.float64]:
+    """Return R of each probe of each labelled frame, as the training will see it in all its epochs, shape (N, q)."""
+    recipe = optimizer.recipe(1)
+    adaptive, level = recipe.config.adaptive, 1.0
+    if adaptive is not None and "noise" in model.arrays:  # older files have none
+        level = adaptive.factor * float(model.arrays["noise"][0])
+    state = {"count": 0, "n_blocks": 1}  # which the ratios of adaptive noise do not ask for
+    if adaptive is None:
+        state = {"count": int(model.optimizer["count"]), "n_blocks": len(model.optimizer["sizes"])}
+    force, energy = (level * variance(recipe, kind, **state) for kind in (0, "energy"))
+    rows = []
+    for n_atoms in (frame.n_atoms for frame in frames):
+        kinds = [kind for update in plan_of(recipe, n_atoms) for kind in update]
+        size, groups = group_size(recipe, n_atoms), len(kinds) - kinds.count("energy")
+        # The mean over a group's components has this variance, one component that many times more, and a probe, which
+        # is the sum of 3 N of them over the root of N, three times that; an epoch measures a component with this
+        # probability.
+        seen = epochs * min(1.0, groups * size / n_atoms)
+        probe = 3 * 3 * size * force / factor(recipe, 0, n_atoms) ** 2 / seen
+        per_atom = energy / (n_atoms * factor(recipe, "energy", n_atoms)) ** 2 / (epochs * kinds.count("energy"))
+        rows.append([probe] * _PROBES + [per_atom])
+    return np.asarray(rows)

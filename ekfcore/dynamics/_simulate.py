@@ -1,0 +1,152 @@
+"""One run of molecular dynamics that watches itself, done wherever an executor sends it."""
+
+# ASE is only partly typed.
+# mypy: disable-error-code="no-untyped-call"
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
+from ase.io import write
+from threadpoolctl import threadpool_limits
+
+from ekfcore.atoms import Frame, neighbour_pairs
+from ekfcore.errors import InputError
+from ekfcore.files import write_text
+from ekfcore.potentials.calculator import EKFCalculator
+from ekfcore.record_file import file_digest, write_record
+from ekfcore.threads import limited_threads
+
+from ._ensembles import draw_velocities, make_dynamics
+from .settings import ExploreSettings
+
+__all__ = ["Model", "Run", "simulate"]
+
+Model: TypeAlias = str | Path | Callable[[], BaseCalculator]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run, as it is sent to a worker.
+
+    Parameters
+    ----------
+    model : path or callable
+        See `explore`.
+    frame : Frame
+        The start.
+    structure : int
+        Which of the structures that is.
+    temperature : float
+        Temperature [K].
+    settings : ExploreSettings
+        The molecular dynamics.
+    seed : tuple of int
+        Of the velocities and the noise.
+    path : Path
+        The trajectory to write; a JSON file comes beside it.
+    inputs : str
+        Digest of all that decides what comes out.
+    backend, device : str
+        Where a model file computes.
+    """
+
+    model: Model
+    frame: Frame
+    structure: int
+    temperature: float
+    settings: ExploreSettings
+    seed: tuple[int, int]
+    path: Path
+    inputs: str
+    backend: str
+    device: str
+
+
+def simulate(run: Run) -> None:
+    """Do a run and write the trajectory and, once that is there, what became of it."""
+    start = time.perf_counter()
+    # Whether others run beside it or not: sums of another order would lead to another trajectory.
+    with limited_threads(1), threadpool_limits(1), np.errstate(all="ignore"):
+        given = run.model
+        calculator = given() if callable(given) else EKFCalculator(given, backend=run.backend, device=run.device)
+        kept, reason, steps = _follow(run, calculator)
+    text = io.StringIO()
+    write(text, kept, format="extxyz")
+    write_text(run.path, text.getvalue())
+    record = {
+        "outcome": "stopped" if reason else "finished",
+        "reason": reason,
+        "steps": steps,
+        "seconds": time.perf_counter() - start,
+        "frames": len(kept),
+        "temperature": run.temperature,
+        "structure": run.structure,
+        "source": run.frame.source,
+        "seed": run.seed,
+        "inputs": run.inputs,
+        "trajectory": file_digest(run.path),
+    }
+    write_record(run.path.with_suffix(".json"), record)
+
+
+def _follow(run: Run, calculator: BaseCalculator) -> tuple[list[Atoms], str, int]:
+    """Return the frames to keep, why the run was stopped, if it was, and the number of sound steps."""
+    settings, rng = run.settings, np.random.default_rng(run.seed)
+    atoms = _bare(run.frame.to_ase())
+    atoms.calc = calculator
+    draw_velocities(atoms, run.temperature, rng)
+    atoms.get_forces()  # a structure that does not fit the model is a mistake, no explosion
+    dynamics = make_dynamics(atoms, run.temperature, settings, rng)
+    kept: list[Atoms] = []
+    last, sound = None, 0
+    try:
+        for step, _ in enumerate(dynamics.irun(settings.steps)):
+            _check(atoms, run)
+            last, sound = _snapshot(atoms, step, settings), step
+            if step and step % settings.every == 0:
+                kept.append(last)
+    except (InputError, np.linalg.LinAlgError) as error:
+        if last is not None and sound % settings.every:
+            kept.append(last)
+        return kept, str(error), sound
+    return kept, "", sound
+
+
+def _check(atoms: Atoms, run: Run) -> None:
+    """Raise an error that tells what is wrong with the atoms, if anything is."""
+    limits, forces = run.settings, atoms.get_forces()
+    if not (np.isfinite(forces).all() and np.isfinite(atoms.get_potential_energy())):
+        raise InputError("energy and forces are no longer finite")
+    largest = np.linalg.norm(forces, axis=1).max()
+    if largest > limits.max_force:
+        raise InputError(f"a force of {largest:.3g} eV/Å is above explore.max_force = {limits.max_force:g}")
+    temperature, limit = atoms.get_temperature(), limits.max_temperature_factor * run.temperature
+    if not temperature <= limit:
+        raise InputError(
+            f"{temperature:.0f} K are above explore.max_temperature_factor = {limits.max_temperature_factor:g} times "
+            f"{run.temperature:g} K"
+        )
+    _, _, vectors = neighbour_pairs(Frame.from_ase(_bare(atoms), run.frame.source), limits.min_distance)
+    if len(vectors):
+        distance = np.linalg.norm(vectors, axis=1).min()
+        raise InputError(f"two atoms at {distance:.3g} Å are closer than explore.min_distance")
+
+
+def _snapshot(atoms: Atoms, step: int, settings: ExploreSettings) -> Atoms:
+    snapshot = _bare(atoms)
+    snapshot.info |= {"step": step, "time": step * settings.time_step, "temperature": round(atoms.get_temperature(), 2)}
+    return snapshot
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    """Return a copy without velocities, and without predictions that could be taken for labels."""
+    bare: Atoms = atoms.copy()
+    bare.set_array("momenta", None)
+    return bare

@@ -1,0 +1,1 @@
+"""Labels from any ASE calculator, kept in a database."""

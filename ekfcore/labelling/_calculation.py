@@ -1,0 +1,160 @@
+"""One label: a calculation that may fail, hang or crash, and what came of it."""
+
+# ASE is only partly typed.
+# mypy: disable-error-code="no-untyped-call"
+
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import chdir, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+from ase.calculators.calculator import SCFError, all_changes
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from ekfcore.atoms import Frame, validate_frame
+from ekfcore.errors import EKFError, InputError
+
+from ._bounds import Bounds, check_atoms
+from ._result_file import read_receipt, write_receipt
+from ._worker import Worker, WorkerError, finishing, scratch
+from .calculators import make_calculator
+
+__all__ = ["Outcome", "Task", "run_alone", "run_in"]
+
+_TAIL = 20_000  # [bytes] of each file that a failed calculation leaves
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Task:
+    """What to compute, and for how long at most [s]; `receipt` is where the result is left as well."""
+
+    frame: Frame
+    calculator: str
+    parameters: Mapping[str, Any]
+    timeout: float | None
+    threads: int
+    receipt: Path
+    bounds: Bounds = field(default_factory=Bounds)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Outcome:
+    """What came of it: the labelled frame, or the reason in one line why there is none."""
+
+    status: Literal["done", "failed", "not converged", "timed out", "unusable"]
+    frame: Frame | None = None
+    reason: str = ""
+    log: str = field(default="", repr=False)
+    seconds: float = 0.0
+
+
+def run_alone(task: Task, attempt: str) -> Outcome:
+    """Compute in a process that is started for it, on whatever machine this runs; no two attempts have one name."""
+    with Worker(task.threads) as worker:
+        return run_in(worker, task)
+
+
+def run_in(worker: Worker, task: Task) -> Outcome:
+    """Compute in this process, which is killed when the time is up."""
+    start = time.monotonic()
+    if task.receipt.exists():  # done before by a worker that was lost with its answer
+        try:
+            frame, seconds = read_receipt(task.receipt, task.frame)
+        except InputError as error:
+            return Outcome(status="unusable", reason=str(error))
+        return Outcome(status="done", frame=frame, seconds=seconds)
+    folder = Path(tempfile.gettempdir(), f"ekfcore-label-{uuid4().hex}")  # made there: whoever makes it may be killed
+    try:
+        outcome = _outcome(worker, task, folder)
+        log = worker.output()
+        if outcome.status != "done":
+            log += _tails(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    # The calculation alone, where it came to its end: a label costs the same however its process was started.
+    return replace(outcome, log=log, seconds=outcome.seconds or time.monotonic() - start)
+
+
+def _outcome(worker: Worker, task: Task, folder: Path) -> Outcome:
+    try:
+        outcome: Outcome = worker.call(_calculate, task, folder, timeout=task.timeout)
+    except TimeoutError:
+        return Outcome(status="timed out", reason=f"timed out after {task.timeout:g} s")
+    except WorkerError as error:
+        return Outcome(status="failed", reason=f"failed: {error}")
+    return outcome
+
+
+def _calculate(task: Task, folder: Path) -> Outcome:
+    """Compute in this process, in a new `folder` as the working directory of the calculator."""
+    with finishing:
+        scratch[:] = [folder]
+        folder.mkdir(mode=0o700)
+    try:
+        calculator = make_calculator(task.calculator, task.parameters)
+    except InputError as error:
+        return Outcome(status="unusable", reason=str(error))
+    atoms = replace(task.frame, energy=None, forces=None, virial=None).to_ase()
+    atoms.calc = None
+    wanted = ["energy", "forces"]
+    if atoms.cell.rank == 3 and "stress" in calculator.implemented_properties:
+        wanted.append("stress")
+    start = time.monotonic()
+    try:
+        with chdir(folder):
+            # All at once: asking for one after the other makes some programs run several times.
+            calculator.calculate(atoms, wanted, list(all_changes))
+            with finishing:
+                for moved in (atoms, getattr(calculator, "atoms", None)):
+                    check_atoms(task.frame, moved)
+                return _finish(task, calculator, time.monotonic() - start)
+    except Exception as error:  # a calculator may raise anything
+        traceback.print_exc()
+        text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        if isinstance(error, SCFError) or "converge" in str(error).lower():
+            return Outcome(status="not converged", reason=f"did not converge: {text}")
+        return Outcome(status="failed", reason=f"failed: {text}")
+
+
+def _finish(task: Task, calculator: Any, seconds: float) -> Outcome:
+    """Check the results and put them into safety."""
+    results = calculator.results
+    for flag in (results.get("converged"), getattr(calculator, "converged", None)):
+        converged = flag() if callable(flag) else flag
+        if converged is not None and not converged:
+            return Outcome(status="not converged", reason="did not converge: the calculator says so")
+    frame = _labelled(task.frame, results)
+    task.bounds.check(frame)
+    # The folder is missing on another machine without a common file system, where the answer is the only way back.
+    if task.receipt.parent.is_dir():
+        with suppress(InputError):
+            write_receipt(task.receipt, frame, seconds)
+    return Outcome(status="done", frame=frame, seconds=seconds)
+
+
+def _labelled(frame: Frame, results: Mapping[str, Any]) -> Frame:
+    """Return the frame with the results as its labels, which are there and finite."""
+    atoms = frame.to_ase()
+    names = ("energy", "free_energy", "forces", "stress")
+    atoms.calc = SinglePointCalculator(atoms, **{name: results.get(name) for name in names})
+    found = Frame.from_ase(atoms, "the result")
+    if found.energy is None or found.forces is None:
+        raise EKFError("the calculator gives no energy or no forces")
+    validate_frame(found)
+    return replace(frame, energy=found.energy, forces=found.forces, virial=found.virial)
+
+
+def _tails(folder: Path) -> str:
+    """Return the end of each text file in a folder."""
+    text = ""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with suppress(OSError, UnicodeDecodeError), path.open("rb") as handle:
+            handle.seek(max(0, path.stat().st_size - _TAIL))
+            text += f"\n--- {path.relative_to(folder)}\n{handle.read().decode()}"
+    return text

@@ -1,0 +1,231 @@
+"""Where calculations run: processes of this machine, jobs of a cluster, workers of Dask."""
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ekfcore.errors import InputError
+from ekfcore.settings.table import Table
+
+from ._worker import Worker, WorkerError
+
+__all__ = ["ExecutorSettings", "ProcessExecutor", "open_executor"]
+
+
+class ExecutorSettings(Table):
+    """``executor``: where to compute, on how many workers with how many threads each.
+
+    `workers` is by default the number of cores of this machine; for classes of executorlib that submit a job for each
+    calculation, the number of jobs at a time. `options` are the keywords of the class of executorlib that ``class``
+    names, and of `distributed.Client`; without ``address`` the latter starts a cluster on this machine.
+    """
+
+    kind: Literal["processes", "executorlib", "dask"] = "processes"
+    workers: Annotated[int | None, Field(ge=1)] = None
+    threads: Annotated[int, Field(ge=1)] = 1
+    options: dict[str, Any] = {}
+
+    @property
+    def worker_count(self) -> int:
+        """Number of calculations at a time."""
+        if self.workers is not None:
+            return self.workers
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def queues(self) -> bool:
+        """Whether each calculation is a job that waits in the queue of a batch system."""
+        return self.kind == "executorlib" and str(self.options.get("class", "")).endswith("ClusterExecutor")
+
+    @property
+    def in_flight(self) -> float:
+        """Number of calculations to hand over at a time: executorlib keeps a core busy while others wait in it."""
+        return self.worker_count if self.kind == "executorlib" else math.inf
+
+
+class ProcessExecutor(Executor):
+    """Processes that each run one function at a time; one that dies takes nothing with it but what it was running.
+
+    The standard `ProcessPoolExecutor` is lost as a whole when one of its processes dies, imports the main program anew
+    in each, and cannot stop what runs.
+
+    Parameters
+    ----------
+    workers : int
+        Number of processes, started when they are needed.
+    threads : int
+        Threads of each library that computes in one.
+    """
+
+    def __init__(self, workers: int, threads: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ekfcore-worker")
+        self._n_threads = threads
+        self._lock = threading.Lock()  # guards what follows
+        self._idle: list[Worker] = []
+        self._busy: set[Worker] = set()
+        self._stopped = False
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run a function that an importable module defines in one of the processes."""
+        return self.drive(Worker.call, _apply, function, args, kwargs)
+
+    def drive(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Run ``function(worker, *args)`` here, in a thread that has one of the processes to itself."""
+        return self._pool.submit(self._run, function, args)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes once they have nothing left to do."""
+        self._pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+        with self._lock:
+            self._stopped = True
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.close()
+
+    def kill(self) -> None:
+        """End the processes at once, whatever they are doing."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._stopped = True
+            busy = list(self._busy)
+        for worker in busy:
+            worker.interrupt()
+        self.shutdown()
+
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        worker = self._take()
+        try:
+            return function(worker, *args)
+        finally:
+            self._give_back(worker)
+
+    def _take(self) -> Worker:
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        if worker is not None and not worker.alive:  # killed while it had nothing to do
+            worker.close()
+            worker = None
+        worker = worker or Worker(self._n_threads)
+        with self._lock:
+            self._busy.add(worker)
+            stopped = self._stopped
+        if stopped:
+            self._give_back(worker)
+            raise WorkerError("the executor was stopped")
+        return worker
+
+    def _give_back(self, worker: Worker) -> None:
+        with self._lock:
+            self._busy.discard(worker)
+            keep = worker.alive and not self._stopped
+            if keep:
+                self._idle.append(worker)
+        if not keep:
+            worker.close()
+
+
+def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return function(*args, **kwargs)
+
+
+@contextmanager
+def open_executor(settings: ExecutorSettings) -> Iterator[Executor]:
+    """Open what the settings name; leaving the block stops what still waits, and on this machine also what runs.
+
+    Parameters
+    ----------
+    settings : ExecutorSettings
+        Where to compute.
+
+    Yields
+    ------
+    concurrent.futures.Executor
+        Functions that it gets must be those that an importable module defines.
+
+    Raises
+    ------
+    InputError
+        If a package is missing, or the executor does not take the options.
+
+    Examples
+    --------
+    >>> with open_executor(ExecutorSettings(workers=1)) as executor:
+    ...     executor.submit(pow, 2, 5).result()
+    32
+    """
+    match settings.kind:
+        case "processes":
+            executor, close = _processes(settings)
+        case "executorlib":
+            executor, close = _executorlib(settings)
+        case "dask":
+            executor, close = _dask(settings)
+    try:
+        yield executor
+    finally:
+        close()
+
+
+def _processes(settings: ExecutorSettings) -> tuple[Executor, Callable[[], None]]:
+    if settings.options:
+        raise InputError(f"executor: kind processes takes no options, got {', '.join(settings.options)}; remove them")
+    executor = ProcessExecutor(settings.worker_count, settings.threads)
+    return executor, executor.kill
+
+
+def _executorlib(settings: ExecutorSettings) -> tuple[Executor, Callable[[], None]]:
+    options = dict(settings.options)
+    name = options.pop("class", "SingleNodeExecutor")
+    library = _load("executorlib")
+    if name not in library.__all__ or not str(name).endswith("Executor"):
+        known = ", ".join(found for found in library.__all__ if found.endswith("Executor"))
+        raise InputError(f"executor: options.class must be one of {known}, got {name}")
+    cores = options.get("resource_dict", {}).get("cores", 1)
+    if cores != 1:
+        raise InputError(
+            f"executor: options.resource_dict.cores must be 1, got {cores}: executorlib would start each calculation "
+            "that many times, as one program of MPI; give them to the calculation as threads_per_core"
+        )
+    # What submits jobs refuses a number of workers; it gets as many calculations as are wanted at a time.
+    workers = {} if settings.queues else {"max_workers": settings.worker_count}
+    executor = _made(settings, getattr(library, name), workers | options)
+    return executor, lambda: executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _dask(settings: ExecutorSettings) -> tuple[Executor, Callable[[], None]]:
+    local = {"n_workers": settings.worker_count, "threads_per_worker": 1, "dashboard_address": None}
+    remote = {"address", "scheduler_file"} & set(settings.options)
+    client = _made(settings, _load("distributed").Client, ({} if remote else local) | settings.options)
+    executor = client.get_executor(pure=False)
+
+    def close() -> None:
+        executor.shutdown(wait=False)
+        client.close()  # and the cluster, if it was started here
+
+    return executor, close
+
+
+def _load(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise InputError(f'executor: {name} is not installed; run: pip install "ekfcore[cluster]"') from None
+
+
+def _made(settings: ExecutorSettings, maker: Callable[..., Any], options: dict[str, Any]) -> Any:
+    try:
+        return maker(**options)
+    except ImportError as error:  # of what submits to the batch system
+        raise InputError(
+            f'executor: {settings.kind} needs {error.name or error}; run: pip install "ekfcore[cluster]"'
+        ) from None
+    except Exception as error:  # a scheduler that does not answer, a keyword that is not known
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+        raise InputError(f"executor: {settings.kind} cannot be opened ({reason}); correct its options") from None

@@ -1,0 +1,146 @@
+"""A trained model as a calculator of ASE."""
+
+# ASE is only partly typed.
+# mypy: disable-error-code="no-untyped-call"
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from array_api_compat import array_namespace
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.outputs import Properties
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from ekfcore.arrays import to_numpy
+from ekfcore.atoms.frame import Frame, validate_frame
+from ekfcore.errors import InputError
+from ekfcore.protocols import Prediction
+
+if TYPE_CHECKING:
+    from .model_file import LoadedModel
+
+__all__ = ["EKFCalculator", "ForceUncertainty"]
+
+
+class ForceUncertainty(Protocol):
+    """What an uncertainty tells of a frame."""
+
+    @property
+    def force_mean(self) -> float:
+        """Mean over the atoms of the variance of the force [(eV/Å)^2]."""
+
+
+class EKFCalculator(Calculator):
+    """Energy, energies of the atoms, forces and stress of a trained model.
+
+    Where the training used a nodal embedding, so does the calculator, with the same nodes.
+
+    Parameters
+    ----------
+    model : LoadedModel or path
+        The model, its file, or the folder of its run.
+    uncertainty : callable, optional
+        Takes a frame and returns its uncertainty, as `KalmanUncertainty`. With it, ``get_property("kpu", atoms)`` gives
+        the mean over the atoms of the variance of the force [(eV/Å)^2], computed when it is asked for and not before.
+    backend, device : str
+        Where to compute, see `place`.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, or nothing can be computed there. Later, if atoms do not fit the model: an element
+        that it does not know, atoms that overlap.
+
+    Notes
+    -----
+    Energies of the atoms include the energy bias of their elements, and are computed when they are asked for. Stress is
+    there for cells that span a volume [eV/Å^3].
+    """
+
+    def __init__(
+        self,
+        model: "LoadedModel | str | Path",
+        *,
+        uncertainty: Callable[[Frame], ForceUncertainty] | None = None,
+        backend: str = "auto",
+        device: str = "cpu",
+    ) -> None:
+        super().__init__()
+        # What a model is made of stands on this package.
+        from ekfcore.devices import place
+        from ekfcore.models.deep_potential import NodalPotential, find_kernels
+
+        from .model_file import LoadedModel, load_model
+
+        loaded = model if isinstance(model, LoadedModel) else load_model(model, whole=False)
+        self._weights = place(loaded.weights, backend=backend, device=device)
+        kernels, spacing = find_kernels(array_namespace(self._weights)), loaded.position.spacing
+        self._model = NodalPotential(loaded.model, spacing, kernels) if spacing and kernels else loaded.model
+        self._uncertainty = uncertainty
+        self._trained_with = loaded.optimizer.get("type")
+        self.implemented_properties = ["energy", "energies", "free_energy", "forces", "stress"]
+        if uncertainty is not None:
+            self.implemented_properties.append("kpu")
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """Return a property, see `ase.calculators.calculator.Calculator.get_property`.
+
+        Raises
+        ------
+        InputError
+            If it is ``kpu`` and the calculator has no uncertainty.
+        """
+        if name == "kpu" and self._uncertainty is None:
+            advice = (
+                "a model trained with adam has no covariance to take it from; train it with a filter"
+                if self._trained_with == "adam"
+                else "make it with EKFCalculator(model, uncertainty=KalmanUncertainty.load(model))"
+            )
+            raise InputError(f"this calculator knows no kpu: {advice}")
+        return super().get_property(name, atoms, allow_calculation)
+
+    def export_properties(self) -> Properties:
+        """Return the results for which ASE has a name."""
+        return Properties({name: value for name, value in self.results.items() if name != "kpu"})
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Compute `properties`; those that cost nothing more come with them."""
+        super().calculate(atoms, properties, system_changes)
+        frame, wanted = _frame(self.atoms), set(properties)  # the copy that ASE keeps
+        if "kpu" in wanted and self._uncertainty is not None:
+            self.results["kpu"] = float(self._uncertainty(frame).force_mean)
+        if not wanted - {"kpu"}:
+            return
+        model: Any = self._model  # either kind takes samples of its own
+        sample = model.environment(frame, like=self._weights)
+        if "energies" in wanted:
+            self.results["energies"] = to_numpy(model.atomic_energies(self._weights, sample))
+        if wanted - {"energies", "kpu"}:
+            self._take(model.predict(self._weights, sample), volume=abs(np.linalg.det(frame.cell)))
+
+    def _take(self, prediction: Prediction, *, volume: float) -> None:
+        energy = float(prediction["energy"])
+        self.results |= {"energy": energy, "free_energy": energy, "forces": to_numpy(prediction["forces"])}
+        if volume > 0:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(-to_numpy(prediction["virial"]) / volume)
+
+
+def _frame(atoms: Any) -> Frame:
+    """Return the configuration alone: the labels that atoms carry are nothing to a calculator."""
+    frame = Frame(
+        numbers=np.asarray(atoms.numbers, dtype=np.int64),
+        positions=np.asarray(atoms.positions, dtype=np.float64),
+        cell=np.asarray(atoms.cell, dtype=np.float64),
+        pbc=np.asarray(atoms.pbc, dtype=np.bool_),
+        source=f"atoms {atoms.get_chemical_formula()}",
+    )
+    validate_frame(frame, require=())
+    return frame

@@ -1,0 +1,269 @@
+"""Kalman prediction uncertainty of frames: how far the energy and the force on each atom may be off."""
+
+import contextlib
+import math
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from os import PathLike
+from typing import TypeVar
+
+import numpy as np
+from array_api_compat import array_namespace, is_numpy_array
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from ekfcore.arrays import to_numpy
+from ekfcore.atoms import Frame
+from ekfcore.checkpoint import restore_state
+from ekfcore.devices import place
+from ekfcore.errors import InputError
+from ekfcore.filter import EKFState
+from ekfcore.models.deep_potential import Architecture, DeepPotential, NodalPotential, find_kernels
+from ekfcore.threads import limited_threads, thread_count
+from ekfcore.uncertainty import CovarianceRoot
+
+from .dataset import Dataset
+from .error_bars import KpuScale, kpu_scale
+from .gradients import energy_per_atom, force_component, frame_gradients
+from .model_file import LoadedModel, load_model
+from .refresh import refreshed
+
+__all__ = ["FrameUncertainty", "KalmanUncertainty", "last_layer", "symmetric_weights"]
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FrameUncertainty:
+    """Variances that P gives to what is predicted for one frame.
+
+    Parameters
+    ----------
+    energy : float
+        Variance of the energy per atom [eV^2].
+    forces : array, shape (k,)
+        Variance of the force on each chosen atom, summed over its three components [eV^2/Å^2].
+    atoms : array of int, shape (k,)
+        The chosen atoms, in order.
+    """
+
+    energy: float
+    forces: NDArray[np.float64]
+    atoms: NDArray[np.int64]
+
+    @property
+    def force_mean(self) -> float:
+        """Mean over the chosen atoms [eV^2/Å^2]."""
+        return float(np.mean(self.forces))
+
+    @property
+    def force_max(self) -> float:
+        """Largest one of the chosen atoms [eV^2/Å^2]."""
+        return float(np.max(self.forces))
+
+
+class KalmanUncertainty:
+    """Computes the uncertainty of frames with one state of the filter.
+
+    Parameters
+    ----------
+    model : DeepPotential or NodalPotential
+        The model that the filter trained.
+    state : EKFState
+        Its weights and their covariance, of which a root is kept; the state may go on.
+    fraction : float
+        Share of the atoms whose forces count, at least one atom. Which ones is drawn anew for each frame, from `seed`
+        and the positions: the same frame always gets the same atoms.
+    seed : int
+        Seed of that choice.
+    parameters : array of int, optional
+        Weights that count, as `last_layer`; all of them if not given.
+    scale : KpuScale, optional
+        Factors on the variances; without them they are those of the filter's own P.
+    dtype : {"float64", "float32"}, optional
+        Precision of the product with the root of P, which takes about half of the time; that of P if not given.
+        Gradients keep the precision of the weights.
+
+    Raises
+    ------
+    InputError
+        If a setting breaks its rule.
+    FilterError
+        If P is no covariance, see `CovarianceRoot`.
+    """
+
+    def __init__(
+        self,
+        model: DeepPotential | NodalPotential,
+        state: EKFState,
+        *,
+        fraction: float = 0.5,
+        seed: int = 0,
+        parameters: NDArray[np.integer] | None = None,
+        scale: KpuScale | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        if not 0 < fraction <= 1:
+            raise InputError(f"`fraction` must be above 0 and at most 1, got {fraction}")
+        if seed < 0:
+            raise InputError(f"`seed` must not be negative, got {seed}")
+        self.model, self.weights = model, state.average
+        self.fraction, self.seed, self.scale = fraction, seed, scale or KpuScale()
+        ties = symmetric_weights(model.architecture)
+        self.root = CovarianceRoot(state, parameters=parameters, ties=ties, dtype=dtype)
+
+    @classmethod
+    def load(
+        cls,
+        trained: LoadedModel | str | PathLike[str],
+        *,
+        backend: str = "auto",
+        device: str = "cpu",
+        fraction: float = 0.5,
+        seed: int = 0,
+        parameters: NDArray[np.integer] | None = None,
+        dtype: str | None = None,
+        refresh: Sequence[Frame] = (),
+    ) -> "KalmanUncertainty":
+        """Take model and filter from a model file, the folder of a run, or what `load_model` returned.
+
+        The variances have the scale that the training found after its last epoch. With the frames of the training as
+        `refresh`, P is computed afresh from them, see `refreshed`, and so is the scale; then the model may have been
+        trained with Adam as well.
+
+        Raises
+        ------
+        InputError
+            If the model was trained without the filter, or a setting breaks its rule.
+        CheckpointError
+            If the file is damaged.
+        """
+        loaded = trained if isinstance(trained, LoadedModel) else load_model(str(trained))
+        if not refresh and loaded.optimizer.get("type") != "filter":
+            raise InputError(
+                f"this model was trained with {loaded.optimizer.get('type')}, which keeps no covariance to tell the "
+                'uncertainty from; train it with a filter, as optimizer.preset = "recommended", or refresh P from the '
+                "training frames (ekfcore kpu --refresh TRAIN)"
+            )
+        weights = place(loaded.weights, backend=backend, device=device)
+        kernels = find_kernels(array_namespace(weights))
+        model: DeepPotential | NodalPotential = loaded.model
+        if loaded.position.spacing and kernels is not None:
+            model = NodalPotential(loaded.model, loaded.position.spacing, kernels)
+        if refresh:
+            state = refreshed(model, weights, refresh, seed=seed, backend=backend)
+            labelled = [frame for frame in refresh if frame.energy is not None or frame.forces is not None]
+            samples = Dataset(model, labelled, like=weights)
+            scale = kpu_scale(model, state, samples) if labelled else KpuScale()
+        else:
+            state = restore_state(dict(loaded.optimizer), loaded.arrays, like=weights, backend=backend)
+            scale = loaded.kpu_scale
+        return cls(model, state, fraction=fraction, seed=seed, parameters=parameters, scale=scale, dtype=dtype)
+
+    def __call__(self, frame: Frame) -> FrameUncertainty:
+        """Return the uncertainty of a frame; its labels are not used.
+
+        Raises
+        ------
+        InputError
+            If the frame does not fit the model.
+        """
+        atoms = self._choose(frame)
+        components = [force_component(frame, atom, k) for atom in atoms for k in range(3)]
+        variances = to_numpy(
+            self.root.kpu(frame_gradients(self.model, self.weights, frame, [*components, energy_per_atom(frame)]))
+        )
+        return FrameUncertainty(
+            energy=self.scale.energy * float(variances[-1]),
+            forces=self.scale.force * variances[:-1].astype(np.float64, copy=False).reshape(-1, 3).sum(axis=1),
+            atoms=atoms,
+        )
+
+    def many(self, frames: Sequence[Frame]) -> list[FrameUncertainty]:
+        """Return the uncertainty of each frame; on the host, as many frames at the same time as there are threads."""
+        return self._in_threads(self, frames)
+
+    def probes(self, frame: Frame, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return whitened gradients of a frame: a few rows that stand for all of its forces.
+
+        Parameters
+        ----------
+        frame : Frame
+            Atoms.
+        count : int
+            Number of rows for the forces. Each is the sum of all force components of all atoms, signed at random,
+            divided by the root of the number of atoms: the mean of its square over the signs is the `force_mean` of
+            all the atoms.
+        rng : numpy.random.Generator
+            Draws the signs.
+
+        Returns
+        -------
+        array, shape (count + 1, k)
+            Rows y with :math:`|y|^2 = h P h^T`, without the scale, in single precision: first `count` of forces, then
+            the energy per atom.
+        """
+        signs = rng.choice([-1.0, 1.0], (count, frame.n_atoms, 3)) / math.sqrt(frame.n_atoms)
+        rows = frame_gradients(
+            self.model, self.weights, frame, [*({"forces": z} for z in signs), energy_per_atom(frame)]
+        )
+        return to_numpy(self.root.whiten(rows)).astype(np.float32)
+
+    def _choose(self, frame: Frame) -> NDArray[np.int64]:
+        """Draw the atoms whose forces count."""
+        rng = np.random.default_rng([self.seed, zlib.crc32(np.ascontiguousarray(frame.positions).tobytes())])
+        count = max(1, round(self.fraction * frame.n_atoms))
+        return np.sort(rng.choice(frame.n_atoms, count, replace=False))
+
+    def _in_threads(self, function: Callable[[Frame], _Result], frames: Sequence[Frame]) -> list[_Result]:
+        workers = min(thread_count(), len(frames)) if is_numpy_array(self.weights) else 1
+        if workers <= 1:
+            return [function(frame) for frame in frames]
+        with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
+            # The threads of a pool know the limit only in a copy of this context, one for each call.
+            contexts = [copy_context() for _ in frames]
+            return list(pool.map(lambda context, frame: context.run(function, frame), contexts, frames))
+
+
+def last_layer(architecture: Architecture) -> NDArray[np.int64]:
+    """Return the numbers of the weights in the last layers of the fitting nets, the cheapest ones to be uncertain of.
+
+    Examples
+    --------
+    >>> last_layer(Architecture(elements=("Cu",), capacity=(80,)))[[0, -1]]
+    array([26500, 26550])
+    """
+    size = architecture.fitting_net.layers[-1].n_in + 1
+    ends = [architecture.fitting_slice(centre).stop for centre in range(len(architecture.elements))]
+    return np.concatenate([np.arange(end - size, end) for end in ends])
+
+
+def symmetric_weights(architecture: Architecture) -> NDArray[np.int64]:
+    r"""Return a number for each weight; weights of the same number always have the same gradient.
+
+    The descriptor :math:`A^T A_<` is symmetric in the channels that its narrow side has, so the weights that a neuron
+    of the first fitting layer has for its elements ij and ji see the same number.
+
+    Examples
+    --------
+    >>> len(set(symmetric_weights(Architecture(elements=("Cu",), capacity=(80,))).tolist()))  # of 26551
+    20551
+    """
+    ties = np.arange(sum(architecture.layer_sizes))
+    M, axis, width = architecture.embedding[-1], architecture.axis, architecture.fitting_net.layers[0].n_out
+    for centre in range(len(architecture.elements)):
+        first = architecture.fitting_slice(centre).start
+        W = ties[first : first + width * M * axis].reshape(width, M, axis)
+        square = W[:, :axis, :]
+        square[...] = np.minimum(square, square.transpose(0, 2, 1))
+    return ties
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Leave the threads to the frames: kernels and linear algebra get one each."""
+    with limited_threads(1), threadpool_limits(1):
+        yield

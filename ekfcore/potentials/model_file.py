@@ -1,0 +1,174 @@
+"""The file that a training leaves: model, weights, filter and where it stood."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ekfcore._typing import Array
+from ekfcore.archive import read_archive, write_archive
+from ekfcore.arrays import to_numpy
+from ekfcore.atoms import Frame
+from ekfcore.errors import CheckpointError
+from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistics
+
+from .error_bars import KpuScale
+from .fingerprint import Fingerprint
+from .position import EpochRecord, Position
+
+__all__ = ["MODEL_FILE", "LoadedModel", "evaluate", "load_model", "save_model"]
+
+MODEL_FILE = "model.npz"
+"""Name of the file in the folder of a run."""
+
+_STATISTICS = ("mean", "std", "energy_bias")
+_FRAMES = ("train", "test")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LoadedModel:
+    """What a model file holds.
+
+    Parameters
+    ----------
+    model : DeepPotential
+        Form and constants.
+    weights : array, shape (n,)
+        Trained weights to predict with; a filter that averages goes on from others.
+    settings : mapping
+        The CONFIG of the run, as JSON.
+    position : Position
+        How far the training had come.
+    optimizer : mapping
+        Description of the optimizer, to restore it from; its "type" is "filter", "adam", or for a model without one
+        the name of where the model comes from.
+    arrays : mapping of str to array
+        Its arrays, read when they are asked for.
+    frames : Fingerprint, optional
+        Which frames it was trained on and judged by; older files do not tell.
+    inputs : str
+        Digest of all that decides what comes out of the training, where whoever trained gave one.
+    """
+
+    model: DeepPotential
+    weights: NDArray[np.floating]
+    settings: Mapping[str, Any]
+    position: Position
+    optimizer: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+    frames: Fingerprint | None = None
+    inputs: str = ""
+
+    @property
+    def has_optimizer(self) -> bool:
+        """Whether there is a filter or Adam to go on with."""
+        return self.optimizer.get("type") in ("filter", "adam")
+
+    @property
+    def kpu_scale(self) -> KpuScale:
+        """Factors that give the variances of P the size of the errors, found after the last whole epoch."""
+        last = self.position.records[-1] if self.position.records else None
+        if last is None or last.energy_kpu_scale is None or last.force_kpu_scale is None:
+            return KpuScale()
+        return KpuScale(energy=last.energy_kpu_scale, force=last.force_kpu_scale)
+
+    def without_optimizer(self) -> "LoadedModel":
+        """Return the same model, from whose weights a training begins with a fresh filter."""
+        return replace(self, optimizer={"type": "nothing"}, arrays={})
+
+
+def save_model(
+    path: Path,
+    model: DeepPotential,
+    *,
+    settings: Mapping[str, Any],
+    position: Position,
+    optimizer: Mapping[str, Any],
+    arrays: Iterable[tuple[str, NDArray[Any]]],
+    frames: Fingerprint | None = None,
+    inputs: str = "",
+) -> None:
+    """Write a model file in the place of the old one.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written; the old file is then intact.
+    """
+    header: dict[str, Any] = {
+        "kind": "model",
+        "architecture": model.architecture.as_json(),
+        "unknown": list(model.statistics.unknown),
+        "settings": dict(settings),
+        "position": asdict(position),
+        "optimizer": dict(optimizer),
+        "inputs": inputs,
+    }
+
+    def members() -> Iterator[tuple[str, NDArray[Any]]]:
+        for name in _STATISTICS:
+            yield name, getattr(model.statistics, name)
+        if frames is not None:
+            for name in _FRAMES:
+                yield f"{name}_frames", getattr(frames, name)
+        yield from arrays
+
+    write_archive(path, header, members())
+
+
+def load_model(path: str | Path, *, whole: bool = True) -> LoadedModel:
+    """Read a model file, or the one in the folder of a run.
+
+    Parameters
+    ----------
+    path : path
+        The file, or the folder of a run.
+    whole : bool
+        Check every byte of the file. Without, the time to read P is saved, which is nearly all of it; what is read is
+        checked in any case.
+
+    Raises
+    ------
+    CheckpointError
+        If it is truncated, altered, or not such a file.
+    InputError
+        If there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / MODEL_FILE
+    header, arrays = read_archive(path, kind="model", whole=whole)
+    try:
+        position = dict(header["position"])
+        position["records"] = tuple(EpochRecord(**record) for record in position["records"])
+        told = f"{_FRAMES[0]}_frames" in arrays
+        unknown = tuple(header.get("unknown", ()))  # which older files do not tell
+        statistics = Statistics(**{name: arrays[name] for name in _STATISTICS}, unknown=unknown)
+        return LoadedModel(
+            model=DeepPotential(Architecture.from_json(header["architecture"]), statistics),
+            weights=arrays["average" if "average" in arrays else "weights"],
+            settings=header["settings"],
+            position=Position(**position),
+            optimizer=header["optimizer"],
+            arrays=arrays,
+            frames=Fingerprint(**{name: arrays[f"{name}_frames"] for name in _FRAMES}) if told else None,
+            inputs=header.get("inputs", ""),  # older files have none
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} lacks what a model file must hold ({error}); train the model again") from None
+
+
+def evaluate(model: DeepPotential, weights: Array, frames: Sequence[Frame]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield energy [eV], forces [eV/Å] and virial [eV] of each frame as NumPy arrays.
+
+    Raises
+    ------
+    InputError
+        If a frame does not fit the model.
+    """
+    for frame in frames:
+        prediction = model.predict(weights, model.environment(frame, like=weights))
+        yield {name: to_numpy(array) for name, array in prediction.items()}

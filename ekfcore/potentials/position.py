@@ -1,0 +1,74 @@
+"""How far a training has come, and what its epochs brought."""
+
+from dataclasses import dataclass, field
+
+__all__ = ["EpochRecord", "Position"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRecord:
+    """Where the training stands after an epoch.
+
+    Parameters
+    ----------
+    epoch, step : int
+        Epochs and batches done.
+    wall_s : float
+        Time spent in updates, evaluations not counted [s].
+    lam : float
+        Memory factor; the learning rate for Adam.
+    energy_rmse_train, energy_rmse_test : float
+        Over the frames that have an energy; nan if there are none [meV/atom].
+    force_rmse_train, force_rmse_test : float
+        Over the frames that have forces; nan if there are none [meV/Å].
+    virial_rmse_train, virial_rmse_test : float, optional
+        Over the frames that have a virial, if there are any [meV/atom].
+    energy_noise, force_noise : float, optional
+        Standard deviation that the filter gives a measured energy [meV/atom] and the mean of a group of forces [meV/Å].
+    energy_kpu_scale, force_kpu_scale : float, optional
+        Factors that make the variances of P those of the errors on training frames, see `kpu_scale`.
+    """
+
+    epoch: int
+    step: int
+    wall_s: float
+    lam: float
+    energy_rmse_train: float
+    energy_rmse_test: float
+    force_rmse_train: float
+    force_rmse_test: float
+    virial_rmse_train: float | None = None
+    virial_rmse_test: float | None = None
+    energy_noise: float | None = None
+    force_noise: float | None = None
+    energy_kpu_scale: float | None = None
+    force_kpu_scale: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """How far a training has come; with the seed it fixes every random choice that follows.
+
+    Parameters
+    ----------
+    epoch, batch : int
+        Epochs done, and batches done in the epoch under way.
+    update : int
+        Updates done in the batch under way, if one of them broke down.
+    step : int
+        Batches done in all.
+    wall_s : float
+        Time spent in updates [s].
+    spacing : float or None
+        Distance of the nodes of the embedding [1/Å]; 0 for the exact nets, None if not chosen yet.
+    records : tuple of EpochRecord
+        Errors after each epoch.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    update: int = 0
+    step: int = 0
+    wall_s: float = 0.0
+    spacing: float | None = None
+    records: tuple[EpochRecord, ...] = field(default=())

@@ -1,0 +1,1 @@
+"""Tables of settings in TOML: how they are read, checked and refused."""

@@ -1,0 +1,1 @@
+"""The filter as an optimizer of PyTorch."""
