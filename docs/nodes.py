@@ -37,7 +37,7 @@ def main() -> None:
         weights = {"initial weights": trainer.weights}
         trainer.run()
         weights[f"after {EPOCHS} epochs"] = trainer.weights
-    model, frames = trainer.model, trainer.test.frames[:2]
+    model, frames = trainer.model.exact, trainer.test.frames[:2]
     kernels = find_kernels(np)
     assert kernels is not None
     w = trainer.weights
@@ -51,7 +51,7 @@ def main() -> None:
         nodes = nodal.environment(frames[0], like=w).groups[0].B.shape[2]
         ms = milliseconds(nodal, w, frames[0])
         print(f"{f'1/{1 / spacing:.0f}':>18}{nodes:7d}{errors[name][-1]:24.1e}{ms:8.2f}{exact / ms:14.1f}")
-    print(f"{'exact nets':>18}{'':7}{'':24}{exact:8.2f}\nthe training chose {trainer.evaluator}")
+    print(f"{'exact nets':>18}{'':7}{'':24}{exact:8.2f}\nthe training chose {trainer.model}")
     draw(errors)
     print(f"wrote {PICTURE}")
 

@@ -1,17 +1,15 @@
 """The models of a round."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from ekfcore.atoms import Frame, read_frames
+from ekfcore.atoms import read_frames
 from ekfcore.atoms.digest import digest_of
-from ekfcore.models.deep_potential import neighbour_capacity
 from ekfcore.potentials.model_file import MODEL_FILE
 from ekfcore.training import KalmanOptimizer, LoadedModel, load_model, prepare
-from ekfcore.training.settings import DataSettings, ModelSettings, Settings
+from ekfcore.training.settings import DataSettings, Settings
 from ekfcore.training.sources import Source
 
 from .settings import LearnSettings
@@ -94,8 +92,8 @@ def _training_settings(settings: LearnSettings, data: Path, seed: int, warm: Loa
     if warm is not None:
         if settings.update.epochs is not None:
             training = training.model_copy(update={"epochs": settings.update.epochs})
-    elif model.capacity is None:
-        model = _with_room(model, read_frames([str(data)]))
+    else:
+        model = model.with_room(read_frames([str(data)]), _ROOM)
     judged_by: list[str | Source] = [path for paths in settings.data.validation.values() for path in paths]
     return Settings(
         # All labels are trained on, whether there is anything to judge the model by or not.
@@ -105,9 +103,3 @@ def _training_settings(settings: LearnSettings, data: Path, seed: int, warm: Loa
         training=training,
         run=settings.run,
     )
-
-
-def _with_room(model: ModelSettings, frames: list[Frame]) -> ModelSettings:
-    elements = model.elements or sorted({symbol for frame in frames for symbol in frame.symbols})
-    most = neighbour_capacity(frames, elements, model.cutoff)
-    return model.model_copy(update={"elements": elements, "capacity": [math.ceil(_ROOM * n) for n in most]})

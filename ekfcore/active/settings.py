@@ -3,14 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from ekfcore.dynamics.settings import ExploreSettings
 from ekfcore.errors import InputError
 from ekfcore.labelling.label import LabelSettings
+from ekfcore.models.settings import PotentialSettings
+from ekfcore.potentials.model_table import WithModel, default_model
 from ekfcore.settings.fields import Count, NotNegative
 from ekfcore.settings.table import Table, read_table
-from ekfcore.training.settings import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from ekfcore.training.settings import OptimizerSettings, RunSettings, TrainingSettings
 
 from .selection import SelectSettings
 
@@ -128,7 +130,7 @@ class StopSettings(Table):
     labels: Count | None = None
 
 
-class LearnSettings(Table):
+class LearnSettings(WithModel):
     """All of CONFIG."""
 
     data: StartSettings
@@ -138,7 +140,7 @@ class LearnSettings(Table):
     label: LabelSettings
     update: UpdateSettings = UpdateSettings()
     stop: StopSettings = StopSettings()
-    model: ModelSettings = ModelSettings()
+    model: SerializeAsAny[PotentialSettings] = Field(default_factory=default_model)
     optimizer: OptimizerSettings = OptimizerSettings()
     training: TrainingSettings = TrainingSettings()
     run: RunSettings = RunSettings()

@@ -27,10 +27,10 @@ def run_training(trainer: Trainer, *, resume_with: str) -> int:
     resume_with : str
         Command that goes on, told when a signal came.
     """
-    elements = " ".join(trainer.model.architecture.elements)
+    elements = " ".join(trainer.model.elements)
     print(
         f"{len(trainer.train.frames)} frames to train on and {len(trainer.test.frames)} to test on, {elements}; "
-        f"{trainer.model.n_params} weights\n{trainer.evaluator}",
+        f"{sum(trainer.model.layer_sizes)} weights\n{trainer.model}",
         *trainer.notes,
         sep="\n",
         flush=True,

@@ -4,8 +4,6 @@ import argparse
 import json
 import math
 
-from ekfcore.devices import place
-
 from ._options import Commands, add_command, add_run_options, limited_threads
 
 __all__ = ["add_parser", "run"]
@@ -34,14 +32,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the errors."""
     from ekfcore.atoms import errors, read_frames
     from ekfcore.atoms.frame import check_labelled
-    from ekfcore.training import evaluate, load_model
+    from ekfcore.potentials import evaluate, load_model
+    from ekfcore.potentials.placing import place_weights
 
     loaded = load_model(arguments.model)
-    frames = read_frames(arguments.data, require=(), elements=loaded.model.architecture.elements)
+    frames = read_frames(arguments.data, require=(), elements=loaded.model.elements)
     for frame in frames:
         check_labelled(frame)
     backend = arguments.backend or "auto"
-    weights = place(loaded.weights, backend=backend, device=arguments.device or "cpu")
+    weights = place_weights(loaded.model, loaded.weights, backend=backend, device=arguments.device or "cpu")
     with limited_threads(arguments.threads, backend=backend):
         report = errors(evaluate(loaded.model, weights, frames), frames).as_json()
     if arguments.json:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame
+from ekfcore.atoms.types import atom_types
 from ekfcore.errors import InputError
 
-__all__ = ["System", "Systems", "atom_types", "box_of"]
+__all__ = ["System", "Systems", "box_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,28 +90,11 @@ def _gather(frames: Sequence[Frame], elements: Sequence[str]) -> System:
     n = len(frames)
     return System(
         coord=np.stack([frame.positions for frame in frames]).reshape(n, -1),
-        type=np.tile(atom_types(frames[0], elements), (n, 1)),
+        type=np.tile(atom_types(frames[0], elements).astype(np.int32), (n, 1)),
         box=np.stack([frame.cell for frame in frames]).reshape(n, 9),
         energy=np.array([[frame.energy] for frame in frames]),
         pbc=box_of(frames[0]) is not None,
     )
-
-
-def atom_types(frame: Frame, elements: Sequence[str]) -> NDArray[np.int32]:
-    """Return the number of each atom's element, shape (N,).
-
-    Raises
-    ------
-    InputError
-        If an element is not among these.
-    """
-    known = {element: index for index, element in enumerate(elements)}
-    if unknown := sorted(set(frame.symbols) - set(known)):
-        raise InputError(
-            f"{frame.source}: the model does not know {', '.join(unknown)}, only {', '.join(elements)}; "
-            "leave the frame out, or train a model with these elements"
-        )
-    return np.array([known[symbol] for symbol in frame.symbols], dtype=np.int32)
 
 
 def box_of(frame: Frame) -> NDArray[np.float64] | None:

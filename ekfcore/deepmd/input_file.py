@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from ekfcore.errors import InputError
 from ekfcore.models.deep_potential import neighbour_capacity
+from ekfcore.models.deep_potential.settings import DeepPotentialSettings
 from ekfcore.settings.table import checked
 from ekfcore.settings.toml import set_key
 from ekfcore.training import Settings
-from ekfcore.training.settings import ModelSettings
 from ekfcore.training.sources import read_sources
 
 from ._section import Section
@@ -155,8 +155,9 @@ def _number_after_auto(section: Section, key: str, text: str, default: float) ->
     return value
 
 
-def _with_room(settings: Settings, room: float) -> ModelSettings:
+def _with_room(settings: Settings, room: float) -> DeepPotentialSettings:
     """Return the model with places for more neighbours than the data have, a multiple of four of them."""
+    assert isinstance(settings.model, DeepPotentialSettings)
     known = settings.model.elements
     frames = read_sources([*settings.data.train, *settings.data.test], require=(), elements=known)
     elements = known or sorted({symbol for frame in frames for symbol in frame.symbols})

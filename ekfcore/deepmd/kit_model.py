@@ -7,18 +7,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ekfcore._typing import Array
 from ekfcore.atoms import Frame
+from ekfcore.atoms.types import atom_types
 from ekfcore.errors import CheckpointError, InputError
 from ekfcore.linearize import Pullback
 from ekfcore.models.torch_module import TorchModule
 from ekfcore.protocols import Cotangent, Prediction
 
 from ._kit import load_kit, quiet, read_torch, write_torch
-from ._kit_data import Systems, atom_types, box_of
+from ._kit_data import Systems, box_of
 from .dp_file import read_dp, write_dp
 
 __all__ = ["DeepmdModel"]
@@ -185,7 +187,7 @@ class DeepmdModel:
         weights = next(self._model.parameters())
         if not isinstance(like, Tensor) or (like.dtype, like.device) != (weights.dtype, weights.device):
             raise InputError(f"`like` must be the weights of the model or a tensor of their kind, got {type(like)}")
-        box, types = box_of(frame), atom_types(frame, self.elements)
+        box, types = box_of(frame), atom_types(frame, self.elements).astype(np.int32)
         nlist = load_kit("deepmd.pt.utils.nlist", _NAME)
         arrays = nlist.extend_input_and_build_neighbor_list(
             _tensor(frame.positions[None]),

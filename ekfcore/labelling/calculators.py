@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ekfcore.errors import InputError
+from ekfcore.imports import find_object, one_line
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -57,7 +58,7 @@ def _build(value: Any) -> Any:
     if _OBJECT not in built:
         return built
     path = str(built.pop(_OBJECT))
-    return _call(path, _import(path), built)
+    return _call(path, find_object(path, "calculator"), built)
 
 
 def _call(name: str, maker: Any, keywords: Mapping[str, Any]) -> Any:
@@ -66,35 +67,17 @@ def _call(name: str, maker: Any, keywords: Mapping[str, Any]) -> Any:
     except Exception as error:  # a constructor may raise anything
         given = ", ".join(keywords) or "none"
         raise InputError(
-            f"calculator {name}: cannot be made with the parameters {given} ({_one_line(error)}); correct them"
+            f"calculator {name}: cannot be made with the parameters {given} ({one_line(error)}); correct them"
         ) from None
 
 
 def _find(name: str) -> Any:
     if ":" in name or "." in name:
-        return _import(name)
+        return find_object(name, "calculator")
     try:
         return importlib.import_module("ase.calculators.calculator").get_calculator_class(name)
     except Exception as error:
         raise InputError(
-            f"calculator {name}: ASE has none of this name that can be imported ({_one_line(error)}); "
+            f"calculator {name}: ASE has none of this name that can be imported ({one_line(error)}); "
             "correct it, or give an import path such as tblite.ase:TBLite"
         ) from None
-
-
-def _import(path: str) -> Any:
-    module, _, attribute = path.partition(":") if ":" in path else path.rpartition(".")
-    try:
-        found = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except Exception as error:  # a module may raise anything when it is imported
-        raise InputError(
-            f"calculator {path}: cannot be imported ({_one_line(error)}); install its package, or add its folder to "
-            "PYTHONPATH"
-        ) from None
-    return found
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:160]

@@ -5,10 +5,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from array_api_compat import array_namespace
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.outputs import Properties
@@ -16,11 +15,12 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from ekfcore.arrays import to_numpy
 from ekfcore.atoms.frame import Frame, validate_frame
+from ekfcore.atoms.potential import HasAtomicEnergies
 from ekfcore.errors import InputError
 from ekfcore.protocols import Prediction
 
-if TYPE_CHECKING:
-    from .model_file import LoadedModel
+from .model_file import LoadedModel, load_model
+from .placing import place_weights
 
 __all__ = ["EKFCalculator", "ForceUncertainty"]
 
@@ -36,7 +36,7 @@ class ForceUncertainty(Protocol):
 class EKFCalculator(Calculator):
     """Energy, energies of the atoms, forces and stress of a trained model.
 
-    Where the training used a nodal embedding, so does the calculator, with the same nodes.
+    It computes as the training did: with a nodal embedding, where that had one.
 
     Parameters
     ----------
@@ -62,26 +62,21 @@ class EKFCalculator(Calculator):
 
     def __init__(
         self,
-        model: "LoadedModel | str | Path",
+        model: LoadedModel | str | Path,
         *,
         uncertainty: Callable[[Frame], ForceUncertainty] | None = None,
         backend: str = "auto",
         device: str = "cpu",
     ) -> None:
         super().__init__()
-        # What a model is made of stands on this package.
-        from ekfcore.devices import place
-        from ekfcore.models.deep_potential import NodalPotential, find_kernels
-
-        from .model_file import LoadedModel, load_model
-
         loaded = model if isinstance(model, LoadedModel) else load_model(model, whole=False)
-        self._weights = place(loaded.weights, backend=backend, device=device)
-        kernels, spacing = find_kernels(array_namespace(self._weights)), loaded.position.spacing
-        self._model = NodalPotential(loaded.model, spacing, kernels) if spacing and kernels else loaded.model
+        self._model = loaded.model
+        self._weights = place_weights(self._model, loaded.weights, backend=backend, device=device)
         self._uncertainty = uncertainty
         self._trained_with = loaded.optimizer.get("type")
-        self.implemented_properties = ["energy", "energies", "free_energy", "forces", "stress"]
+        self.implemented_properties = ["energy", "free_energy", "forces", "stress"]
+        if isinstance(self._model, HasAtomicEnergies):
+            self.implemented_properties.append("energies")
         if uncertainty is not None:
             self.implemented_properties.append("kpu")
 
@@ -119,9 +114,9 @@ class EKFCalculator(Calculator):
             self.results["kpu"] = float(self._uncertainty(frame).force_mean)
         if not wanted - {"kpu"}:
             return
-        model: Any = self._model  # either kind takes samples of its own
+        model = self._model
         sample = model.environment(frame, like=self._weights)
-        if "energies" in wanted:
+        if "energies" in wanted and isinstance(model, HasAtomicEnergies):
             self.results["energies"] = to_numpy(model.atomic_energies(self._weights, sample))
         if wanted - {"energies", "kpu"}:
             self._take(model.predict(self._weights, sample), volume=abs(np.linalg.det(frame.cell)))

@@ -7,8 +7,9 @@ from typing import overload
 from ekfcore._typing import Array
 from ekfcore.arrays import to_numpy
 from ekfcore.atoms import Errors, Frame, errors
+from ekfcore.atoms.potential import Potential
 
-from .sample import Potential, Sample, prepare_sample
+from .sample import Sample, prepare_sample
 
 __all__ = ["Dataset"]
 

@@ -8,7 +8,7 @@ from array_api_compat import array_namespace
 
 from ekfcore._typing import Array
 from ekfcore.atoms import Frame
-from ekfcore.models.deep_potential import DeepPotential, NodalPotential
+from ekfcore.atoms.potential import Potential
 from ekfcore.protocols import Cotangent
 
 __all__ = ["energy_per_atom", "force_component", "frame_gradients"]
@@ -16,14 +16,12 @@ __all__ = ["energy_per_atom", "force_component", "frame_gradients"]
 _TOGETHER = 1024  # functionals times atoms whose gradients are computed at once: what is in between fits into the cache
 
 
-def frame_gradients(
-    model: DeepPotential | NodalPotential, w: Array, frame: Frame, functionals: Sequence[Mapping[str, Any]]
-) -> Array:
+def frame_gradients(model: Potential, w: Array, frame: Frame, functionals: Sequence[Mapping[str, Any]]) -> Array:
     """Return the gradients of many functionals of one frame, shape (m, n).
 
     Parameters
     ----------
-    model : DeepPotential or NodalPotential
+    model : Potential
         The model.
     w : array, shape (n,)
         Weights; the gradients are arrays of their library.
@@ -37,8 +35,7 @@ def frame_gradients(
         {name: xp.asarray(values, dtype=w.dtype, device=w.device) for name, values in functional.items()}
         for functional in functionals
     ]
-    sample: Any = model.environment(frame, like=w)
-    _, pull = model.linearize(w, sample)
+    _, pull = model.linearize(w, model.environment(frame, like=w))
     rows = max(_TOGETHER // frame.n_atoms, 8)
     parts = [pull(cotangents[k : k + rows])[1] for k in range(0, len(cotangents), rows)]
     return parts[0] if len(parts) == 1 else xp.concat(parts)

@@ -11,17 +11,16 @@ from os import PathLike
 from typing import TypeVar
 
 import numpy as np
-from array_api_compat import array_namespace, is_numpy_array
+from array_api_compat import is_numpy_array
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ekfcore.arrays import to_numpy
 from ekfcore.atoms import Frame
+from ekfcore.atoms.potential import Potential
 from ekfcore.checkpoint import restore_state
-from ekfcore.devices import place
 from ekfcore.errors import InputError
 from ekfcore.filter import EKFState
-from ekfcore.models.deep_potential import Architecture, DeepPotential, NodalPotential, find_kernels
 from ekfcore.threads import limited_threads, thread_count
 from ekfcore.uncertainty import CovarianceRoot
 
@@ -29,9 +28,10 @@ from .dataset import Dataset
 from .error_bars import KpuScale, kpu_scale
 from .gradients import energy_per_atom, force_component, frame_gradients
 from .model_file import LoadedModel, load_model
+from .placing import place_weights
 from .refresh import refreshed
 
-__all__ = ["FrameUncertainty", "KalmanUncertainty", "last_layer", "symmetric_weights"]
+__all__ = ["FrameUncertainty", "KalmanUncertainty"]
 
 _Result = TypeVar("_Result")
 
@@ -70,7 +70,7 @@ class KalmanUncertainty:
 
     Parameters
     ----------
-    model : DeepPotential or NodalPotential
+    model : Potential
         The model that the filter trained.
     state : EKFState
         Its weights and their covariance, of which a root is kept; the state may go on.
@@ -80,7 +80,7 @@ class KalmanUncertainty:
     seed : int
         Seed of that choice.
     parameters : array of int, optional
-        Weights that count, as `last_layer`; all of them if not given.
+        Weights that count, as `DeepPotential.last_layer`; all of them if not given.
     scale : KpuScale, optional
         Factors on the variances; without them they are those of the filter's own P.
     dtype : {"float64", "float32"}, optional
@@ -97,7 +97,7 @@ class KalmanUncertainty:
 
     def __init__(
         self,
-        model: DeepPotential | NodalPotential,
+        model: Potential,
         state: EKFState,
         *,
         fraction: float = 0.5,
@@ -112,8 +112,7 @@ class KalmanUncertainty:
             raise InputError(f"`seed` must not be negative, got {seed}")
         self.model, self.weights = model, state.average
         self.fraction, self.seed, self.scale = fraction, seed, scale or KpuScale()
-        ties = symmetric_weights(model.architecture)
-        self.root = CovarianceRoot(state, parameters=parameters, ties=ties, dtype=dtype)
+        self.root = CovarianceRoot(state, parameters=parameters, ties=model.tied_weights(), dtype=dtype)
 
     @classmethod
     def load(
@@ -148,11 +147,8 @@ class KalmanUncertainty:
                 'uncertainty from; train it with a filter, as optimizer.preset = "recommended", or refresh P from the '
                 "training frames (ekfcore kpu --refresh TRAIN)"
             )
-        weights = place(loaded.weights, backend=backend, device=device)
-        kernels = find_kernels(array_namespace(weights))
-        model: DeepPotential | NodalPotential = loaded.model
-        if loaded.position.spacing and kernels is not None:
-            model = NodalPotential(loaded.model, loaded.position.spacing, kernels)
+        model = loaded.model
+        weights = place_weights(model, loaded.weights, backend=backend, device=device)
         if refresh:
             state = refreshed(model, weights, refresh, seed=seed, backend=backend)
             labelled = [frame for frame in refresh if frame.energy is not None or frame.forces is not None]
@@ -226,40 +222,6 @@ class KalmanUncertainty:
             # The threads of a pool know the limit only in a copy of this context, one for each call.
             contexts = [copy_context() for _ in frames]
             return list(pool.map(lambda context, frame: context.run(function, frame), contexts, frames))
-
-
-def last_layer(architecture: Architecture) -> NDArray[np.int64]:
-    """Return the numbers of the weights in the last layers of the fitting nets, the cheapest ones to be uncertain of.
-
-    Examples
-    --------
-    >>> last_layer(Architecture(elements=("Cu",), capacity=(80,)))[[0, -1]]
-    array([26500, 26550])
-    """
-    size = architecture.fitting_net.layers[-1].n_in + 1
-    ends = [architecture.fitting_slice(centre).stop for centre in range(len(architecture.elements))]
-    return np.concatenate([np.arange(end - size, end) for end in ends])
-
-
-def symmetric_weights(architecture: Architecture) -> NDArray[np.int64]:
-    r"""Return a number for each weight; weights of the same number always have the same gradient.
-
-    The descriptor :math:`A^T A_<` is symmetric in the channels that its narrow side has, so the weights that a neuron
-    of the first fitting layer has for its elements ij and ji see the same number.
-
-    Examples
-    --------
-    >>> len(set(symmetric_weights(Architecture(elements=("Cu",), capacity=(80,))).tolist()))  # of 26551
-    20551
-    """
-    ties = np.arange(sum(architecture.layer_sizes))
-    M, axis, width = architecture.embedding[-1], architecture.axis, architecture.fitting_net.layers[0].n_out
-    for centre in range(len(architecture.elements)):
-        first = architecture.fitting_slice(centre).start
-        W = ties[first : first + width * M * axis].reshape(width, M, axis)
-        square = W[:, :axis, :]
-        square[...] = np.minimum(square, square.transpose(0, 2, 1))
-    return ties
 
 
 @contextlib.contextmanager

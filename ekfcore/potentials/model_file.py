@@ -6,25 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from array_api_compat import is_numpy_array
 from numpy.typing import NDArray
 
 from ekfcore._typing import Array
 from ekfcore.archive import read_archive, write_archive
 from ekfcore.arrays import to_numpy
 from ekfcore.atoms import Frame
+from ekfcore.atoms.potential import Potential
 from ekfcore.errors import CheckpointError
-from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistics
 
 from .error_bars import KpuScale
 from .fingerprint import Fingerprint
-from .position import EpochRecord, Position
+from .placing import place_weights
+from .position import EpochRecord, Position, known_fields
+from .registry import settings_for
+from .upgrades import FORM, upgraded
 
 __all__ = ["MODEL_FILE", "LoadedModel", "evaluate", "load_model", "save_model"]
 
 MODEL_FILE = "model.npz"
 """Name of the file in the folder of a run."""
 
-_STATISTICS = ("mean", "std", "energy_bias")
 _FRAMES = ("train", "test")
 
 
@@ -34,7 +37,7 @@ class LoadedModel:
 
     Parameters
     ----------
-    model : DeepPotential
+    model : Potential
         Form and constants.
     weights : array, shape (n,)
         Trained weights to predict with; a filter that averages goes on from others.
@@ -53,7 +56,7 @@ class LoadedModel:
         Digest of all that decides what comes out of the training, where whoever trained gave one.
     """
 
-    model: DeepPotential
+    model: Potential
     weights: NDArray[np.floating]
     settings: Mapping[str, Any]
     position: Position
@@ -82,7 +85,7 @@ class LoadedModel:
 
 def save_model(
     path: Path,
-    model: DeepPotential,
+    model: Potential,
     *,
     settings: Mapping[str, Any],
     position: Position,
@@ -100,8 +103,8 @@ def save_model(
     """
     header: dict[str, Any] = {
         "kind": "model",
-        "architecture": model.architecture.as_json(),
-        "unknown": list(model.statistics.unknown),
+        "form": FORM,
+        "model": dict(model.header()),
         "settings": dict(settings),
         "position": asdict(position),
         "optimizer": dict(optimizer),
@@ -109,8 +112,7 @@ def save_model(
     }
 
     def members() -> Iterator[tuple[str, NDArray[Any]]]:
-        for name in _STATISTICS:
-            yield name, getattr(model.statistics, name)
+        yield from model.constants().items()
         if frames is not None:
             for name in _FRAMES:
                 yield f"{name}_frames", getattr(frames, name)
@@ -142,26 +144,27 @@ def load_model(path: str | Path, *, whole: bool = True) -> LoadedModel:
         path = path / MODEL_FILE
     header, arrays = read_archive(path, kind="model", whole=whole)
     try:
-        position = dict(header["position"])
-        position["records"] = tuple(EpochRecord(**record) for record in position["records"])
+        header = upgraded(header)
+        position = known_fields(Position, header["position"])
+        position["records"] = tuple(EpochRecord(**known_fields(EpochRecord, record)) for record in position["records"])
         told = f"{_FRAMES[0]}_frames" in arrays
-        unknown = tuple(header.get("unknown", ()))  # which older files do not tell
-        statistics = Statistics(**{name: arrays[name] for name in _STATISTICS}, unknown=unknown)
         return LoadedModel(
-            model=DeepPotential(Architecture.from_json(header["architecture"]), statistics),
+            model=settings_for(header["model"]).load(header["model"], arrays),
             weights=arrays["average" if "average" in arrays else "weights"],
             settings=header["settings"],
             position=Position(**position),
             optimizer=header["optimizer"],
             arrays=arrays,
             frames=Fingerprint(**{name: arrays[f"{name}_frames"] for name in _FRAMES}) if told else None,
-            inputs=header.get("inputs", ""),  # older files have none
+            inputs=header["inputs"],
         )
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} {error}") from None
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} lacks what a model file must hold ({error}); train the model again") from None
 
 
-def evaluate(model: DeepPotential, weights: Array, frames: Sequence[Frame]) -> Iterator[dict[str, NDArray[Any]]]:
+def evaluate(model: Potential, weights: Array, frames: Sequence[Frame]) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield energy [eV], forces [eV/Å] and virial [eV] of each frame as NumPy arrays.
 
     Raises
@@ -169,6 +172,7 @@ def evaluate(model: DeepPotential, weights: Array, frames: Sequence[Frame]) -> I
     InputError
         If a frame does not fit the model.
     """
+    weights = place_weights(model, weights) if is_numpy_array(weights) else weights
     for frame in frames:
         prediction = model.predict(weights, model.environment(frame, like=weights))
         yield {name: to_numpy(array) for name, array in prediction.items()}

@@ -1,8 +1,10 @@
 """How far a training has come, and what its epochs brought."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-__all__ = ["EpochRecord", "Position"]
+__all__ = ["EpochRecord", "Position", "known_fields"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +61,6 @@ class Position:
         Batches done in all.
     wall_s : float
         Time spent in updates [s].
-    spacing : float or None
-        Distance of the nodes of the embedding [1/Å]; 0 for the exact nets, None if not chosen yet.
     records : tuple of EpochRecord
         Errors after each epoch.
     """
@@ -70,5 +70,10 @@ class Position:
     update: int = 0
     step: int = 0
     wall_s: float = 0.0
-    spacing: float | None = None
     records: tuple[EpochRecord, ...] = field(default=())
+
+
+def known_fields(kind: type[EpochRecord | Position], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what this version knows of a description; a later one may have written more."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in data.items() if name in names}

@@ -12,11 +12,11 @@ from array_api_compat import array_namespace
 
 from ekfcore._typing import Array
 from ekfcore.atoms import Frame
+from ekfcore.atoms.potential import Potential
 from ekfcore.config import EKFConfig
 from ekfcore.errors import InputError
 from ekfcore.filter import EKFState, init, update
 from ekfcore.memory import MemoryFactor
-from ekfcore.models.deep_potential import DeepPotential, NodalPotential
 from ekfcore.partition import BlockLayout, partition
 
 from .gradients import energy_per_atom, frame_gradients
@@ -30,7 +30,7 @@ _ROWS, _TOGETHER = 128, 32  # rows that join the blocks, and measurements absorb
 
 
 def refreshed(
-    model: DeepPotential | NodalPotential,
+    model: Potential,
     weights: Array,
     frames: Sequence[Frame],
     *,
@@ -46,7 +46,7 @@ def refreshed(
 
     Parameters
     ----------
-    model : DeepPotential or NodalPotential
+    model : Potential
         The model.
     weights : array, shape (n,)
         Trained weights.

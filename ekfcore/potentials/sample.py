@@ -2,24 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from array_api_compat import array_namespace, is_array_api_obj, size
 
 from ekfcore._typing import Array
 from ekfcore.atoms import Frame
-from ekfcore.protocols import JacobianProvider
+from ekfcore.atoms.potential import Potential
 
-__all__ = ["Potential", "Sample", "prepare_sample"]
+__all__ = ["Sample", "prepare_sample"]
 
 _ITEM = 8  # bytes of the largest numbers there are
-
-
-class Potential(JacobianProvider[Any], Protocol):
-    """A model of energy, forces and virial that says itself what it needs to know of a frame."""
-
-    def environment(self, frame: Frame, *, like: Array) -> Any:
-        """Prepare a frame; `like` gives library, dtype and device."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -28,7 +21,7 @@ class Sample:
 
     Parameters
     ----------
-    environment : Environment, NodalEnvironment or what another model makes of a frame
+    environment : object
         What the model sees.
     energy : array, 0-d, or None
         [eV]

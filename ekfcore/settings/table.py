@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,6 +19,11 @@ class Table(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
 
+    @classmethod
+    def for_data(cls, data: dict[str, Any]) -> type[Self]:
+        """Return the class that these data are for: this one, unless a key decides what others there are."""
+        return cls
+
 
 _T = TypeVar("_T", bound=Table)
 
@@ -31,6 +36,10 @@ def checked(table: type[_T], data: dict[str, Any], source: str) -> _T:
     InputError
         One line that names the source, the key, its rule and the value.
     """
+    try:
+        table = table.for_data(data)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     try:
         return table.model_validate(data)
     except ValidationError as error:

@@ -1,5 +1,6 @@
 """The blocks of P, if the memory can hold them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,6 @@ import numpy as np
 from ekfcore._typing import Array
 from ekfcore.devices import free_memory, place
 from ekfcore.errors import InputError
-from ekfcore.models.deep_potential import Architecture
 from ekfcore.partition import BlockLayout, partition
 from ekfcore.presets import Recipe
 from ekfcore.registry import get_backend
@@ -17,12 +17,12 @@ from .settings import Settings
 __all__ = ["fitting_layout"]
 
 
-def fitting_layout(settings: Settings, architecture: Architecture) -> BlockLayout | None:
+def fitting_layout(settings: Settings, layer_sizes: Sequence[int]) -> BlockLayout | None:
     """Return the blocks of P, or None for Adam; refuse a P that the memory cannot hold."""
     if settings.optimizer.preset == "adam":
         return None
     recipe = settings.optimizer.recipe(1)
-    layout = partition(architecture.layer_sizes, block_size=recipe.block_size, strategy=recipe.strategy)
+    layout = partition(layer_sizes, block_size=recipe.block_size, strategy=recipe.strategy)
     needed, available = _bytes(settings, recipe, layout), free_memory(_one(settings))
     if needed > available:
         beside = f" beside optimizer.rows = {recipe.config.rows}" if recipe.config.rows else ""
@@ -30,7 +30,7 @@ def fitting_layout(settings: Settings, architecture: Architecture) -> BlockLayou
             f"P of {layout.n_params} weights with optimizer.block_size = {recipe.block_size} and "
             f"optimizer.strategy = {recipe.strategy!r}{beside} needs "
             f"{needed / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are free; "
-            f"{_fitting(settings, architecture, recipe, available)}"
+            f"{_fitting(settings, layer_sizes, recipe, available)}"
         )
     return layout
 
@@ -48,7 +48,7 @@ def _one(settings: Settings) -> Array:
     return place(np.zeros(1), backend=settings.run.backend, device=settings.run.device)
 
 
-def _fitting(settings: Settings, architecture: Architecture, recipe: Recipe, available: int) -> str:
+def _fitting(settings: Settings, layer_sizes: Sequence[int], recipe: Recipe, available: int) -> str:
     """Say which block size, or how many rows, the memory could hold."""
     ignores_size = recipe.strategy in ("global", "layer")
     strategy = "rlekf" if ignores_size else recipe.strategy
@@ -57,7 +57,7 @@ def _fitting(settings: Settings, architecture: Architecture, recipe: Recipe, ava
     for rows in (largest, *(2**k for k in range(13, 0, -1) if 2**k < largest)):
         fewer = replace(recipe, config=replace(recipe.config, rows=rows))
         for block_size in (2**k for k in range(14, 4, -1)):
-            layout = partition(architecture.layer_sizes, block_size=block_size, strategy=strategy)
+            layout = partition(layer_sizes, block_size=block_size, strategy=strategy)
             if _bytes(settings, fewer, layout) < 0.8 * available:
                 also = f" and optimizer.rows = {rows}" if rows != recipe.config.rows else ""
                 return f"{change}optimizer.block_size = {block_size}{also} would fit"

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ekfcore.atoms import Frame
+from ekfcore.atoms.energies import fit_bias
 from ekfcore.errors import InputError
-from ekfcore.models.deep_potential import DeepPotential, fit_bias
 from ekfcore.potentials.model_file import LoadedModel, evaluate
 
 __all__ = ["refit_bias"]
@@ -38,6 +38,5 @@ def refit_bias(loaded: LoadedModel, frames: Sequence[Frame]) -> LoadedModel:
         raise InputError("no frame to train on has an energy to fit those of atoms to; leave out --shift-energies")
     model = loaded.model
     predicted = [float(prediction["energy"]) for prediction in evaluate(model, loaded.weights, frames)]
-    shift = fit_bias(frames, model.architecture.elements, predicted)
-    statistics = replace(model.statistics, energy_bias=model.statistics.energy_bias + shift)
-    return replace(loaded, model=DeepPotential(model.architecture, statistics))
+    shift = fit_bias(frames, model.elements, predicted)
+    return replace(loaded, model=model.with_bias(model.energy_bias + shift))

@@ -44,7 +44,7 @@ def read_data(
         If frames cannot be read, or those of the training that goes on are not there any more.
     """
     origin = saved or start
-    elements = settings.model.elements or (list(origin.model.architecture.elements) if origin else None)
+    elements = settings.model.elements or (list(origin.model.elements) if origin else None)
     train = read_sources(settings.data.train, require=(), elements=elements)
     test = read_sources(settings.data.test, require=(), elements=elements)
     for frame in [*train, *test]:

@@ -1,51 +1,41 @@
 """Elements that a model has, and those that its training has seen."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 
 from ekfcore.atoms import Frame, neighbour_pairs
+from ekfcore.atoms.energies import fit_bias
+from ekfcore.atoms.potential import Potential
 from ekfcore.errors import InputError
-from ekfcore.models.deep_potential import DeepPotential, fit_bias, fit_statistics
 
 __all__ = ["check_energies", "learn_elements", "strangers", "without_unknown"]
 
 
-def learn_elements(model: DeepPotential, frames: Sequence[Frame], given: Mapping[str, float]) -> DeepPotential:
+def learn_elements(model: Potential, frames: Sequence[Frame], given: Mapping[str, float]) -> Potential:
     """Make elements known to a model that has seen none of their atoms before these frames.
 
-    Their normalisation and energy come from the frames; the constants of the others stay.
+    Their constants come from the frames; those of the others stay.
 
     Parameters
     ----------
-    model : DeepPotential
+    model : Potential
         The model to go on with.
     frames : sequence of Frame
         Frames to train on.
     given : mapping of str to float
         Energies of atoms that are not to be fitted [eV].
     """
-    old = model.statistics
     present = {symbol for frame in frames for symbol in frame.symbols}
-    if not present & set(old.unknown):
+    if not present & set(model.unknown):
         return model
-    elements = model.architecture.elements
-    new = np.asarray([element in old.unknown and element in present for element in elements])
-    measured = fit_statistics(frames, model.architecture)
-    known = {e: float(b) for e, b, fresh in zip(elements, old.energy_bias, new, strict=True) if not fresh}
-    statistics = replace(
-        old,
-        mean=np.where(new[:, None], measured.mean, old.mean),
-        std=np.where(new[:, None], measured.std, old.std),
-        energy_bias=fit_bias(frames, elements, fixed={**given, **known}),
-        unknown=tuple(element for element in old.unknown if element not in present),
-    )
-    return replace(model, statistics=statistics)
+    new = {element for element in model.unknown if element in present}
+    known = {e: float(b) for e, b in zip(model.elements, model.energy_bias, strict=True) if e not in new}
+    return model.learned(frames, fit_bias(frames, model.elements, fixed={**given, **known}))
 
 
-def check_energies(model: DeepPotential, given: Mapping[str, float]) -> None:
+def check_energies(model: Potential, given: Mapping[str, float]) -> None:
     """Refuse energies of atoms [eV] that are not those of the model.
 
     Raises
@@ -53,18 +43,18 @@ def check_energies(model: DeepPotential, given: Mapping[str, float]) -> None:
     InputError
         If one differs, or its element is none of the model's.
     """
-    elements = model.architecture.elements
+    elements = model.elements
     for element, energy in given.items():
         if element not in elements:
             raise InputError(f"model.atom_energies names {element}, but the elements are {', '.join(elements)}")
-        kept = float(model.statistics.energy_bias[elements.index(element)])
+        kept = float(model.energy_bias[elements.index(element)])
         if energy != kept:
             raise InputError(
                 f"model.atom_energies: {element} = {energy} differs from {kept} of the model to go on from; set it back"
             )
 
 
-def without_unknown(model: DeepPotential, frames: Sequence[Frame]) -> tuple[list[Frame], str]:
+def without_unknown(model: Potential, frames: Sequence[Frame]) -> tuple[list[Frame], str]:
     """Return the frames that a model can be judged by, and what is to be told of elements that it has not learned.
 
     Raises
@@ -72,7 +62,7 @@ def without_unknown(model: DeepPotential, frames: Sequence[Frame]) -> tuple[list
     InputError
         If there are none.
     """
-    unknown = model.statistics.unknown
+    unknown = model.unknown
     if not unknown:
         return list(frames), ""
     left = [frame for frame in frames if not set(frame.symbols) & set(unknown)]
@@ -89,7 +79,9 @@ def without_unknown(model: DeepPotential, frames: Sequence[Frame]) -> tuple[list
 
 
 def strangers(frames: Sequence[Frame], cutoff: float) -> str:
-    """Say which elements of the frames never come within the cutoff [Å] of each other, or nothing."""
+    """Say which elements of the frames never come within the cutoff [Å] of each other, or nothing; 0 is no cutoff."""
+    if not cutoff:
+        return ""
     present = sorted({symbol for frame in frames for symbol in frame.symbols})
     apart = set(combinations(present, 2))
     for frame in frames:

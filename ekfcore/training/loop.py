@@ -10,17 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ekfcore._typing import Array
+from ekfcore.atoms.potential import Potential
 from ekfcore.errors import FilterError, InputError
 from ekfcore.files import locked, sweep
-from ekfcore.models.deep_potential import DeepPotential
 from ekfcore.potentials.dataset import Dataset
 from ekfcore.potentials.fingerprint import Fingerprint
 from ekfcore.potentials.model_file import MODEL_FILE, save_model
 from ekfcore.potentials.position import EpochRecord, Position
 from ekfcore.potentials.sample import Sample
 from ekfcore.protocols import JacobianProvider
-
-from .evaluator import Evaluator
 
 __all__ = ["Optimizer", "Progress", "Trainer"]
 
@@ -78,8 +76,8 @@ class Trainer:
 
     Parameters
     ----------
-    evaluator : Evaluator
-        Evaluates the model.
+    model : Potential
+        The model that is trained.
     optimizer : Optimizer
         Holds the weights.
     train, test : Dataset
@@ -105,7 +103,7 @@ class Trainer:
     def __init__(
         self,
         *,
-        evaluator: Evaluator,
+        model: Potential,
         optimizer: Optimizer,
         train: Dataset,
         test: Dataset,
@@ -120,16 +118,11 @@ class Trainer:
         notes: Sequence[str] = (),
         inputs: str = "",
     ) -> None:
-        self.evaluator, self.optimizer, self.train, self.test = evaluator, optimizer, train, test
+        self.model, self.optimizer, self.train, self.test = model, optimizer, train, test
         self.epochs, self.batch, self.seed = epochs, batch, seed
         self.settings, self.out, self.frames, self.position = settings, out, frames, position
         self.writers, self.notes, self.inputs = writers, notes, inputs
         self._stamp = self._read_stamp()
-
-    @property
-    def model(self) -> DeepPotential:
-        """The model that is trained, with its exact nets."""
-        return self.evaluator.exact
 
     @property
     def records(self) -> tuple[EpochRecord, ...]:
@@ -230,16 +223,15 @@ class Trainer:
         return found.st_ino, found.st_mtime_ns
 
     def refine(self) -> None:
-        """Prepare the data anew if the nodes of the embedding have become too coarse."""
-        if not self.evaluator.refine(self.weights):
+        """Prepare the data anew if the model approximates something that has become too coarse."""
+        model, like = self.model.refined(self.weights, self.train.frames), self.weights
+        if model is self.model:
             return
-        model, like = self.evaluator.model, self.weights
-        self.optimizer.model = model
+        self.model = self.optimizer.model = model
         # The old samples go before the new ones are made.
         self.train, self.test = (
             Dataset(model, data.frames, like=like, memory=data.memory) for data in (self.train, self.test)
         )
-        self.position = replace(self.position, spacing=self.evaluator.spacing)
 
     def _epoch(self, on_step: Callable[[Progress], None], should_stop: Callable[[], bool]) -> bool:
         """Train on what is left of an epoch; return whether it is complete."""

@@ -1,38 +1,29 @@
 """From CONFIG to a training that is ready to run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from ekfcore._typing import Array
 from ekfcore.atoms import Frame
+from ekfcore.atoms.potential import Potential
 from ekfcore.checkpoint import restore_state
-from ekfcore.devices import place
 from ekfcore.errors import InputError
 from ekfcore.files import is_vacant
 from ekfcore.filter import init
-from ekfcore.models.deep_potential import (
-    Architecture,
-    DeepPotential,
-    NodalPotential,
-    fit_statistics,
-    initial_weights,
-    neighbour_capacity,
-)
 from ekfcore.partition import BlockLayout
 from ekfcore.potentials.dataset import Dataset
 from ekfcore.potentials.fingerprint import Fingerprint
 from ekfcore.potentials.model_file import MODEL_FILE, LoadedModel, load_model
+from ekfcore.potentials.placing import place_weights
 from ekfcore.potentials.position import EpochRecord, Position
-from ekfcore.potentials.sample import Potential
 
 from ._layout import fitting_layout
 from .adam import AdamOptimizer
 from .bias import refit_bias
 from .data import read_data
 from .elements import check_energies, learn_elements, strangers, without_unknown
-from .evaluator import Evaluator
 from .kalman import KalmanOptimizer
 from .labels import label_notes, unseen, without_doubtful_virials
 from .lcurve import write_lcurve
@@ -88,7 +79,7 @@ def prepare(
     start = None if saved else start
     train, test, note = read_data(settings, saved=saved, start=start)
     frames = Fingerprint.of(train, test)
-    given = settings.model.atom_energies or {}
+    given = settings.model.given_energies
     optimizer, doubt = without_doubtful_virials(settings.optimizer, train)
     notes = [note, *label_notes(train, test, settings.optimizer, given, doubt), unseen(train)]
     if resume and saved is None:
@@ -107,27 +98,19 @@ def prepare(
         start = start.without_optimizer()
         notes.append("the filter of the model to start from is of another form; its weights begin with a fresh one")
     origin = saved or start
-    if origin is not None:
-        settings = settings.model_copy(update={"model": settings.model.completed(origin.model.architecture)})
-    architecture = _architecture(settings, [*train, *test], origin)
-    # Whether data or a model told what CONFIG leaves out, the model file says the same.
-    settings = settings.model_copy(update={"model": settings.model.completed(architecture)})
-    layout = fitting_layout(settings, architecture)
+    model, settings = _model(settings, train, test, origin, resumed=saved is not None)
+    layout = fitting_layout(settings, model.layer_sizes)
     _make_folder(out)
-    model = origin.model if origin else _fresh(architecture, train, given)
     check_energies(model, given)
     test, note = without_unknown(model, test)
-    notes += [note, "" if origin else strangers(train, architecture.cutoff)]
+    notes += [note, "" if origin else strangers(train, model.cutoff)]
     like = _weights(settings, model, origin)
+    model = model if saved else model.refined(like, train)  # of a training that goes on, the loop refines it
     position = saved.position if saved else Position()
-    tolerance = settings.model.interpolation
-    evaluator = Evaluator(model, like, train, tolerance=tolerance, spacing=position.spacing)
-    datasets = _datasets(evaluator.model, train, test, like, memory=settings.run.sample_memory * 2**30)
+    datasets = _datasets(model, train, test, like, memory=settings.run.sample_memory * 2**30)
     return Trainer(
-        evaluator=evaluator,
-        optimizer=_optimizer(
-            settings.model_copy(update={"optimizer": optimizer}), evaluator.model, like, layout, train, origin
-        ),
+        model=model,
+        optimizer=_optimizer(settings.model_copy(update={"optimizer": optimizer}), model, like, layout, train, origin),
         train=datasets[0],
         test=datasets[1],
         epochs=settings.training.epochs,
@@ -136,11 +119,30 @@ def prepare(
         settings=settings.as_json(),
         out=out,
         frames=frames,
-        position=replace(position, spacing=evaluator.spacing),
+        position=position,
         writers=_writers(settings, out, known=len(position.records)),
         notes=[note for note in notes if note],
         inputs=inputs,
     )
+
+
+def _model(
+    settings: Settings, train: Sequence[Frame], test: Sequence[Frame], origin: LoadedModel | None, *, resumed: bool
+) -> tuple[Potential, Settings]:
+    """Return the model, and CONFIG with what it leaves out, whether the data or a model told it."""
+    wanted = settings.model
+    if origin is None:
+        model = wanted.begin(train, test, seed=settings.training.seed)
+    else:
+        kind = origin.model.header()["type"]
+        if wanted.type != kind:
+            raise InputError(
+                f'model.type = "{wanted.type}" differs from "{kind}" of the model to go on from; set it back, or start '
+                "anew in another folder"
+            )
+        wanted = wanted.completed(origin.model)
+        model = wanted.go_on(origin.model, [*train, *test], resumed=resumed)
+    return model, settings.model_copy(update={"model": wanted.completed(model)})
 
 
 def _check_folder(out: Path, resume: bool) -> None:
@@ -163,11 +165,6 @@ def _make_folder(out: Path) -> None:
         raise InputError(f"{out} cannot be written ({error.strerror}); choose another folder with --out") from None
 
 
-def _fresh(architecture: Architecture, train: Sequence[Frame], given: Mapping[str, float]) -> DeepPotential:
-    known = {element: energy for element, energy in given.items() if element in architecture.elements}
-    return DeepPotential(architecture, fit_statistics(train, architecture, atom_energies=known))
-
-
 def _writers(settings: Settings, out: Path, *, known: int) -> list[Callable[[Sequence[EpochRecord]], None]]:
     """Return what keeps the errors of each epoch; `known` are those that are kept already."""
     writers: list[Callable[[Sequence[EpochRecord]], None]] = [partial(write_metrics, out / METRICS_FILE)]
@@ -178,50 +175,12 @@ def _writers(settings: Settings, out: Path, *, known: int) -> list[Callable[[Seq
     return writers
 
 
-def _architecture(settings: Settings, frames: Sequence[Frame], saved: LoadedModel | None) -> Architecture:
-    """Complete the architecture from the data; refuse one that differs from that of the model to go on from."""
-    wanted = settings.model
-    present = {symbol for frame in frames for symbol in frame.symbols}
-    elements = wanted.elements or sorted(present)
-    missing = present - set(elements)
-    if saved is not None and elements != list(saved.model.architecture.elements):
-        raise InputError(
-            f"model.elements = {elements} differs from {list(saved.model.architecture.elements)} of the model to go on "
-            "from; set it back, or start anew in another folder"
-        )
-    if missing:
-        raise InputError(
-            f"the data hold {', '.join(sorted(missing))}, which model.elements = {elements} leaves out"
-            if saved is None
-            else f"the data hold {', '.join(sorted(missing))}, which the model to go on from does not know; "
-            f"its elements are {', '.join(elements)}"
-        )
-    capacity = wanted.capacity or list(neighbour_capacity(frames, elements, wanted.cutoff))
-    if not wanted.capacity and not any(capacity):
-        raise InputError(
-            f"no atom of the data has a neighbour within model.cutoff = {wanted.cutoff:g} Å; raise it, or check the "
-            "unit of the positions"
-        )
-    if isinstance(capacity, dict):
-        if set(capacity) != set(elements):
-            raise InputError(f"model.capacity must name the elements {', '.join(elements)}, got {capacity}")
-        capacity = [capacity[element] for element in elements]
-    architecture = wanted.architecture(elements, capacity)
-    if saved is not None and architecture != saved.model.architecture:
-        old, new = saved.model.architecture.as_json(), architecture.as_json()
-        key = next(key for key in new if new[key] != old[key])
-        raise InputError(
-            f"model.{key} = {new[key]} differs from {old[key]} of the model to go on from; "
-            "set it back, or start anew in another folder"
-        )
-    return architecture
-
-
-def _weights(settings: Settings, model: DeepPotential, saved: LoadedModel | None) -> Array:
+def _weights(settings: Settings, model: Potential, saved: LoadedModel | None) -> Array:
     """Return the weights to start from, in the library and on the device of the run."""
-    gain = settings.model.fitting_gain or (1.0 if settings.optimizer.preset == "adam" else _GAIN)
-    fresh = partial(initial_weights, model.architecture, seed=settings.training.seed, fitting_gain=gain)
-    return place(saved.weights if saved else fresh(), backend=settings.run.backend, device=settings.run.device)
+    gain = 1.0 if settings.optimizer.preset == "adam" else _GAIN
+    fresh = partial(settings.model.initial_weights, model, seed=settings.training.seed, gain=gain)
+    weights = saved.weights if saved else fresh()
+    return place_weights(model, weights, backend=settings.run.backend, device=settings.run.device)
 
 
 def _datasets(
@@ -237,7 +196,7 @@ def _datasets(
 
 def _optimizer(
     settings: Settings,
-    model: DeepPotential | NodalPotential,
+    model: Potential,
     weights: Array,
     layout: BlockLayout | None,
     train: Sequence[Frame],

@@ -6,12 +6,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from ekfcore.errors import InputError
-from ekfcore.models.deep_potential import Architecture
+from ekfcore.models.settings import PotentialSettings
 from ekfcore.partition import Strategy
 from ekfcore.potentials.model_file import MODEL_FILE
+from ekfcore.potentials.model_table import WithModel, default_model
 from ekfcore.presets import PRESETS, Mode, Recipe, preset
 from ekfcore.settings.fields import Count, NotNegative, Pair, Positive
 from ekfcore.settings.table import Table, checked, read_table
@@ -22,7 +23,6 @@ from .sources import Source, Sources
 
 __all__ = [
     "DataSettings",
-    "ModelSettings",
     "OptimizerSettings",
     "RunSettings",
     "Settings",
@@ -64,53 +64,6 @@ class DataSettings(Table):
             return str(folder / Path(source).expanduser()) if isinstance(source, str) else source.starting_from(folder)
 
         return self.model_copy(update={name: [absolute(s) for s in getattr(self, name)] for name in ("train", "test")})
-
-
-class ModelSettings(Table):
-    """``[model]``: form of the Deep Potential; elements and capacity come from the data when not given."""
-
-    type: Literal["deep_potential"] = "deep_potential"
-    elements: list[str] | None = None
-    capacity: list[int] | dict[str, int] | None = None
-    cutoff: Positive = 6.0
-    cutoff_smooth: NotNegative = 0.5
-    embedding: list[int] = [25, 25, 25]
-    axis: int = 16
-    fitting: list[int] = [50, 50, 50]
-    activation: str = "tanh"
-    type_one_side: bool = False
-    resnet_dt: bool = False
-    atom_energies: dict[str, float] | None = None  # energies of atoms that are not fitted to the data [eV]
-    fitting_gain: Positive | None = None  # on the first layer of fresh fitting nets; 10 for a filter, 1 for Adam
-    interpolation: NotNegative = 1e-9  # largest relative error of the nodal embedding; 0 for the exact nets
-
-    @model_validator(mode="after")
-    def _is_an_architecture(self) -> Self:
-        elements = ["H"] if self.elements is None else self.elements
-        # Any capacity will do here: how many numbers it must hold may be known only once the data are read.
-        self.architecture(elements, [1] * len(elements))
-        return self
-
-    def architecture(self, elements: Sequence[str], capacity: Sequence[int]) -> Architecture:
-        """Return the architecture for these elements and capacities, see `Architecture`."""
-        return Architecture(
-            elements=tuple(elements),
-            capacity=tuple(capacity),
-            cutoff=self.cutoff,
-            cutoff_smooth=self.cutoff_smooth,
-            embedding=tuple(self.embedding),
-            axis=self.axis,
-            fitting=tuple(self.fitting),
-            activation=self.activation,
-            type_one_side=self.type_one_side,
-            resnet_dt=self.resnet_dt,
-        )
-
-    def completed(self, architecture: Architecture) -> Self:
-        """Return the same settings, where the keys that nobody gave are those of an architecture."""
-        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
-        known = {name: list(v) if isinstance(v, tuple) else v for name, v in architecture.as_json().items()}
-        return self.model_copy(update={name: value for name, value in known.items() if name not in given})
 
 
 class OptimizerSettings(Table):
@@ -261,11 +214,11 @@ class RunSettings(Table):
     sample_memory: NotNegative = 4.0  # [GiB] for frames that stay prepared; others are prepared whenever needed
 
 
-class Settings(Table):
+class Settings(WithModel):
     """All of CONFIG."""
 
     data: DataSettings
-    model: ModelSettings = ModelSettings()
+    model: SerializeAsAny[PotentialSettings] = Field(default_factory=default_model)
     optimizer: OptimizerSettings = OptimizerSettings()
     training: TrainingSettings = TrainingSettings()
     run: RunSettings = RunSettings()

@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame, neighbour_pairs
+from ekfcore.atoms.energies import fit_bias
+from ekfcore.atoms.types import atom_types
 from ekfcore.errors import InputError
 
 from .architecture import Architecture
 from .environment import Statistics, switch
-from .pairs import atom_types
 
-__all__ = ["fit_bias", "fit_statistics", "initial_weights", "neighbour_capacity"]
+__all__ = ["fit_statistics", "initial_weights", "neighbour_capacity"]
 
 
 def initial_weights(architecture: Architecture, *, seed: int, fitting_gain: float = 1.0) -> NDArray[np.float64]:
@@ -85,7 +86,7 @@ def fit_statistics(
     total, square, across = np.zeros(n_types), np.zeros(n_types), np.zeros(n_types)
     slots = np.zeros(n_types)
     for frame in frames:
-        types = atom_types(frame, architecture)
+        types = atom_types(frame, architecture.elements)
         i, _, vectors = neighbour_pairs(frame, architecture.cutoff)
         r = np.linalg.norm(vectors, axis=1)
         s, _ = switch(r, architecture.cutoff, architecture.cutoff_smooth)
@@ -108,44 +109,3 @@ def fit_statistics(
         energy_bias=fit_bias(frames, architecture.elements, fixed=atom_energies),
         unknown=tuple(element for element in architecture.elements if element not in present),
     )
-
-
-def fit_bias(
-    frames: Sequence[Frame],
-    elements: Sequence[str],
-    predicted: Sequence[float] | None = None,
-    *,
-    fixed: Mapping[str, float] | None = None,
-) -> NDArray[np.float64]:
-    """Fit the energy of an atom of each element by least squares to what a model leaves unexplained.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-        Labelled frames.
-    elements : sequence of str
-        Elements of the model.
-    predicted : sequence of float, optional
-        What the model says of each frame [eV]; 0 by default.
-    fixed : mapping of str to float, optional
-        Energies of elements that are not to be fitted [eV].
-
-    Returns
-    -------
-    array, shape (n_types,)
-        Energies [eV]. Where the compositions cannot tell the elements apart the solution of smallest norm is taken.
-        Frames without an energy do not count; without any, the energies are 0.
-    """
-    fixed = fixed or {}
-    free = [element for element in elements if element not in fixed]
-    counts, left = [], []
-    for frame, told in zip(frames, predicted if predicted is not None else [0.0] * len(frames), strict=True):
-        if frame.energy is None:
-            continue
-        symbols = frame.symbols
-        counts.append([symbols.count(element) for element in free])
-        left.append(frame.energy - told - sum(symbols.count(element) * energy for element, energy in fixed.items()))
-    solved = np.zeros(len(free))
-    if free and counts:
-        solved = np.linalg.lstsq(np.asarray(counts, float), np.asarray(left), rcond=1e-10)[0]
-    return np.asarray([{**fixed, **dict(zip(free, solved, strict=True))}[element] for element in elements])

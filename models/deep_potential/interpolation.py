@@ -1,7 +1,7 @@
 """How well the nodes carry the embedding nets, and how close together they must be."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -12,9 +12,12 @@ from ekfcore.arrays import to_numpy
 from ekfcore.atoms import Frame
 from ekfcore.errors import InputError
 
-from .model import DeepPotential
 from .nodal import NodalPotential
 from .nodal_kernels import find_kernels
+
+if TYPE_CHECKING:
+    from .exact import ExactPotential
+    from .model import DeepPotential
 
 __all__ = ["fit_nodes", "interpolation_error"]
 
@@ -67,13 +70,18 @@ def _numbers(model: Any, w: Array, frame: Frame) -> tuple[NDArray[np.floating], 
 
 
 def fit_nodes(
-    exact: DeepPotential, w: Array, frames: Sequence[Frame], tolerance: float, *, spacing: float = _COARSEST
+    exact: "DeepPotential | ExactPotential",
+    w: Array,
+    frames: Sequence[Frame],
+    tolerance: float,
+    *,
+    spacing: float = _COARSEST,
 ) -> NodalPotential | None:
     """Return the model with nodes as far apart as the tolerance allows.
 
     Parameters
     ----------
-    exact : DeepPotential
+    exact : DeepPotential or ExactPotential
         The model whose embedding nets are to be interpolated.
     w : array, shape (n,)
         Weights.

@@ -1,49 +1,39 @@
-"""The Deep Potential with its weight gradients in closed form.
+"""The Deep Potential: a form, constants from the training data, and the way in which it is evaluated at present."""
 
-The energy of an atom is a network of the descriptor D = A A_<^T, where A = G^T R / N is linear in the embedding G(s)
-and in the rows R of the environment matrix. A linear functional of forces or virial is the derivative of the energy
-along a displacement of the atoms, so its weight gradient is one tangent pass (rows and s change, D follows) and one
-reverse pass over value and tangent together. The tangent of an embedding net is its slope G'(s) times the change of s,
-so that one tangent pass serves any number of functionals.
-"""
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-
+import numpy as np
 from array_api_compat import array_namespace
+from numpy.typing import NDArray
 
 from ekfcore._typing import Array, Namespace
 from ekfcore.atoms import Frame
-from ekfcore.models._network import Tape
+from ekfcore.linearize import Pullback
 from ekfcore.protocols import Cotangent, Prediction
 
-from ._atomic_energies import join_energies
 from .architecture import Architecture
-from .descriptor import descriptor, descriptor_reverse, descriptor_tangent
-from .displacement import collect_forces, pair_force, rows_tangent
-from .embedding_kernels import Embedding, EmbeddingKernels, find_embedding
-from .environment import Environment, Group, Statistics, build_environment
-from .gradient import Gradient, check_names, combine, is_moving
-from .surplus import evaluate_embedding
+from .embedding_kernels import EmbeddingKernels
+from .environment import Environment, Statistics
+from .exact import ExactPotential
+from .initial import fit_statistics
+from .interpolation import fit_nodes, interpolation_error
+from .nodal import NodalPotential
+from .nodal_environment import NodalEnvironment
+from .nodal_kernels import find_kernels
+from .symmetry import last_layer, symmetric_weights
 
 __all__ = ["DeepPotential"]
 
+_Sample = Environment | NodalEnvironment
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Slopes:
-    """Energy and its slopes for a group of n atoms: M channels, axis channels M_<."""
-
-    embeddings: list[Embedding]  # for each type of neighbours
-    A: Array  # (n, 4, M)
-    Abar: Array  # dE/dA, (n, 4, M)
-    Dbar: Array  # dE/dD, (n, M, M_<)
-    fitting_tapes: list[Tape]
-    energies: Array  # (n, 1)
+_COMPARED = 2  # frames that the error of the nodes is measured on
 
 
 @dataclass(frozen=True, eq=False)
 class DeepPotential:
-    """A Deep Potential with the se_e2_a descriptor; a JacobianProvider whose samples are environments.
+    """A Deep Potential with the se_e2_a descriptor; a `Potential` whose samples are environments.
 
     Parameters
     ----------
@@ -53,6 +43,11 @@ class DeepPotential:
         Normalisation of the environment matrix and energy bias.
     kernels : EmbeddingKernels, optional
         How the embedding nets are evaluated, for the library of the weights; the default is the fastest way.
+    spacing : float or None
+        Distance of the nodes of the embedding nets, where they are interpolated between nodes [1/Å]; 0 for the exact
+        nets, None if that is still to be chosen, which `refined` does.
+    tolerance : float
+        Largest relative error of the nodes, see `interpolation_error`; 0 asks for the exact nets.
 
     References
     ----------
@@ -62,6 +57,28 @@ class DeepPotential:
     architecture: Architecture
     statistics: Statistics
     kernels: EmbeddingKernels | None = None
+    spacing: float | None = 0.0
+    tolerance: float = field(default=0.0, kw_only=True)
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Chemical symbols in the order of types."""
+        return self.architecture.elements
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Elements that the training has seen no atom of."""
+        return self.statistics.unknown
+
+    @property
+    def energy_bias(self) -> NDArray[np.float64]:
+        """Energy of an atom of each element, shape (n_types,) [eV]."""
+        return self.statistics.energy_bias
+
+    @property
+    def cutoff(self) -> float:
+        """How far an atom sees [Å]."""
+        return self.architecture.cutoff
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -73,19 +90,34 @@ class DeepPotential:
         """Number of weights."""
         return sum(self.layer_sizes)
 
-    def environment(self, frame: Frame, *, like: Array) -> Environment:
-        """Prepare a frame, see `build_environment`."""
-        rows = self._kernels(array_namespace(like)).rows
-        return build_environment(frame, self.architecture, self.statistics, like=like, rows=rows)
+    @property
+    def library(self) -> str:
+        """Nothing: every array library will do."""
+        return ""
 
-    def predict(self, w: Array, sample: Environment) -> Prediction:
+    @property
+    def exact(self) -> ExactPotential:
+        """The same function with its exact embedding nets."""
+        return ExactPotential(self.architecture, self.statistics, self.kernels)
+
+    def environment(self, frame: Frame, *, like: Array) -> _Sample:
+        """Prepare a frame; `like` gives library, dtype and device.
+
+        Raises
+        ------
+        InputError
+            If the frame does not fit the model.
+        """
+        return self._way(array_namespace(like)).environment(frame, like=like)
+
+    def predict(self, w: Array, sample: _Sample) -> Prediction:
         """Return energy, forces and virial of a frame.
 
         Parameters
         ----------
         w : array, shape (n,)
             Weights.
-        sample : Environment
+        sample : Environment or NodalEnvironment
             The prepared frame of N atoms.
 
         Returns
@@ -93,23 +125,20 @@ class DeepPotential:
         dict
             ``energy``, 0-d [eV]; ``forces``, shape (N, 3) [eV/Å]; ``virial``, shape (3, 3), W = -dE/dstrain [eV].
         """
-        xp = array_namespace(w)
-        return self._predict(xp, w, sample, self._evaluate_all(xp, w, sample))
+        return self._way(array_namespace(w)).predict(w, sample)
 
-    def atomic_energies(self, w: Array, sample: Environment) -> Array:
+    def atomic_energies(self, w: Array, sample: _Sample) -> Array:
         """Return the energies of the atoms, shape (N,) [eV], the energy bias of their elements included."""
-        xp = array_namespace(w)
-        slopes = self._evaluate_all(xp, w, sample)
-        return join_energies(xp, self.statistics, sample.groups, [at.energies for at in slopes])
+        return self._way(array_namespace(w)).atomic_energies(w, sample)
 
-    def jacobian(self, w: Array, sample: Environment, cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
+    def jacobian(self, w: Array, sample: _Sample, cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
         """Return m linear functionals of a prediction and their gradients.
 
         Parameters
         ----------
         w : array, shape (n,)
             Weights.
-        sample : Environment
+        sample : Environment or NodalEnvironment
             The prepared frame of N atoms.
         cotangents : sequence of m mappings
             Weights of ``energy`` (0-d), ``forces`` (N, 3) and ``virial`` (3, 3) in each functional; absent means zero.
@@ -126,120 +155,90 @@ class DeepPotential:
         InputError
             If a functional names something else.
         """
-        xp = array_namespace(w)
-        return self._gradients(xp, w, sample, self._evaluate_all(xp, w, sample), cotangents)
+        return self._way(array_namespace(w)).jacobian(w, sample, cotangents)
 
-    def linearize(
-        self, w: Array, sample: Environment
-    ) -> tuple[Prediction, Callable[[Sequence[Cotangent]], tuple[Array, Array]]]:
+    def linearize(self, w: Array, sample: _Sample) -> tuple[Prediction, Pullback]:
         """Return the prediction, and `jacobian` at these weights without another evaluation."""
-        xp = array_namespace(w)
-        slopes = list(self._evaluate_all(xp, w, sample))
+        return self._way(array_namespace(w)).linearize(w, sample)
 
-        def pull(cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
-            return self._gradients(xp, w, sample, slopes, cotangents)
+    def _way(self, xp: Namespace) -> ExactPotential | NodalPotential:
+        """Return what evaluates the model for arrays of this library."""
+        kernels = find_kernels(xp) if self.spacing else None
+        return NodalPotential(self.exact, self.spacing, kernels) if self.spacing and kernels else self.exact
 
-        return self._predict(xp, w, sample, slopes), pull
+    def refined(self, w: Array, frames: Sequence[Frame]) -> Self:
+        """Return the model with nodes that keep the tolerance at these weights; itself if they do so already.
 
-    def _kernels(self, xp: Namespace) -> EmbeddingKernels:
-        return self.kernels or find_embedding(xp, self.architecture.activation)
-
-    def _evaluate_all(self, xp: Namespace, w: Array, sample: Environment) -> Iterable[_Slopes]:
-        """Evaluate one group after the other, when it is asked for: its arrays are in the cache then."""
-        kernels = self._kernels(xp)
-        return (self._evaluate(xp, w, group, kernels) for group in sample.groups)
-
-    def _evaluate(self, xp: Namespace, w: Array, group: Group, kernels: EmbeddingKernels) -> _Slopes:
-        """Evaluate the atomic energies of a group and all slopes that forces and gradients need."""
-        form = self.architecture
-        embeddings = [
-            evaluate_embedding(kernels, form.embedding_net, w[form.embedding_slice(group.type, neighbour)], block)
-            for neighbour, block in enumerate(group.pairs)
-        ]
-        A = sum((embedding.A for embedding in embeddings[1:]), start=embeddings[0].A) / form.n_slots
-        D = descriptor(A, form.axis)
-        x = xp.reshape(D, (D.shape[0], -1))
-        energies, tapes = form.fitting_net.forward(xp, w[form.fitting_slice(group.type)], x)
-        Dbar = xp.reshape(form.fitting_net.reverse_input(xp, tapes, xp.ones_like(energies)), D.shape)
-        return _Slopes(
-            embeddings=embeddings,
-            A=A,
-            Abar=descriptor_reverse(Dbar, A),
-            Dbar=Dbar,
-            fitting_tapes=tapes,
-            energies=energies,
-        )
-
-    def _predict(self, xp: Namespace, w: Array, sample: Environment, slopes: Iterable[_Slopes]) -> Prediction:
-        energy, pair_forces = xp.zeros((), dtype=w.dtype, device=w.device), []
-        virial = xp.zeros((3, 3), dtype=w.dtype, device=w.device)
-        for group, at in zip(sample.groups, slopes, strict=True):
-            energy = energy + xp.sum(at.energies)
-            for block, embedding in zip(group.pairs, at.embeddings, strict=True):
-                f = pair_force(xp, block, *embedding.slopes(at.Abar / self.architecture.n_slots))
-                pair_forces.append(xp.reshape(f, (-1, 3)))
-                vectors = xp.reshape(block.unit * block.distance[..., None], (-1, 3))
-                virial = virial - vectors.T @ pair_forces[-1]
-        forces = collect_forces(xp, pair_forces, sample)
-        return {"energy": energy + sample.energy_bias, "forces": forces, "virial": virial}
-
-    def _gradients(
-        self, xp: Namespace, w: Array, sample: Environment, slopes: Iterable[_Slopes], cotangents: Sequence[Cotangent]
-    ) -> tuple[Array, Array]:
-        check_names(cotangents)
-        moving = [c for c in cotangents if is_moving(c)]
-        still = any("energy" in c for c in cotangents)
-        energy = xp.zeros((), dtype=w.dtype, device=w.device)
-        change = xp.zeros((len(moving),), dtype=w.dtype, device=w.device)
-        energy_row = Gradient(xp, self.architecture, w, ())
-        change_rows = Gradient(xp, self.architecture, w, (len(moving),))
-        for group, at in zip(sample.groups, slopes, strict=True):
-            energy = energy + xp.sum(at.energies)
-            changes = [rows_tangent(xp, block, moving) for block in group.pairs]
-            Abars = []
-            if moving:
-                part, Abar = self._tangent(xp, group, at, changes, change_rows)
-                change = change + part
-                Abars.append(Abar)
-            if still:
-                energy_row.add_fitting(group.type, self.architecture.fitting_net.reverse_noted(xp, at.fitting_tapes))
-                Abars.append(at.Abar[None, ...])
-            if Abars:
-                self._add_embeddings(group, at, xp.concat(Abars), changes, energy_row, change_rows)
-        return combine(xp, cotangents, energy + sample.energy_bias, energy_row.join(), change, change_rows.join())
-
-    def _tangent(
-        self, xp: Namespace, group: Group, at: _Slopes, changes: Sequence[Array], gradient: Gradient
-    ) -> tuple[Array, Array]:
-        """Return the group's part of m functionals of forces and virial, (m,), and their gradients in A, (m, n, 4, M).
-
-        The gradients of the fitting net are added to `gradient`.
+        Parameters
+        ----------
+        w : array, shape (n,)
+            Weights.
+        frames : sequence of Frame
+            Frames of the training, of which two are compared with the exact nets.
         """
-        form, A = self.architecture, at.A
-        parts = [embedding.tangent(T) for embedding, T in zip(at.embeddings, changes, strict=True)]
-        Adot = sum(parts[1:], start=parts[0]) / form.n_slots
-        m, n = Adot.shape[:2]
-        Ddot = xp.reshape(descriptor_tangent(A, Adot, form.axis), (m, n, -1))
-        energies_dot = form.fitting_net.tangent(xp, at.fitting_tapes, Ddot)
-        row, xbar = form.fitting_net.reverse_tangent_noted(xp, at.fitting_tapes)
-        gradient.add_fitting(group.type, row)
-        Abar = descriptor_reverse(xp.reshape(xbar, (m, *at.Dbar.shape)), A) + descriptor_reverse(at.Dbar, Adot)
-        return xp.sum(xp.reshape(energies_dot, (m, -1)), axis=-1), Abar
+        if self.spacing == 0:
+            return self
+        frames = [frame for frame in frames if frame.n_atoms > 1] or frames  # a single atom has nothing to compare
+        some = [frames[k * len(frames) // _COMPARED] for k in range(min(_COMPARED, len(frames)))]
+        way = self._way(array_namespace(w))
+        if self.spacing is None:
+            found = fit_nodes(self.exact, w, some, self.tolerance) if self.tolerance else None
+        elif not isinstance(way, NodalPotential) or interpolation_error(way, w, some) <= self.tolerance:
+            return self
+        else:
+            found = fit_nodes(self.exact, w, some, self.tolerance, spacing=self.spacing / 2)
+        return replace(self, spacing=found.spacing if found else 0.0)
 
-    def _add_embeddings(
-        self,
-        group: Group,
-        at: _Slopes,
-        Abars: Array,
-        changes: Sequence[Array],
-        energy_row: Gradient,
-        change_rows: Gradient,
-    ) -> None:
-        """Add the gradients of the embedding nets, of those functionals first for which the rows change."""
-        n_slots = self.architecture.n_slots
-        for neighbour, (embedding, T) in enumerate(zip(at.embeddings, changes, strict=True)):
-            rows, m = embedding.gradients(at.Abar / n_slots, Abars / n_slots, T), T.shape[0]
-            if m:
-                change_rows.add_embedding(group.type, neighbour, rows[:m, :])
-            if m < rows.shape[0]:
-                energy_row.add_embedding(group.type, neighbour, rows[m, :])
+    def learned(self, frames: Sequence[Frame], energy_bias: NDArray[np.float64]) -> Self:
+        """Return the model with the normalisation of elements that it had not seen before these frames.
+
+        Parameters
+        ----------
+        frames : sequence of Frame
+            Frames to train on.
+        energy_bias : array, shape (n_types,)
+            Energies of the atoms from now on [eV].
+        """
+        present = {symbol for frame in frames for symbol in frame.symbols}
+        new = np.asarray([element in self.unknown and element in present for element in self.elements])
+        old, measured = self.statistics, fit_statistics(frames, self.architecture)
+        statistics = replace(
+            old,
+            mean=np.where(new[:, None], measured.mean, old.mean),
+            std=np.where(new[:, None], measured.std, old.std),
+            energy_bias=energy_bias,
+            unknown=tuple(element for element in old.unknown if element not in present),
+        )
+        return replace(self, statistics=statistics)
+
+    def with_bias(self, energy_bias: NDArray[np.float64]) -> Self:
+        """Return the model with other energies of the atoms, shape (n_types,) [eV]."""
+        return replace(self, statistics=replace(self.statistics, energy_bias=energy_bias))
+
+    def tied_weights(self) -> NDArray[np.int64]:
+        """Return a number for each weight, see `symmetric_weights`."""
+        return symmetric_weights(self.architecture)
+
+    def last_layer(self) -> NDArray[np.int64]:
+        """Return the numbers of the weights in the last layers of the fitting nets, see `last_layer`."""
+        return last_layer(self.architecture)
+
+    def header(self) -> dict[str, Any]:
+        """Return what a file needs beside `constants`."""
+        return {
+            "type": "deep_potential",
+            "architecture": self.architecture.as_json(),
+            "unknown": list(self.unknown),
+            "spacing": self.spacing,
+        }
+
+    def constants(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that a file needs."""
+        return {name: getattr(self.statistics, name) for name in ("mean", "std", "energy_bias")}
+
+    def __str__(self) -> str:
+        if self.spacing:
+            return f"embedding nets on nodes {self.spacing:.3g}/Å apart, true to {self.tolerance:g}"
+        if self.tolerance == 0:
+            return "exact embedding nets, as asked for"
+        return f"exact embedding nets: no nodes carry them to {self.tolerance:g} here"

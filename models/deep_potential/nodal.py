@@ -6,22 +6,25 @@ dense products whose cost does not grow with the number of neighbours. Forces co
 slopes of its weights: energy, forces and weight gradients belong to one and the same function.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-from array_api_compat import array_namespace
+from typing import TYPE_CHECKING
 
 from ekfcore._typing import Array, Namespace
 from ekfcore.atoms import Frame
 from ekfcore.models._network import Tape
 from ekfcore.protocols import Cotangent, Prediction
 
-from ._atomic_energies import join_energies
+from ._grouped import Grouped
 from .architecture import Architecture
+from .environment import Statistics
+from .exact import ExactPotential
 from .gradient import Gradient, check_names, combine, is_moving
-from .model import DeepPotential
 from .nodal_environment import NodalEnvironment, NodalGroup, build_nodal_environment
 from .nodal_kernels import NodalKernels
+
+if TYPE_CHECKING:
+    from .model import DeepPotential
 
 __all__ = ["NodalPotential"]
 
@@ -43,12 +46,12 @@ class _Slopes:
 
 
 @dataclass(frozen=True, eq=False)
-class NodalPotential:
+class NodalPotential(Grouped):
     """A Deep Potential with a nodal embedding; a JacobianProvider whose samples are nodal environments.
 
     Parameters
     ----------
-    exact : DeepPotential
+    exact : DeepPotential or ExactPotential
         The model whose embedding nets are interpolated.
     spacing : float
         Distance between two nodes [1/Å].
@@ -56,14 +59,19 @@ class NodalPotential:
         From `find_kernels`, for the library of the weights.
     """
 
-    exact: DeepPotential
+    exact: "DeepPotential | ExactPotential"
     spacing: float
     kernels: NodalKernels
 
     @property
-    def architecture(self) -> Architecture:
+    def architecture(self) -> Architecture:  # type: ignore[override] # of the exact model
         """Form of the model."""
         return self.exact.architecture
+
+    @property
+    def statistics(self) -> Statistics:  # type: ignore[override] # of the exact model
+        """Constants of the model."""
+        return self.exact.statistics
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -72,36 +80,9 @@ class NodalPotential:
 
     def environment(self, frame: Frame, *, like: Array) -> NodalEnvironment:
         """Prepare a frame, see `build_nodal_environment`."""
-        return build_nodal_environment(frame, self.architecture, self.exact.statistics, self.spacing, like=like)
-
-    def predict(self, w: Array, sample: NodalEnvironment) -> Prediction:
-        """Return energy, forces and virial of a frame, see `DeepPotential.predict`."""
-        return self.linearize(w, sample)[0]
-
-    def atomic_energies(self, w: Array, sample: NodalEnvironment) -> Array:
-        """Return the energies of the atoms, see `DeepPotential.atomic_energies`."""
-        xp = array_namespace(w)
-        energies = [self._evaluate(xp, w, group).energies for group in sample.groups]
-        return join_energies(xp, self.exact.statistics, sample.groups, energies)
-
-    def jacobian(self, w: Array, sample: NodalEnvironment, cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
-        """Return m linear functionals of a prediction and their gradients, see `DeepPotential.jacobian`."""
-        return self.linearize(w, sample)[1](cotangents)
-
-    def linearize(
-        self, w: Array, sample: NodalEnvironment
-    ) -> tuple[Prediction, Callable[[Sequence[Cotangent]], tuple[Array, Array]]]:
-        """Return the prediction, and `jacobian` at these weights without another evaluation."""
-        xp = array_namespace(w)
-        slopes = [self._evaluate(xp, w, group) for group in sample.groups]
-
-        def pull(cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
-            return self._gradients(xp, w, sample, slopes, cotangents)
-
-        return self._predict(xp, w, sample, slopes), pull
+        return build_nodal_environment(frame, self.architecture, self.statistics, self.spacing, like=like)
 
     def _evaluate(self, xp: Namespace, w: Array, group: NodalGroup) -> _Slopes:
-        """Evaluate the atomic energies of a group and all slopes that forces and gradients need."""
         form = self.architecture
         outputs = [
             form.embedding_net.forward(xp, w[form.embedding_slice(group.type, neighbour)], nodes)
@@ -123,7 +104,7 @@ class NodalPotential:
             energies=energies,
         )
 
-    def _predict(self, xp: Namespace, w: Array, sample: NodalEnvironment, slopes: Sequence[_Slopes]) -> Prediction:
+    def _predict(self, xp: Namespace, w: Array, sample: NodalEnvironment, slopes: Iterable[_Slopes]) -> Prediction:
         energy = xp.zeros((), dtype=w.dtype, device=w.device)
         forces = xp.zeros((sample.n_atoms, 3), dtype=w.dtype, device=w.device)
         virial = xp.zeros((3, 3), dtype=w.dtype, device=w.device)
@@ -138,7 +119,7 @@ class NodalPotential:
         xp: Namespace,
         w: Array,
         sample: NodalEnvironment,
-        slopes: Sequence[_Slopes],
+        slopes: Iterable[_Slopes],
         cotangents: Sequence[Cotangent],
     ) -> tuple[Array, Array]:
         check_names(cotangents)

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame, neighbour_pairs
-from ekfcore.errors import InputError
+from ekfcore.atoms.types import atom_types
 
 from .architecture import Architecture
 
-__all__ = ["Pairs", "atom_types", "find_pairs"]
+__all__ = ["Pairs", "find_pairs"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -55,32 +55,9 @@ def find_pairs(frame: Frame, architecture: Architecture, unlearned: Collection[s
         If the frame has an element that the model does not know or has not learned, overlapping atoms or a cell without
         volume.
     """
-    types = atom_types(frame, architecture)
-    if strangers := sorted(set(frame.symbols) & set(unlearned)) if unlearned else []:
-        raise InputError(
-            f"{frame.source} holds {', '.join(strangers)}, of which the model has seen no atom in its training; train "
-            "with such frames (--start goes on from its weights), or leave this one out"
-        )
+    types = atom_types(frame, architecture.elements, unlearned)
     i, j, vectors = neighbour_pairs(frame, architecture.cutoff)
     return Pairs(types=types, i=i, j=j, vectors=vectors, slots=_slots(i, types[j]))
-
-
-def atom_types(frame: Frame, architecture: Architecture) -> NDArray[np.int64]:
-    """Return the type of each atom, shape (N,).
-
-    Raises
-    ------
-    InputError
-        If the frame has an element that the model does not know.
-    """
-    lookup = {symbol: index for index, symbol in enumerate(architecture.elements)}
-    unknown = sorted(set(frame.symbols) - set(lookup))
-    if unknown:
-        raise InputError(
-            f"{frame.source} holds {', '.join(unknown)}, which the model does not know; "
-            f"its elements are {', '.join(architecture.elements)}"
-        )
-    return np.asarray([lookup[symbol] for symbol in frame.symbols], dtype=np.int64)
 
 
 def _slots(i: NDArray[np.int64], kinds: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -14,8 +14,6 @@ from ekfcore.checkpoint import state_arrays, state_header
 from ekfcore.models.deep_potential import (
     Architecture,
     DeepPotential,
-    NodalPotential,
-    find_kernels,
     fit_statistics,
     initial_weights,
     neighbour_capacity,
@@ -169,9 +167,7 @@ def test_many_frames_share_the_threads(
 
 def test_on_nodes(model: DeepPotential, state: ek.EKFState, frames: list[Frame]) -> None:
     """The nodal embedding gives the same uncertainty."""
-    kernels = find_kernels(np)
-    assert kernels is not None
-    nodal = NodalPotential(model, 1 / 256, kernels)
+    nodal = replace(model, spacing=1 / 256)
     exact = KalmanUncertainty(model, state)(frames[0])
     np.testing.assert_allclose(KalmanUncertainty(nodal, state)(frames[0]).forces, exact.forces, rtol=1e-8)
 
@@ -207,7 +203,7 @@ def test_probes_estimate_the_mean(model: DeepPotential, state: ek.EKFState, fram
 
 def test_last_layer(model: DeepPotential, state: ek.EKFState, frames: list[Frame]) -> None:
     """The weights of the linear layers at the end, of each element, and the uncertainty that they alone make."""
-    chosen = kpu_module.last_layer(model.architecture)
+    chosen = model.last_layer()
     assert len(chosen) == 2 * 6
     w = state.weights.copy()
     w[chosen] = 0.0
@@ -225,10 +221,8 @@ def test_from_the_folder_of_a_run(
 ) -> None:
     """Nodes and filter are those that the training left."""
     header = {"type": "filter", **state_header(state)}
-    position = Position(spacing=1 / 256)
-    save_model(
-        tmp_path / "model.npz", model, settings={}, position=position, optimizer=header, arrays=state_arrays(state)
-    )
+    nodal, arrays = replace(model, spacing=1 / 256), state_arrays(state)
+    save_model(tmp_path / "model.npz", nodal, settings={}, position=Position(), optimizer=header, arrays=arrays)
     expected = KalmanUncertainty(model, state, fraction=1.0)(frames[0])
     for trained in (tmp_path, load_model(tmp_path / "model.npz")):
         uncertainty = KalmanUncertainty.load(trained, fraction=1.0)
@@ -246,7 +240,7 @@ def test_a_model_without_covariance_is_refused(model: DeepPotential, state: ek.E
 
 def test_symmetric_weights(model: DeepPotential, frames: list[Frame]) -> None:
     """Their gradients are the same, those of the energy and of the forces, in the nets of both elements."""
-    ties = kpu_module.symmetric_weights(model.architecture)
+    ties = model.tied_weights()
     assert len(set(ties.tolist())) == len(ties) - 2 * 5  # one pair of elements for each neuron of the first layer
     w = initial_weights(model.architecture, seed=1)
     rng = np.random.default_rng(2)

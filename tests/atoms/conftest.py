@@ -41,6 +41,7 @@ def random_model() -> Callable[..., Any]:
     """Return a maker of models with random weights, as they are loaded."""
     model_file = pytest.importorskip("ekfcore.potentials.model_file", reason="a model file needs ekfcore[atoms]")
     from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistics, initial_weights
+    from ekfcore.potentials.position import Position
 
     def make(elements: tuple[str, ...] = ("Cu",), capacity: tuple[int, ...] = (60,)) -> Any:
         form = Architecture(
@@ -60,10 +61,10 @@ def random_model() -> Callable[..., Any]:
             energy_bias=rng.normal(size=n),
         )
         return model_file.LoadedModel(
-            model=DeepPotential(form, statistics),
+            model=DeepPotential(form, statistics, spacing=1 / 64),
             weights=initial_weights(form, seed=3),
             settings={},
-            position=model_file.Position(spacing=1 / 64),
+            position=Position(),
             optimizer={"type": "filter"},
             arrays={},
         )

@@ -140,7 +140,7 @@ def test_notices_a_change(loaded: Any, alloy: Atoms, change: Callable[[Atoms], N
 @pytest.mark.parametrize("spacing", [1 / 64, 0.0], ids=["nodes", "exact nets"])
 def test_energies_of_atoms(loaded: Any, alloy: Atoms, spacing: float) -> None:
     """They add up to the energy, follow their atoms into another order, and include the energy of the element."""
-    loaded = replace(loaded, position=replace(loaded.position, spacing=spacing))
+    loaded = replace(loaded, model=replace(loaded.model, spacing=spacing))
     alloy.calc = EKFCalculator(loaded)
     energies = alloy.get_potential_energies()
     assert abs(energies.sum() - alloy.get_potential_energy()) < 1e-12 * abs(alloy.get_potential_energy())

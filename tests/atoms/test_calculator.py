@@ -30,7 +30,7 @@ from ekfcore.potentials import EKFCalculator  # noqa: E402
 @pytest.mark.parametrize("spacing", [1 / 64, 0.0], ids=["nodes", "exact nets"])
 def test_forces_and_stress_are_derivatives_of_the_energy(loaded: Any, alloy: Atoms, spacing: float) -> None:
     """ASE's own finite differences agree below 1e-6."""
-    alloy.calc = EKFCalculator(replace(loaded, position=training.Position(spacing=spacing)))
+    alloy.calc = EKFCalculator(replace(loaded, model=replace(loaded.model, spacing=spacing)))
     assert np.abs(alloy.get_forces()).max() > 0.01
     assert np.abs(alloy.get_stress()).max() > 1e-4
     assert np.abs(calculate_numerical_forces(alloy, eps=1e-4) - alloy.get_forces()).max() < 1e-6
@@ -39,8 +39,8 @@ def test_forces_and_stress_are_derivatives_of_the_energy(loaded: Any, alloy: Ato
 
 def test_agrees_with_the_model(loaded: Any, alloy: Atoms) -> None:
     """The nodes change nothing that could be seen, and no sign is lost on the way to ASE."""
-    alloy.calc = EKFCalculator(replace(loaded, position=training.Position(spacing=1 / 128)))
-    (exact,) = training.evaluate(loaded.model, loaded.weights, [Frame.from_ase(alloy.copy(), "alloy")])
+    alloy.calc = EKFCalculator(replace(loaded, model=replace(loaded.model, spacing=1 / 128)))
+    (exact,) = training.evaluate(replace(loaded.model, spacing=0.0), loaded.weights, [Frame.from_ase(alloy.copy(), "alloy")])
     np.testing.assert_allclose(alloy.get_potential_energy(), exact["energy"], rtol=1e-9)
     np.testing.assert_allclose(alloy.get_forces(), exact["forces"], atol=1e-8)
     np.testing.assert_allclose(-alloy.get_stress(voigt=False) * alloy.get_volume(), exact["virial"], atol=1e-8)

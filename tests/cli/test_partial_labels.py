@@ -163,7 +163,7 @@ def test_lonely_atoms_choose_no_nodes(folder: Path) -> None:
 
     spacings = []
     for run, names in (("a", ["full"]), ("b", ["lonely", "full", "lonely"])):
-        spacings.append(prepare(load_settings(_config(folder, *names)), folder / run).evaluator.spacing)
+        spacings.append(prepare(load_settings(_config(folder, *names)), folder / run).model.spacing)
     assert spacings[1] == pytest.approx(spacings[0])
 
 

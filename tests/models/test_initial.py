@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame
+from ekfcore.atoms.energies import fit_bias
 from ekfcore.errors import InputError
 from ekfcore.models.deep_potential import (
     Architecture,
     DeepPotential,
-    fit_bias,
     fit_statistics,
     initial_weights,
 )

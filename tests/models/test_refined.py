@@ -1,5 +1,6 @@
 """Nodes are chosen, kept true as the nets change, and chosen again."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from ekfcore.atoms import Frame
 from ekfcore.linearize import linearize
 
 deep_potential = pytest.importorskip("ekfcore.models.deep_potential", reason="a Deep Potential needs ekfcore[atoms]")
-evaluator = pytest.importorskip("ekfcore.training.evaluator", reason="training needs ekfcore[atoms]")
 pytest.importorskip("ase", reason="frames need ekfcore[atoms]")
 dataset = pytest.importorskip("ekfcore.potentials.dataset", reason="training needs ekfcore[atoms]")
 
@@ -36,20 +36,26 @@ def frames() -> list[Frame]:
     ]
 
 
-def _model(frames: list[Frame], **changes: Any) -> tuple[Any, NDArray[np.float64]]:
+def _model(frames: list[Frame], tolerance: float = TOLERANCE, **changes: Any) -> tuple[Any, NDArray[np.float64]]:
     form: dict[str, Any] = {"cutoff": 4.0, "embedding": (4, 8), "axis": 3, "fitting": (6, 6), **changes}
     capacity = tuple(deep_potential.neighbour_capacity(frames, ["Cu"], 4.0))
     architecture = deep_potential.Architecture(elements=("Cu",), capacity=capacity, **form)
-    model = deep_potential.DeepPotential(architecture, deep_potential.fit_statistics(frames, architecture))
+    statistics = deep_potential.fit_statistics(frames, architecture)
+    model = deep_potential.DeepPotential(architecture, statistics, spacing=None, tolerance=tolerance)
     return model, deep_potential.initial_weights(architecture, seed=1)
+
+
+def _error(model: Any, w: NDArray[np.float64], frames: list[Frame]) -> float:
+    nodal = deep_potential.NodalPotential(model.exact, model.spacing, deep_potential.find_kernels(np))
+    error: float = deep_potential.interpolation_error(nodal, w, frames)
+    return error
 
 
 def test_nodes_by_default(frames: list[Frame]) -> None:
     """A smooth net goes onto nodes, and the text says how true they are."""
     model, w = _model(frames)
-    chosen = evaluator.Evaluator(model, w, frames, tolerance=TOLERANCE)
-    assert isinstance(chosen.model, deep_potential.NodalPotential)
-    assert deep_potential.interpolation_error(chosen.model, w, frames) < TOLERANCE
+    chosen = model.refined(w, frames)
+    assert _error(chosen, w, frames) < TOLERANCE
     assert "nodes" in str(chosen)
     assert "1e-09" in str(chosen)
 
@@ -63,40 +69,36 @@ def test_exact_nets_where_nodes_do_not_do(
     frames: list[Frame], changes: dict[str, Any], tolerance: float, told: str
 ) -> None:
     """And the text says why."""
-    model, w = _model(frames, **changes)
-    chosen = evaluator.Evaluator(model, w, frames, tolerance=tolerance)
-    assert chosen.model is model
+    model, w = _model(frames, tolerance, **changes)
+    chosen = model.refined(w, frames)
     assert chosen.spacing == 0
     assert told in str(chosen)
-    assert not chosen.refine(w)
+    assert chosen.refined(w, frames) is chosen
 
 
 def test_refined_when_the_net_grows_steeper(frames: list[Frame]) -> None:
     """The tolerance holds again afterwards, and nothing happens while it holds."""
     model, w = _model(frames)
-    chosen = evaluator.Evaluator(model, w, frames, tolerance=TOLERANCE)
-    before = chosen.spacing
-    assert not chosen.refine(w)
-    assert chosen.spacing == before
+    chosen = model.refined(w, frames)
+    assert chosen.refined(w, frames) is chosen
     w[:4] *= 4  # the first matrix
-    assert deep_potential.interpolation_error(chosen.model, w, frames) > TOLERANCE
-    assert chosen.refine(w)
-    assert chosen.spacing < before
-    assert deep_potential.interpolation_error(chosen.model, w, frames) < TOLERANCE
+    assert _error(chosen, w, frames) > TOLERANCE
+    finer = chosen.refined(w, frames)
+    assert finer.spacing < chosen.spacing
+    assert _error(finer, w, frames) < TOLERANCE
 
 
 def test_goes_on_with_the_nodes_of_before(frames: list[Frame]) -> None:
     """A restart takes the spacing of the file, not the one it would choose now."""
     model, w = _model(frames)
     for spacing in (0.0, 1 / 1024):
-        assert evaluator.Evaluator(model, w, frames, tolerance=TOLERANCE, spacing=spacing).spacing == spacing
+        assert replace(model, spacing=spacing).refined(w, frames).spacing == spacing
 
 
 def test_a_data_set_belongs_to_its_model(frames: list[Frame]) -> None:
     """Errors on nodes are those of the exact nets."""
     model, w = _model(frames)
-    chosen = evaluator.Evaluator(model, w, frames, tolerance=TOLERANCE)
-    near, exact = (dataset.Dataset(m, frames, like=w).errors(w) for m in (chosen.model, model))
+    near, exact = (dataset.Dataset(m, frames, like=w).errors(w) for m in (model.refined(w, frames), model.exact))
     assert near.force_rmse == pytest.approx(exact.force_rmse, rel=1e-8)
     assert near.energy_rmse == pytest.approx(exact.energy_rmse, rel=1e-8)
 
@@ -104,10 +106,10 @@ def test_a_data_set_belongs_to_its_model(frames: list[Frame]) -> None:
 def test_linearize(frames: list[Frame]) -> None:
     """A model with that method is evaluated once, any other twice, with the same result."""
     model, w = _model(frames)
-    chosen = evaluator.Evaluator(model, w, frames, tolerance=TOLERANCE).model
+    chosen = model.refined(w, frames)
     cotangents = [{"energy": np.asarray(1.0)}, {"forces": np.ones((4, 3)) * [1.0, -1.0, 0.5]}]
     results = []
-    for m in (model, chosen):
+    for m in (model.exact, chosen):
         prediction, pull = linearize(m, w, m.environment(frames[0], like=w))
         results.append((prediction["forces"], *pull(cotangents)))
     for exact, near in zip(*results, strict=True):

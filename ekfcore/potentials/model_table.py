@@ -1,0 +1,47 @@
+"""Tables of settings that have a table ``[model]``, whose keys depend on the kind of model."""
+
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import Field, create_model, field_validator
+
+from ekfcore.models.settings import PotentialSettings
+from ekfcore.settings.table import Table
+
+from .registry import settings_for
+
+__all__ = ["WithModel", "default_model"]
+
+_T = TypeVar("_T", bound="WithModel")
+
+
+def default_model() -> PotentialSettings:
+    """Return the table ``[model]`` where there is none."""
+    return settings_for({})()
+
+
+class WithModel(Table):
+    """Base of tables with a field ``model: SerializeAsAny[PotentialSettings]``.
+
+    Read from a file, the class is made for the kind of model first: then a wrong key of its table is found like any
+    other, with its name and its rule.
+    """
+
+    @classmethod
+    def for_data(cls: type[_T], data: dict[str, Any]) -> type[_T]:
+        """Return this class with the table of the kind of model that the data ask for."""
+        table = data.get("model")
+        return _made_for(cls, settings_for(table if isinstance(table, dict) else {}))
+
+    @field_validator("model", mode="before", check_fields=False)
+    @classmethod
+    def _of_its_kind(cls, table: Any) -> Any:
+        known = cls.model_fields["model"].annotation is not PotentialSettings
+        return table if known or not isinstance(table, dict) else settings_for(table).model_validate(table)
+
+
+@cache
+def _made_for(table: type[_T], kind: type[PotentialSettings]) -> type[_T]:
+    return create_model(
+        table.__name__, __base__=table, __module__=table.__module__, model=(kind, Field(default_factory=kind))
+    )
