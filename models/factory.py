@@ -237,7 +237,8 @@ def settings_of_factory(kind: str, module: Any) -> type[PotentialSettings]:
     path = module if kind == "torch" else kind
     if not isinstance(path, str) or ":" not in path:
         raise InputError(
-            f'model.module must be the import path of a torch.nn.Module beside type = "torch", as my_model:Net, got {path!r}'
+            'model.module must be the import path of a torch.nn.Module beside type = "torch", as my_model:Net, '
+            f"got {path!r}"
         )
     return _table(path, find_object(path, "model"))
 

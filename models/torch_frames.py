@@ -71,16 +71,12 @@ class TorchFrames:
         return to_numpy(self._provider.weights)
 
     def constants(self) -> dict[str, NDArray[Any]]:
-        """Return buffers and parameters that are not trained, by their names."""
-        trained = {name for name, p in self.module.named_parameters() if p.requires_grad}
-        return {k: to_numpy(v) for k, v in self.module.state_dict().items() if k not in trained}
+        """Return what the module keeps beside its weights, see `TorchModule.constants`."""
+        return self._provider.constants()
 
     def restore(self, constants: Mapping[str, NDArray[Any]]) -> None:
         """Put `constants` back."""
-        state = {name: torch.as_tensor(np.asarray(array)) for name, array in constants.items()}
-        missing = self.module.load_state_dict(state, strict=False).unexpected_keys
-        if missing:
-            raise InputError(f"the module has no {', '.join(missing)} any more; make it as it was in the training")
+        self._provider.restore(constants)
 
     def environment(self, frame: Frame, *, like: Array) -> dict[str, Tensor]:
         """Prepare a frame of N atoms; `like` are the weights.

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -84,6 +86,28 @@ class TorchModule:
         with torch.no_grad():
             for name, part in self._split(w).items():
                 named[name].copy_(part)
+
+    def constants(self) -> dict[str, NDArray[Any]]:
+        """Return buffers and frozen parameters of the module, which belong to it as the weights do, as arrays of NumPy."""
+        trained = {place for places in self._places.values() for place in places}
+        return {
+            name: tensor.detach().cpu().numpy().copy()
+            for name, tensor in self.module.state_dict().items()
+            if isinstance(tensor, Tensor) and name not in trained
+        }
+
+    def restore(self, constants: Mapping[str, NDArray[Any]]) -> None:
+        """Put `constants` back.
+
+        Raises
+        ------
+        InputError
+            If the module has others than it had.
+        """
+        state = {name: torch.as_tensor(np.asarray(array)) for name, array in constants.items()}
+        if gone := sorted(state.keys() ^ self.constants().keys()):
+            raise InputError(f"the module is not what it was in the training: {', '.join(gone)} are new or gone")
+        self.module.load_state_dict(state, strict=False)
 
     def predict(self, w: Tensor, sample: Any) -> Prediction:
         """Return what the module predicts: ``output`` for a tensor, else its names; `energy` and `forces` if asked for.

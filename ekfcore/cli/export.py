@@ -37,10 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     loaded = load_model(arguments.model)
     notes = export_model(loaded, arguments.out, room=arguments.room)
-    architecture = loaded.model.architecture
+    model = loaded.model
     print(
-        f"{arguments.out}: {' '.join(architecture.elements)}, {loaded.model.n_params} weights, "
-        f"cutoff {architecture.cutoff:g} Å",
+        f"{arguments.out}: {' '.join(model.elements)}, {sum(model.layer_sizes)} weights, cutoff {model.cutoff:g} Å",
         *notes,
         sep="\n",
     )

@@ -1,5 +1,6 @@
 """Models to and from DeePMD-kit."""
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from numpy.typing import NDArray
 from ekfcore.errors import CheckpointError, InputError
 from ekfcore.files import is_vacant
 from ekfcore.models.deep_potential import Architecture, DeepPotential
+from ekfcore.potentials import LoadedModel
 from ekfcore.potentials.model_file import MODEL_FILE, save_model
 from ekfcore.potentials.position import Position
-from ekfcore.training import LoadedModel
 
 from ._kit import read_torch, write_torch
 from .description import describe, settings_of
 from .dp_file import read_dp, write_dp
+from .kit_potential import KitPotential
 from .rebuild import rebuild
 from .room import with_room
 
@@ -52,6 +54,12 @@ def export_model(loaded: LoadedModel, path: str | Path, *, room: float = 1.2) ->
     path = Path(path)
     if path.suffix not in (".dp", ".pth"):
         raise InputError(f"{path} must end in .dp or .pth, so that DeePMD-kit knows what it is")
+    if isinstance(loaded.model, KitPotential):
+        loaded.model.export(loaded.weights, path)
+        return []
+    if not isinstance(loaded.model, DeepPotential):
+        kind = loaded.model.header()["type"]
+        raise InputError(f'DeePMD-kit knows no model of type "{kind}"; export a "deep_potential" or a "deepmd" one')
     model, weights, reason = with_room(loaded.model, np.asarray(loaded.weights, dtype=np.float64), room)
     data: dict[str, Any] = {
         "software": "ekfcore",
@@ -110,6 +118,7 @@ def import_model(path: str | Path, out: str | Path) -> LoadedModel:
     if not isinstance(data.get("model"), dict):
         raise CheckpointError(f"{path} describes no model; copy or freeze it again")
     model, weights = rebuild(data["model"], str(path))
+    model = replace(model, spacing=None)  # the training chooses its nodes
     position, optimizer = Position(), {"type": "DeePMD-kit"}
     arrays: dict[str, NDArray[Any]] = {"weights": weights}
     try:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ekfcore._typing import Array
@@ -46,6 +47,11 @@ class DeepmdModel:
     settings : mapping
         The section ``model`` of the input that it was made from.
 
+    Attributes
+    ----------
+    module : torch.nn.Module
+        The model of DeePMD-kit.
+
     Raises
     ------
     InputError
@@ -61,7 +67,7 @@ class DeepmdModel:
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.requires_grad and parameter.numel() > 0)  # some only keep a place
         self.settings = dict(settings)
-        self._model = model.train()  # in this mode its forces have gradients
+        self.module = model.train()  # in this mode its forces have gradients
         self._provider = TorchModule(_OneFrame(model), forces=_POSITIONS)
 
     @classmethod
@@ -100,6 +106,13 @@ class DeepmdModel:
         with _refused():
             model.atomic_model.compute_or_load_stat(lambda: list(systems.samples(_tensor)))
         return made
+
+    @classmethod
+    def rebuild(cls, settings: Mapping[str, Any]) -> Self:
+        """Make the model of complete settings, as they stand in `settings`, with constants that mean nothing yet."""
+        kit = load_kit("deepmd.pt.model.model", _NAME)
+        with _refused():
+            return cls(kit.get_model(copy.deepcopy(dict(settings))), settings)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -148,7 +161,7 @@ class DeepmdModel:
                 "software": "ekfcore",
                 "version": version("ekfcore"),
                 "backend": "PyTorch",
-                "model": self._model.serialize(),
+                "model": self.module.serialize(),
                 "model_def_script": self.settings,
                 "@variables": {},
             }
@@ -157,7 +170,7 @@ class DeepmdModel:
     @property
     def elements(self) -> tuple[str, ...]:
         """Chemical symbols in the order of DeePMD-kit's numbers of types."""
-        return tuple(self._model.get_type_map())
+        return tuple(self.module.get_type_map())
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -168,6 +181,19 @@ class DeepmdModel:
     def weights(self) -> Tensor:
         """A copy of the parameters, shape (n,)."""
         return self._provider.weights
+
+    @property
+    def cutoff(self) -> float:
+        """How far an atom sees [Å]."""
+        return float(self.module.get_rcut())
+
+    def constants(self) -> dict[str, NDArray[Any]]:
+        """Return normalisation and energies of atoms, by DeePMD-kit's names, see `TorchModule.constants`."""
+        return self._provider.constants()
+
+    def restore(self, constants: Mapping[str, NDArray[Any]]) -> None:
+        """Put `constants` back."""
+        self._provider.restore(constants)
 
     def store(self, w: Tensor) -> None:
         """Write weights into the model, shape (n,)."""
@@ -184,7 +210,7 @@ class DeepmdModel:
             If the frame has an element that the model does not know, or repeats along some directions only; or if
             `like` is not of the type and on the device of the weights.
         """
-        weights = next(self._model.parameters())
+        weights = next(self.module.parameters())
         if not isinstance(like, Tensor) or (like.dtype, like.device) != (weights.dtype, weights.device):
             raise InputError(f"`like` must be the weights of the model or a tensor of their kind, got {type(like)}")
         box, types = box_of(frame), atom_types(frame, self.elements).astype(np.int32)
@@ -192,8 +218,8 @@ class DeepmdModel:
         arrays = nlist.extend_input_and_build_neighbor_list(
             _tensor(frame.positions[None]),
             _tensor(types[None]),
-            self._model.get_rcut(),
-            self._model.get_sel(),
+            self.module.get_rcut(),
+            self.module.get_sel(),
             mixed_types=True,  # the model sorts them by itself
             box=None if box is None else _tensor(box[None]),
         )

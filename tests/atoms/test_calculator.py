@@ -40,7 +40,9 @@ def test_forces_and_stress_are_derivatives_of_the_energy(loaded: Any, alloy: Ato
 def test_agrees_with_the_model(loaded: Any, alloy: Atoms) -> None:
     """The nodes change nothing that could be seen, and no sign is lost on the way to ASE."""
     alloy.calc = EKFCalculator(replace(loaded, model=replace(loaded.model, spacing=1 / 128)))
-    (exact,) = training.evaluate(replace(loaded.model, spacing=0.0), loaded.weights, [Frame.from_ase(alloy.copy(), "alloy")])
+    (exact,) = training.evaluate(
+        replace(loaded.model, spacing=0.0), loaded.weights, [Frame.from_ase(alloy.copy(), "alloy")]
+    )
     np.testing.assert_allclose(alloy.get_potential_energy(), exact["energy"], rtol=1e-9)
     np.testing.assert_allclose(alloy.get_forces(), exact["forces"], atol=1e-8)
     np.testing.assert_allclose(-alloy.get_stress(voigt=False) * alloy.get_volume(), exact["virial"], atol=1e-8)
