@@ -88,7 +88,7 @@ class TorchModule:
                 named[name].copy_(part)
 
     def constants(self) -> dict[str, NDArray[Any]]:
-        """Return buffers and frozen parameters of the module, which belong to it as the weights do, as arrays of NumPy."""
+        """Return buffers and frozen parameters of the module, which it needs beside the weights, as NumPy arrays."""
         trained = {place for places in self._places.values() for place in places}
         return {
             name: tensor.detach().cpu().numpy().copy()
