@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ekfcore.errors import InputError
 
 from .frame import Frame, check_labelled
+from .quantities import QUANTITIES
 
 __all__ = ["Errors", "errors"]
 
@@ -52,18 +53,15 @@ class Errors:
         dict
             Plain numbers; without what has no labels, and with the number of frames that have one where some lack it.
         """
+        missing = {name for name, n in (("energy", self.with_energy), ("force", self.with_forces)) if not n}
         report: dict[str, int | float] = {"frames": self.frames, "atoms": self.atoms}
         if min(self.with_energy, self.with_forces) < self.frames:
             report |= {"frames_with_energy": self.with_energy, "frames_with_forces": self.with_forces}
-        if self.with_energy:
-            report["energy_rmse_meV_per_atom"] = self.energy_rmse
-            report["energy_mae_meV_per_atom"] = self.energy_mae
-        if self.with_forces:
-            report["force_rmse_meV_per_A"] = self.force_rmse
-            report["force_mae_meV_per_A"] = self.force_mae
-        if self.virial_rmse is not None and self.virial_mae is not None:
-            report["virial_rmse_meV_per_atom"] = self.virial_rmse
-            report["virial_mae_meV_per_atom"] = self.virial_mae
+        for quantity in QUANTITIES:
+            for kind in ("rmse", "mae"):
+                value = getattr(self, f"{quantity.name}_{kind}")
+                if value is not None and quantity.name not in missing:
+                    report[f"{quantity.name}_{kind}_{quantity.json_unit}"] = value
         return report
 
 
@@ -88,31 +86,27 @@ def errors(predictions: Iterable[Mapping[str, Any]], frames: Sequence[Frame]) ->
     InputError
         If there are no frames, or a frame has no label.
     """
-    energy, force, virial = [], [], []
+    differences: dict[str, list[NDArray[np.float64]]] = {quantity.name: [] for quantity in QUANTITIES}
     for prediction, frame in zip(predictions, frames, strict=True):
         check_labelled(frame)
-        if frame.energy is not None:
-            energy.append((np.asarray(prediction["energy"]) - frame.energy) / frame.n_atoms)
-        if frame.forces is not None:
-            force.append(np.asarray(prediction["forces"]) - frame.forces)
-        if frame.virial is not None and "virial" in prediction:
-            virial.append((np.asarray(prediction["virial"]) - frame.virial) / frame.n_atoms)
+        for quantity in QUANTITIES:
+            label = getattr(frame, quantity.label)
+            if label is not None and (quantity.expected or quantity.label in prediction):
+                away = np.asarray(prediction[quantity.label]) - label
+                differences[quantity.name].append(away / frame.n_atoms if quantity.per_atom else away)
     if not frames:
         raise InputError("no frames to compare predictions with; give at least one")
-    energy_rmse, energy_mae = _rmse_mae(energy)
-    force_rmse, force_mae = _rmse_mae(force)
-    virial_rmse, virial_mae = _rmse_mae(virial) if virial else (None, None)
+    found = {}
+    for quantity in QUANTITIES:
+        values = differences[quantity.name]
+        both = _rmse_mae(values) if values or quantity.expected else (None, None)
+        found |= dict(zip((f"{quantity.name}_rmse", f"{quantity.name}_mae"), both, strict=True))
     return Errors(
         frames=len(frames),
         atoms=sum(frame.n_atoms for frame in frames),
-        with_energy=len(energy),
-        with_forces=len(force),
-        energy_rmse=energy_rmse,
-        energy_mae=energy_mae,
-        force_rmse=force_rmse,
-        force_mae=force_mae,
-        virial_rmse=virial_rmse,
-        virial_mae=virial_mae,
+        with_energy=len(differences["energy"]),
+        with_forces=len(differences["force"]),
+        **found,  # type: ignore[arg-type] # those that are expected are never None
     )
 
 

@@ -52,16 +52,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _table(report: dict[str, int | float]) -> str:
+    from ekfcore.atoms.quantities import QUANTITIES
+
     counted = f"{report['frames']} frames, {report['atoms']} atoms"
     if "frames_with_energy" in report:
         counted += f"; energies of {report['frames_with_energy']} of them, forces of {report['frames_with_forces']}"
     lines = [counted, f"{'':<12}{'RMSE':>10}{'MAE':>10}"]
-    for quantity, name, unit in (
-        ("energy", "meV_per_atom", "meV/atom"),
-        ("force", "meV_per_A", "meV/Å"),
-        ("virial", "meV_per_atom", "meV/atom"),
-    ):
-        if f"{quantity}_rmse_{name}" in report:
-            rmse, mae = report[f"{quantity}_rmse_{name}"], report[f"{quantity}_mae_{name}"]
-            lines.append(f"{quantity:<12}{rmse:>10.3f}{mae:>10.3f}  {unit}")
+    for quantity in QUANTITIES:
+        rmse, mae = (report.get(f"{quantity.name}_{kind}_{quantity.json_unit}") for kind in ("rmse", "mae"))
+        if rmse is not None:
+            lines.append(f"{quantity.name:<12}{rmse:>10.3f}{mae:>10.3f}  {quantity.unit}")
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """The baseline: Adam with DeePMD-kit's loss, on the same model and the same gradients."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from ekfcore._typing import Array, Namespace
 from ekfcore.arrays import to_numpy
+from ekfcore.atoms.quantities import QUANTITIES
 from ekfcore.errors import InputError
 from ekfcore.linearize import linearize
 from ekfcore.potentials.sample import Sample
@@ -50,7 +52,7 @@ class AdamSettings:
             )
         if self.decay_steps < 1:
             raise InputError(f"`decay_steps` must be at least 1, got {self.decay_steps}")
-        for name in ("energy_prefactors", "force_prefactors", "virial_prefactors"):
+        for name in (f"{quantity.name}_prefactors" for quantity in QUANTITIES):
             if min(getattr(self, name)) < 0:
                 raise InputError(f"`{name}` must not be negative, got {getattr(self, name)}")
 
@@ -114,17 +116,16 @@ class AdamOptimizer:
         """
         s, n = self.settings, sample.n_atoms
         done = self.pace / s.learning_rate
-        p_e, p_f, p_v = (
-            sample.weight * (last + (first - last) * done)
-            for first, last in (s.energy_prefactors, s.force_prefactors, s.virial_prefactors)
-        )
         cotangent = {}
-        if sample.energy is not None:
-            cotangent["energy"] = 2 * p_e / n * (prediction["energy"] - sample.energy)
-        if sample.forces is not None:
-            cotangent["forces"] = 2 * p_f / (3 * n) * (prediction["forces"] - sample.forces)
-        if sample.virial is not None and p_v > 0:
-            cotangent["virial"] = 2 * p_v / (9 * n) * (prediction["virial"] - sample.virial)
+        for quantity in QUANTITIES:
+            first, last = getattr(s, f"{quantity.name}_prefactors")
+            prefactor = sample.weight * (last + (first - last) * done)
+            label = getattr(sample, quantity.label)
+            if label is None or not (prefactor > 0 or quantity.expected):
+                continue
+            away = prediction[quantity.label] - label
+            count = math.prod(away.shape) * (n if quantity.per_atom else 1)
+            cotangent[quantity.label] = 2 * prefactor / count * away
         return cotangent
 
     def header(self) -> dict[str, Any]:

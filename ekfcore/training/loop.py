@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ekfcore._typing import Array
 from ekfcore.atoms.potential import Potential
+from ekfcore.atoms.quantities import QUANTITIES
 from ekfcore.errors import FilterError, InputError
 from ekfcore.files import locked, sweep
 from ekfcore.potentials.dataset import Dataset
@@ -257,12 +258,11 @@ class Trainer:
             step=self.position.step,
             wall_s=self.position.wall_s,
             lam=self.optimizer.pace,
-            energy_rmse_train=train.energy_rmse,
-            energy_rmse_test=test.energy_rmse,
-            force_rmse_train=train.force_rmse,
-            force_rmse_test=test.force_rmse,
-            virial_rmse_train=train.virial_rmse,
-            virial_rmse_test=test.virial_rmse,
+            **{
+                f"{quantity.name}_rmse_{part}": getattr(found, f"{quantity.name}_rmse")
+                for quantity in QUANTITIES
+                for part, found in (("train", train), ("test", test))
+            },
             **self.optimizer.diagnose(self.train),
         )
         self.position = replace(self.position, epoch=record.epoch, batch=0, records=(*self.records, record))

@@ -1,13 +1,14 @@
 """CONFIG, the file that says what to train, on what and how."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
+from ekfcore.config import EKFConfig
 from ekfcore.errors import InputError
 from ekfcore.models.settings import PotentialSettings
 from ekfcore.partition import Strategy
@@ -175,17 +176,10 @@ class OptimizerSettings(Table):
         return self.model_dump(exclude={"preset"}, exclude_none=True)
 
 
-_ADAM = {
-    "learning_rate",
-    "final_learning_rate",
-    "decay_steps",
-    "energy_prefactors",
-    "force_prefactors",
-    "virial_prefactors",
-}
-_CONFIG = {"noise", "p0", "process_noise", "rows", "pending", "averaging", "dtype"}
+_ADAM = {field.name for field in fields(AdamSettings)}
 _NOISE = {"noise_factor": "factor", "noise_window": "window", "noise_settling": "settling"}
 _MEMORY = {"memory": "initial", "memory_rate": "rate", "memory_counts": "counts"}
+_CONFIG = {field.name for field in fields(EKFConfig)} - _MEMORY.keys()
 
 
 class TrainingSettings(Table):

@@ -292,3 +292,18 @@ def test_overrides_are_toml_or_words(tmp_path: Path) -> None:
     assert settings.optimizer.mode == "pinned"
     assert settings.model.fitting == [3, 4]
     assert settings.data.train == [str(tmp_path / "b")]
+
+
+def test_every_setting_of_filter_and_adam_is_a_key() -> None:
+    """A field that is added to one of them cannot be forgotten in CONFIG, nor a key stay that nothing has."""
+    from dataclasses import fields
+
+    from ekfcore.config import EKFConfig
+    from ekfcore.noise import AdaptiveNoise
+    from ekfcore.presets import Recipe
+    from ekfcore.training import AdamSettings
+    from ekfcore.training.settings import OptimizerSettings
+
+    names = {kind: {field.name for field in fields(kind)} for kind in (Recipe, EKFConfig, AdamSettings)}
+    own = {"preset", "memory", "memory_rate", "memory_counts"} | {f"noise_{f.name}" for f in fields(AdaptiveNoise)}
+    assert set(OptimizerSettings.model_fields) == set.union(*names.values()) - {"config"} | own
