@@ -270,6 +270,6 @@ def _table(path: str, factory: Any) -> type[PotentialSettings]:
 def _hints(factory: Any) -> dict[str, Any]:
     """Return the types of a factory's parameters, of a class those of its ``__init__``; none if they cannot be had."""
     try:
-        return get_type_hints(factory.__init__ if isinstance(factory, type) else factory)
+        return get_type_hints(factory.__init__ if isinstance(factory, type) else factory)  # type: ignore[misc]
     except Exception:  # a name that only a type checker knows
         return {}

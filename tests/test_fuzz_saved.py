@@ -90,8 +90,8 @@ def _write_model(path: Path) -> None:
 
 def _read_model(path: Path, *, whole: bool = True) -> Any:
     found = load_model(path, whole=whole)
-    constants = found.model.statistics
-    form = found.model.architecture.as_json()
+    constants = found.model.statistics  # type: ignore[attr-defined]
+    form = found.model.architecture.as_json()  # type: ignore[attr-defined]
     return [found.weights, constants.mean, constants.std, constants.energy_bias, form, found.position, found.settings]
 
 

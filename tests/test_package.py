@@ -178,7 +178,7 @@ LAYERS = {
     "deepmd": {"training", "potentials", "models", "atoms", "settings"},
     "active": {"dynamics", "labelling", "training", "potentials", "atoms", "settings"},
     "plots": {"active", "properties", "training", "potentials", "atoms"},
-    "cli": {"plots", "active", "deepmd", "properties", "labelling", "training", "potentials", "compiling"}
+    "cli": {"plots", "active", "deepmd", "models", "properties", "labelling", "training", "potentials", "compiling"}
     | {"atoms", "settings"},
 }
 

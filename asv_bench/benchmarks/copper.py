@@ -12,7 +12,6 @@ from ekfcore.atoms import Frame
 from ekfcore.models.deep_potential import (
     Architecture,
     DeepPotential,
-    NodalPotential,
     find_kernels,
     fit_nodes,
     fit_statistics,
@@ -51,7 +50,7 @@ def initial_copper_weights() -> NDArray[np.float64]:
     return weights
 
 
-def copper_model(embedding: str, *, like: Array) -> DeepPotential | NodalPotential:
+def copper_model(embedding: str, *, like: Array) -> DeepPotential:
     """Return the network for one frame, for arrays such as `like`.
 
     The embedding is "nodal", on the nodes that a training in double precision chooses, "exact", or "exact, whole
@@ -61,10 +60,9 @@ def copper_model(embedding: str, *, like: Array) -> DeepPotential | NodalPotenti
         return _exact()
     if embedding == "exact, whole arrays":
         return replace(_exact(), kernels=whole_arrays(array_namespace(like)))
-    kernels = find_kernels(array_namespace(like))
-    if kernels is None:
+    if find_kernels(array_namespace(like)) is None:
         raise NotImplementedError("there are no kernels of the nodal embedding for this library")
-    return NodalPotential(_exact(), _spacing(), kernels)
+    return replace(_exact(), spacing=_spacing())
 
 
 @cache

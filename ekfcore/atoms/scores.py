@@ -96,7 +96,7 @@ def errors(predictions: Iterable[Mapping[str, Any]], frames: Sequence[Frame]) ->
                 differences[quantity.name].append(away / frame.n_atoms if quantity.per_atom else away)
     if not frames:
         raise InputError("no frames to compare predictions with; give at least one")
-    found = {}
+    found: dict[str, Any] = {}
     for quantity in QUANTITIES:
         values = differences[quantity.name]
         both = _rmse_mae(values) if values or quantity.expected else (None, None)
@@ -106,7 +106,7 @@ def errors(predictions: Iterable[Mapping[str, Any]], frames: Sequence[Frame]) ->
         atoms=sum(frame.n_atoms for frame in frames),
         with_energy=len(differences["energy"]),
         with_forces=len(differences["force"]),
-        **found,  # type: ignore[arg-type] # those that are expected are never None
+        **found,
     )
 
 

@@ -29,11 +29,13 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the folder."""
     from ekfcore.deepmd import import_model
+    from ekfcore.models.deep_potential import DeepPotential
 
     model = import_model(arguments.file, arguments.out).model
+    assert isinstance(model, DeepPotential)  # nothing else is imported
     architecture = model.architecture
     print(
-        f"{arguments.out}: {' '.join(architecture.elements)}, {model.n_params} weights, "
+        f"{arguments.out}: {' '.join(architecture.elements)}, {sum(model.layer_sizes)} weights, "
         f"cutoff {architecture.cutoff:g} Å. Test it: ekfcore test {arguments.out} DATA\n"
         f"An atom with more neighbours than sel = {list(architecture.capacity)} keeps them all here; DeePMD-kit leaves "
         "out the farthest"

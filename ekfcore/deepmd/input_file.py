@@ -81,8 +81,9 @@ def load_input(
         raise InputError(f"{path}{in_their_words(str(error), given)}") from None
     settings = settings.model_copy(update={"data": settings.data.starting_from(path.parent.resolve())})
     settings, notes = _fitted(settings, tables["training"], length, batch_atoms)
-    if fresh and room is not None and settings.model.capacity is None:
-        settings = settings.model_copy(update={"model": _with_room(settings, room)})
+    form = settings.model
+    if fresh and room is not None and isinstance(form, DeepPotentialSettings) and form.capacity is None:
+        settings = settings.model_copy(update={"model": _with_room(settings, form, room)})
     if settings.optimizer.preset == "recommended":
         notes.insert(0, "LKF is ekfcore's filter; DeePMD-kit's own is --set optimizer.preset=deepmd-lkf")
     ignored = ", ".join(root.left())
@@ -155,14 +156,13 @@ def _number_after_auto(section: Section, key: str, text: str, default: float) ->
     return value
 
 
-def _with_room(settings: Settings, room: float) -> DeepPotentialSettings:
+def _with_room(settings: Settings, model: DeepPotentialSettings, room: float) -> DeepPotentialSettings:
     """Return the model with places for more neighbours than the data have, a multiple of four of them."""
-    assert isinstance(settings.model, DeepPotentialSettings)
-    known = settings.model.elements
+    known = model.elements
     frames = read_sources([*settings.data.train, *settings.data.test], require=(), elements=known)
     elements = known or sorted({symbol for frame in frames for symbol in frame.symbols})
-    most = neighbour_capacity(frames, elements, settings.model.cutoff)
-    return settings.model.model_copy(
+    most = neighbour_capacity(frames, elements, model.cutoff)
+    return model.model_copy(
         update={"elements": elements, "capacity": [4 * ((int(count * room) + 3) // 4) for count in most]}
     )
 

@@ -17,7 +17,7 @@ _T = TypeVar("_T", bound="WithModel")
 
 def default_model() -> PotentialSettings:
     """Return the table ``[model]`` where there is none."""
-    return settings_for({})()
+    return settings_for({}).model_validate({})
 
 
 class WithModel(Table):

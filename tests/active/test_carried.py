@@ -23,7 +23,7 @@ from ase.io import write  # noqa: E402
 from ekfcore.active.rattle import rattled  # noqa: E402
 from ekfcore.active.settings import StartSettings  # noqa: E402
 from ekfcore.atoms import Frame, read_frames  # noqa: E402
-from ekfcore.dynamics.explore import ExploreSettings, explore  # noqa: E402
+from ekfcore.dynamics import ExploreSettings, explore  # noqa: E402
 from ekfcore.errors import InputError  # noqa: E402
 from ekfcore.labelling.executors import ExecutorSettings  # noqa: E402
 from ekfcore.labelling.label import LabelSettings, label  # noqa: E402

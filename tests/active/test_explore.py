@@ -29,8 +29,8 @@ from ase.io import read  # noqa: E402
 from ase.stress import full_3x3_to_voigt_6_stress  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
+from ekfcore.dynamics import ExploreSettings, Trajectory, explore  # noqa: E402
 from ekfcore.dynamics._ensembles import draw_velocities, make_dynamics  # noqa: E402
-from ekfcore.dynamics.explore import ExploreSettings, Trajectory, explore  # noqa: E402
 
 EVERY = 5
 

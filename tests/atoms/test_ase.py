@@ -148,7 +148,7 @@ def test_energies_of_atoms(loaded: Any, alloy: Atoms, spacing: float) -> None:
     other = alloy[order]
     other.calc = EKFCalculator(loaded)
     np.testing.assert_allclose(other.get_potential_energies(), energies[order], rtol=1e-12)
-    higher = replace(loaded.model.statistics, energy_bias=np.add(loaded.model.statistics.energy_bias, [1.0, 2.0]))
+    higher = replace(loaded.model.statistics, energy_bias=np.add(loaded.model.energy_bias, [1.0, 2.0]))
     alloy.calc = EKFCalculator(replace(loaded, model=replace(loaded.model, statistics=higher)))
     np.testing.assert_allclose(
         alloy.get_potential_energies(), energies + np.where(alloy.symbols == "Au", 1.0, 2.0), rtol=1e-12

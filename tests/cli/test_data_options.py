@@ -186,12 +186,12 @@ def test_another_zero_of_energy(config: Path, cli: Cli, refuse: Refuse) -> None:
         prepare(settings, out / name, start=old.without_optimizer(), shift_energies=shift)
         for name, shift in (("kept", False), ("moved", True))
     )
-    np.testing.assert_array_equal(kept.model.statistics.energy_bias, old.model.statistics.energy_bias)
+    np.testing.assert_array_equal(kept.model.energy_bias, old.model.energy_bias)
     residual = [
         float(s.energy - moved.train.model.predict(moved.weights, s.environment)["energy"]) for s in moved.train
     ]
     assert abs(np.mean(residual)) < 1e-9
-    assert moved.model.statistics.energy_bias - old.model.statistics.energy_bias == pytest.approx(5.0, abs=0.2)
+    assert moved.model.energy_bias - old.model.energy_bias == pytest.approx(5.0, abs=0.2)
     np.testing.assert_array_equal(moved.weights, old.weights)
     assert cli("train", config, "--start", out / "run", "--shift-energies", "--out", out / "new")[0] == 0
     assert "--shift-energies belongs to --start MODEL" in refuse(

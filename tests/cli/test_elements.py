@@ -72,7 +72,7 @@ def test_only_to_test_on(folder: Path, cli: Cli, refuse: Refuse) -> None:
     assert code == 0, err
     assert "no frame to train on holds Au; the model refuses it" in out
     assert "2 of the 4 frames to test on hold it and are left out" in out
-    assert load_model(folder / "run").model.statistics.unknown == ("Au",)
+    assert load_model(folder / "run").model.unknown == ("Au",)
     line = refuse("test", folder / "run", folder / "test.xyz")
     assert "test.xyz, frame 1 holds Au, of which the model has seen no atom in its training" in line
     assert "Au" in refuse("kpu", folder / "run", folder / "test.xyz", "--out", folder / "kpu")
@@ -110,12 +110,12 @@ def test_learned_later(folder: Path, cli: Cli) -> None:
     from ekfcore.training import load_model
 
     assert cli("train", _config(folder), "--out", folder / "run")[0] == 0
-    old = load_model(folder / "run").model.statistics
+    old = load_model(folder / "run").model.statistics  # type: ignore[attr-defined]
     _write(folder / "train.xyz", "Cu", "Au", "Ag Au")
     code, out, err = cli("train", _config(folder), "--start", folder / "run", "--out", folder / "more")
     assert code == 0, err
     assert "no frame to train on holds" not in out
-    new = load_model(folder / "more").model.statistics
+    new = load_model(folder / "more").model.statistics  # type: ignore[attr-defined]
     assert new.unknown == ()
     gold = 1  # Ag, Au, Cu
     assert old.energy_bias[gold] == pytest.approx(0.0, abs=1e-9)

@@ -88,7 +88,7 @@ def test_trains_unchanged(folder: Path, cli: Cli) -> None:
         "model.data_stat_nbatch, model.fitting_net.seed, "
         "loss.start_pref_e, loss.limit_pref_e, loss.start_pref_f, loss.limit_pref_f",
     ]
-    architecture = load_model(folder / "run").model.architecture
+    architecture = load_model(folder / "run").model.architecture  # type: ignore[attr-defined]
     assert (architecture.elements, architecture.capacity, architecture.cutoff) == (("Cu",), (24,), 4.0)
     # DeePMD-kit's layout, read as everybody reads it.
     lcurve = folder / "run/lcurve.out"
@@ -177,7 +177,7 @@ def test_killed_before_the_first_model(folder: Path, cli: Cli) -> None:
     (folder / "killed/.lock").touch()
     assert cli("train", path, "--out", folder / "killed", "--resume")[0] == 0
     whole, killed = (load_model(folder / name) for name in ("whole", "killed"))
-    assert killed.model.architecture == whole.model.architecture
+    assert killed.model.architecture == whole.model.architecture  # type: ignore[attr-defined]
     np.testing.assert_array_equal(killed.weights, whole.weights)
 
 
@@ -187,9 +187,9 @@ def test_room_for_neighbours(folder: Path, sel: str, ratio: float) -> None:
     from ekfcore.deepmd import load_input
 
     path = _write(folder, model__descriptor__sel=sel, model__descriptor__rcut=6.0)
-    assert load_input(path)[0].model.capacity == [_room(folder, ratio)]
-    assert load_input(path, ["model.capacity=[200]"])[0].model.capacity == [200]
-    assert load_input(path, fresh=False)[0].model.capacity is None  # that of the model to go on with
+    assert load_input(path)[0].model.capacity == [_room(folder, ratio)]  # type: ignore[attr-defined]
+    assert load_input(path, ["model.capacity=[200]"])[0].model.capacity == [200]  # type: ignore[attr-defined]
+    assert load_input(path, fresh=False)[0].model.capacity is None  # that of the model to go on with  # type: ignore[attr-defined]
 
 
 def test_batches_of_each_system(folder: Path) -> None:
@@ -268,9 +268,9 @@ def test_defaults_are_those_of_deepmd_kit(folder: Path) -> None:
     (folder / "input.json").write_text(json.dumps(data))
     settings, notes = load_input(folder / "input.json")
     model = settings.model
-    assert (model.cutoff, model.cutoff_smooth, model.capacity) == (6.0, 0.5, [_room(folder, 1.1)])
-    assert (model.embedding, model.axis, model.fitting) == ([10, 20, 40], 4, [120, 120, 120])
-    assert (model.resnet_dt, model.type_one_side, model.activation) == (True, False, "tanh")
+    assert (model.cutoff, model.cutoff_smooth, model.capacity) == (6.0, 0.5, [_room(folder, 1.1)])  # type: ignore[attr-defined]
+    assert (model.embedding, model.axis, model.fitting) == ([10, 20, 40], 4, [120, 120, 120])  # type: ignore[attr-defined]
+    assert (model.resnet_dt, model.type_one_side, model.activation) == (True, False, "tanh")  # type: ignore[attr-defined]
     assert settings.training.batch == 4  # 32 atoms at least, and 8 in each frame
     assert settings.training.epochs == 3
     assert settings.data.test_fraction == 0.2
@@ -372,7 +372,7 @@ def test_water_example(shared_data: Path, tmp_path: Path) -> None:
     )
     settings, notes = load_input(path)
     assert (settings.training.batch, settings.training.epochs) == (1, 4)
-    assert settings.model.capacity == [46, 92]
+    assert settings.model.capacity == [46, 92]  # type: ignore[attr-defined]
     assert notes[1] == "1000 steps are 4 epochs of 320 steps"
 
 

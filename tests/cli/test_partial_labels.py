@@ -163,7 +163,7 @@ def test_lonely_atoms_choose_no_nodes(folder: Path) -> None:
 
     spacings = []
     for run, names in (("a", ["full"]), ("b", ["lonely", "full", "lonely"])):
-        spacings.append(prepare(load_settings(_config(folder, *names)), folder / run).model.spacing)
+        spacings.append(prepare(load_settings(_config(folder, *names)), folder / run).model.spacing)  # type: ignore[attr-defined]
     assert spacings[1] == pytest.approx(spacings[0])
 
 
@@ -184,7 +184,7 @@ def test_energies_of_atoms(folder: Path, cli: Cli, refuse: Refuse) -> None:
     path = _config(folder, "full", model="atom_energies = { Cu = -3.7 }")
     code, _, err = cli("train", path, "--out", folder / "run")
     assert code == 0, err
-    assert load_model(folder / "run").model.statistics.energy_bias.tolist() == [-3.7]
+    assert load_model(folder / "run").model.energy_bias.tolist() == [-3.7]
     other = ["--set", "model.atom_energies={Cu = -3.5}"]
     line = refuse("train", path, "--out", folder / "run", "--resume", *other)
     assert "model.atom_energies" in line

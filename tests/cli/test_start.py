@@ -41,8 +41,8 @@ def test_begins_where_the_other_stands(trained: Path, cli: Cli, preset: str) -> 
     assert trainer.optimizer.header()["count"] == 0
     assert cli("train", folder / "more.toml", "--start", trained, "--out", folder / "more")[0] == 0
     new = load_model(folder / "more")
-    assert new.model.architecture == old.model.architecture
-    np.testing.assert_array_equal(new.model.statistics.mean, old.model.statistics.mean)
+    assert new.model.architecture == old.model.architecture  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(new.model.statistics.mean, old.model.statistics.mean)  # type: ignore[attr-defined]
     assert new.position.epoch == 1
     # And from there as any other training.
     (folder / "more.toml").write_text(_CONFIG.format(preset=preset, epochs=2), encoding="utf-8")

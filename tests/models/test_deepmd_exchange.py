@@ -75,10 +75,10 @@ def test_round_trip(case: Case, tmp_path: Path) -> None:
     export_model(_loaded(model, weights), tmp_path / "model.dp", room=1)
     import_model(tmp_path / "model.dp", tmp_path / "out")
     back = load_model(tmp_path / "out")
-    assert back.model.architecture == model.architecture
+    assert back.model.architecture == model.architecture  # type: ignore[attr-defined]
     np.testing.assert_array_equal(back.weights, weights)
     for name in ("mean", "std", "energy_bias"):
-        np.testing.assert_array_equal(getattr(back.model.statistics, name), getattr(model.statistics, name))
+        np.testing.assert_array_equal(getattr(back.model.statistics, name), getattr(model.statistics, name))  # type: ignore[attr-defined]
 
 
 def test_equal_models_make_equal_files(make_case: MakeCase, tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_torch_models_come_back(make_case: MakeCase, deepmd: ModuleType, tmp_pat
     model, _, weights = make_case("Cu O O Cu", resnet_dt=True)
     export_model(_loaded(model, weights), tmp_path / "model.pth", room=1)
     back = import_model(tmp_path / "model.pth", tmp_path / "out")
-    assert back.model.architecture == model.architecture
+    assert back.model.architecture == model.architecture  # type: ignore[attr-defined]
     np.testing.assert_array_equal(back.weights, weights)
     (tmp_path / "model.pth").write_bytes((tmp_path / "model.pth").read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="is damaged or no model of DeePMD-kit's PyTorch backend"):

@@ -128,7 +128,7 @@ def test_statistics_are_those_of_our_own(make_case: MakeCase) -> None:
     architecture = make_case("Cu O", capacity=(30, 30))[0].architecture
     model = DeepmdModel.from_settings(settings_of(architecture), frames)
     expected = fit_statistics(frames, architecture)
-    found = rebuild(model._model.serialize(), "model")[0].statistics
+    found = rebuild(model.module.serialize(), "model")[0].statistics
     np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-10, atol=1e-14)
     np.testing.assert_allclose(found.std, expected.std, rtol=1e-10)
     np.testing.assert_allclose(found.energy_bias, expected.energy_bias, rtol=1e-8)
@@ -248,7 +248,7 @@ def test_checkpoints_of_a_training(make_case: MakeCase, tmp_path: Path) -> None:
     from ekfcore.deepmd.kit_model import DeepmdModel
 
     model = _model(make_case, DESCRIPTORS["se_atten"])
-    wrapper = ModelWrapper(model._model, model_params=model.settings)
+    wrapper = ModelWrapper(model.module, model_params=model.settings)
     torch.save({"model": wrapper.state_dict()}, tmp_path / "model.ckpt.pt")
     assert DeepmdModel.load(tmp_path / "model.ckpt.pt").weights.equal(model.weights)
 

@@ -44,7 +44,7 @@ def test_rows_of_each_slot(case: Case, neighbours: Neighbours) -> None:
     """Every slot holds one neighbour, each neighbour has one slot, and the empty ones stand at the end."""
     model, frame, w = case
     arch, statistics = model.architecture, model.statistics
-    environment = model.environment(frame, like=w)
+    environment = model.exact.environment(frame, like=w)
     seen = []
     for group in environment.groups:
         mean, std = statistics.mean[group.type], statistics.std[group.type]
@@ -80,7 +80,7 @@ def _sorted(pairs: list[Any]) -> NDArray[np.float64]:
 def test_gather_tables(case: Case) -> None:
     """For each atom the slots in which it is the centre, and those in which it is the neighbour."""
     model, frame, w = case
-    environment = model.environment(frame, like=w)
+    environment = model.exact.environment(frame, like=w)
     blocks = [block for group in environment.groups for block in group.pairs]
     owners = {
         "outgoing": np.concatenate([block.centre for block in blocks]),
@@ -99,7 +99,7 @@ def test_gather_tables(case: Case) -> None:
 def test_groups_and_constants(case: Case) -> None:
     """Each group holds atoms of one type, with a block for each element; the bias is summed over the atoms."""
     model, frame, w = case
-    environment = model.environment(frame, like=w)
+    environment = model.exact.environment(frame, like=w)
     elements = model.architecture.elements
     atoms = [int(a) for group in environment.groups for a in dict.fromkeys(group.pairs[-1].centre.tolist())]
     assert sorted(atoms) == list(range(frame.n_atoms))
@@ -114,7 +114,7 @@ def test_arrays_are_like_the_weights(make_case: MakeCase, xp: "Xp", dtype: str) 
     """Library and precision are those of the weights; off NumPy there is one group for each element."""
     model, frame, w = make_case("Cu O O Cu")
     like = xp.asarray(w, dtype)
-    environment = model.environment(frame, like=like)
+    environment = model.exact.environment(frame, like=like)
     block = environment.groups[0].pairs[0]
     for name in ("rows", "unit", "distance", "slope", "ratio", "scale"):
         assert type(getattr(block, name)) is type(like)
@@ -144,7 +144,7 @@ class TestCapacity:
         """A model with that capacity takes its frames; no slot is empty around the busiest atom."""
         _, frame, _ = make_case("Cu O O Cu")
         model, frame, w = make_case("Cu O O Cu", capacity=neighbour_capacity([frame], ("Cu", "O"), 4.0))
-        blocks = [group.pairs for group in model.environment(frame, like=w).groups]
+        blocks = [group.pairs for group in model.exact.environment(frame, like=w).groups]
         for kind in range(2):
             assert max((pairs[kind].distance > 0).all(axis=1).any() for pairs in blocks)
 
@@ -173,4 +173,4 @@ def test_unknown_element(make_case: MakeCase) -> None:
     model, frame, w = make_case("Cu O")
     other = replace(frame, numbers=np.array([29, 79]), source="gold.xyz, frame 7")
     with pytest.raises(InputError, match=r"^gold.xyz, frame 7 holds Au, .* its elements are Cu, O"):
-        model.environment(other, like=w)
+        model.exact.environment(other, like=w)

@@ -24,7 +24,8 @@ class Pairs(nn.Module):
         fade = (1 + torch.cos(torch.pi * distances / self.cutoff)) / 2
         pair = self.strength(types[i] * self.n + types[j])[:, 0]
         each = self.net(distances[:, None] / 2)[:, 0] * pair * fade * self.scale
-        return torch.zeros_like(types, dtype=each.dtype).index_add(0, i, each)
+        energies = torch.zeros_like(types, dtype=each.dtype)
+        return energies.index_add(0, i, each)
 
 
 class Cluster(nn.Module):

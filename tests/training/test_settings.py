@@ -50,7 +50,7 @@ def test_the_example_of_the_design(tmp_path: Path) -> None:
         threads = 2
     """
     settings = load_settings(_write(tmp_path, text))
-    architecture = settings.model.architecture(["Cu"], [20])
+    architecture = settings.model.architecture(["Cu"], [20])  # type: ignore[attr-defined]
     assert (architecture.cutoff, architecture.cutoff_smooth, architecture.axis) == (5.0, 0.25, 3)
     assert (architecture.embedding, architecture.fitting) == ((5, 10), (7,))
     assert settings.optimizer.recipe(100) == replace(preset("rlekf"), block_size=512)
@@ -164,7 +164,7 @@ def test_json_keeps_everything(tmp_path: Path) -> None:
     overrides = ["model.capacity={Cu = 3, H = 4}", "optimizer.preset=n2p2", "optimizer.noise=0.5", "run.threads=1"]
     settings = load_settings(_write(tmp_path, _DATA), overrides)
     assert Settings.from_json(json.loads(json.dumps(settings.as_json()))) == settings
-    assert settings.model.capacity == {"Cu": 3, "H": 4}
+    assert settings.model.capacity == {"Cu": 3, "H": 4}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_overrides_are_toml_or_words(tmp_path: Path) -> None:
     ]
     settings = load_settings(_write(tmp_path, _DATA), overrides)
     assert settings.optimizer.mode == "pinned"
-    assert settings.model.fitting == [3, 4]
+    assert settings.model.fitting == [3, 4]  # type: ignore[attr-defined]
     assert settings.data.train == [str(tmp_path / "b")]
 
 
