@@ -189,7 +189,8 @@ def test_room_for_neighbours(folder: Path, sel: str, ratio: float) -> None:
     path = _write(folder, model__descriptor__sel=sel, model__descriptor__rcut=6.0)
     assert load_input(path)[0].model.capacity == [_room(folder, ratio)]  # type: ignore[attr-defined]
     assert load_input(path, ["model.capacity=[200]"])[0].model.capacity == [200]  # type: ignore[attr-defined]
-    assert load_input(path, fresh=False)[0].model.capacity is None  # that of the model to go on with  # type: ignore[attr-defined]
+    going_on, _ = load_input(path, fresh=False)  # with the capacity of the model to go on with
+    assert going_on.model.capacity is None  # type: ignore[attr-defined]
 
 
 def test_batches_of_each_system(folder: Path) -> None:

@@ -24,8 +24,8 @@ class Pairs(nn.Module):
         fade = (1 + torch.cos(torch.pi * distances / self.cutoff)) / 2
         pair = self.strength(types[i] * self.n + types[j])[:, 0]
         each = self.net(distances[:, None] / 2)[:, 0] * pair * fade * self.scale
-        energies = torch.zeros_like(types, dtype=each.dtype)
-        return energies.index_add(0, i, each)
+        sums: Tensor = torch.zeros_like(types, dtype=each.dtype).index_add(0, i, each)
+        return sums
 
 
 class Cluster(nn.Module):
@@ -38,7 +38,8 @@ class Cluster(nn.Module):
     def forward(self, positions: Tensor) -> Tensor:
         i, j = torch.triu_indices(len(positions), len(positions), offset=1)
         distances = torch.linalg.vector_norm(positions[j] - positions[i], dim=-1)
-        return self.stiffness * (distances - self.length).square().sum()
+        energy: Tensor = self.stiffness * (distances - self.length).square().sum()
+        return energy
 
 
 class Springs:
