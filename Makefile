@@ -100,7 +100,7 @@ wheel-test: wheel ## run the tests on the wheel, without any extra
 
 clean: ## remove everything that the other targets made
 	rm -rf .venv .venv-* .asv build dist *.egg-info docs/_build docs/api .coverage
-	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .hypothesis .jax_cache .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: install-wheel
 install-wheel: wheel
