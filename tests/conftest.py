@@ -133,7 +133,8 @@ def _set_jax_up() -> None:
     config = importlib.import_module("jax").config
     config.update("jax_enable_x64", True)
     # a folder for each worker: one that read what another is writing would warn, and warnings are errors
-    config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache" / os.environ.get("PYTEST_XDIST_WORKER", "alone")))
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache" / worker))
     config.update("jax_persistent_cache_min_compile_time_secs", 0)
     config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
