@@ -15,13 +15,16 @@ JOBS ?= auto
 PYTEST := -m pytest -n $(JOBS) --maxprocesses 4 --dist worksteal
 # What `make bench` compares: a regular expression on a benchmark's name with its parameters; BENCH=. for all
 BENCH ?= time.*(numba|numpy).*float64|track_step.*numba|time_epoch.*numba|timeraw
+# The machine that `make bench-history` files its results under; those of runners that come and go share a name
+MACHINE ?= $(shell uname -n)
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-deepmd test-lammps coverage lint format types docs tutorials bench bench-docs bench-check wheel wheel-test clean
+.PHONY: help demo test test-deepmd test-lammps coverage lint format types docs tutorials
+.PHONY: bench bench-docs bench-history bench-pages bench-check wheel wheel-test clean
 
 help:
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s%s\n", $$1, $$2 }' Makefile
 
 demo: .venv-demo/.stamp ## train on a small built-in data set; about a minute
 	.venv-demo/bin/ekfcore demo
@@ -42,6 +45,7 @@ coverage: .venv/.stamp ## run the tests and list the lines that none of them rea
 lint: .venv-dev/.stamp ## check style and formatting
 	.venv-dev/bin/ruff check .
 	.venv-dev/bin/ruff format --check .
+#	.venv-dev/bin/numpydoc lint $$(find ekfcore backends models -name '*.py')
 
 format: .venv-dev/.stamp ## mend what can be mended
 	.venv-dev/bin/ruff check --fix .
@@ -58,8 +62,8 @@ tutorials: ## follow the tutorials in an environment that they make themselves; 
 	$(call new-enough)
 	$(PYTHON) docs/run_tutorials.py
 
-bench bench-docs: export OMP_NUM_THREADS ?= 1
-bench bench-docs: export OPENBLAS_NUM_THREADS ?= 1
+bench bench-docs bench-history: export OMP_NUM_THREADS ?= 1
+bench bench-docs bench-history: export OPENBLAS_NUM_THREADS ?= 1
 
 bench: .venv-dev/.stamp ## compare the speed of HEAD with main (BASE=...) in fresh environments; a few minutes
 	cd asv_bench && ../.venv-dev/bin/asv machine --yes && \
@@ -70,8 +74,19 @@ bench-docs: install-wheel ## measure what works here and write what the document
 	    ../.venv-dev/bin/asv run -E existing --set-commit-hash "$$(git rev-parse HEAD)" && \
 	    ../.venv-dev/bin/python report.py
 
-bench-check: install-wheel ## see that every benchmark can be found and imported
-	cd asv_bench && ../.venv-dev/bin/asv check --python=same
+bench-history: .venv-dev/.stamp ## measure HEAD and add it to the results in .asv/results
+	cd asv_bench && ../.venv-dev/bin/asv machine --yes --machine '$(MACHINE)' && \
+	    ../.venv-dev/bin/asv run --show-stderr --machine '$(MACHINE)' --bench '$(BENCH)' 'HEAD^!'
+
+bench-pages: .venv-dev/.stamp ## make pages of the results in .asv/results, in .asv/html
+	cd asv_bench && ../.venv-dev/bin/asv publish
+
+# asv takes the list of benchmarks from a file among the results, which the second command writes.
+bench-check: install-wheel ## see that every benchmark can be imported, and that pages can be made of what there is
+	cd asv_bench && ../.venv-dev/bin/asv check --python=same && \
+	    ../.venv-dev/bin/asv machine --yes --machine '$(MACHINE)' && \
+	    ../.venv-dev/bin/asv run --machine '$(MACHINE)' --bench just-discover -E existing && \
+	    ../.venv-dev/bin/asv publish
 
 wheel: .venv-dev/.stamp ## build dist/: the source archive and, from that, the wheel
 	rm -rf dist
@@ -85,7 +100,7 @@ wheel-test: wheel ## run the tests on the wheel, without any extra
 
 clean: ## remove everything that the other targets made
 	rm -rf .venv .venv-* .asv build dist *.egg-info docs/_build docs/api .coverage
-	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .hypothesis .jax_cache .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: install-wheel
 install-wheel: wheel

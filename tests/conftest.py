@@ -6,6 +6,7 @@ A test file names their types with ``if TYPE_CHECKING: from conftest import Asse
 import enum
 import importlib
 import importlib.util
+import os
 import re
 import shutil
 import sys
@@ -122,9 +123,20 @@ def xp(request: pytest.FixtureRequest) -> Xp:
 def _load(library: Library) -> Xp:
     module = pytest.importorskip(library.module, reason=f"{library.module} is not installed")
     if library is Library.JAX:
-        importlib.import_module("jax").config.update("jax_enable_x64", True)
+        _set_jax_up()
     # array_api_compat's view of the library, which is what the code under test sees
     return Xp(library, array_namespace(module.asarray([0.0])))
+
+
+def _set_jax_up() -> None:
+    """Double precision; what JAX compiles for each operation and shape is kept for the next run, as Numba does."""
+    config = importlib.import_module("jax").config
+    config.update("jax_enable_x64", True)
+    # a folder for each worker: one that read what another is writing would warn, and warnings are errors
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache" / worker))
+    config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 # Every set of kernels with the libraries that it takes; "generic" takes all.
@@ -215,6 +227,17 @@ def _load_file(path: Path, name: str) -> ModuleType:
     finally:
         del sys.modules[name]
     return module
+
+
+@pytest.fixture(scope="session")
+def without_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return what the environment of a process needs beside for it to find no PyTorch.
+
+    Vesin imports it wherever there is one, in each process anew, for longer than all else takes in a small training.
+    """
+    folder = tmp_path_factory.mktemp("without_torch")
+    (folder / "torch.py").write_text('raise ImportError("left out")\n', encoding="utf-8")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
 
 
 @pytest.fixture(scope="session")

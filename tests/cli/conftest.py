@@ -3,6 +3,7 @@
 # ASE is only partly typed.
 # mypy: disable-error-code="no-untyped-call"
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -97,7 +98,7 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+def start(tmp_path: Path, without_torch: dict[str, str]) -> Callable[..., "subprocess.Popen[str]"]:
     """Return a function that starts a command as a process of its own."""
 
     def run(*words: object, before: str = "") -> "subprocess.Popen[str]":
@@ -105,6 +106,7 @@ def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
         return subprocess.Popen(
             [sys.executable, "-P", "-c", code, *map(str, words)],
             cwd=tmp_path,
+            env=os.environ | without_torch,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
