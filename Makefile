@@ -45,7 +45,7 @@ coverage: .venv/.stamp ## run the tests and list the lines that none of them rea
 lint: .venv-dev/.stamp ## check style and formatting
 	.venv-dev/bin/ruff check .
 	.venv-dev/bin/ruff format --check .
-#	.venv-dev/bin/numpydoc lint $$(find ekfcore backends models -name '*.py')
+	.venv-dev/bin/numpydoc lint $$(find ekfcore backends models -name '*.py')
 
 format: .venv-dev/.stamp ## mend what can be mended
 	.venv-dev/bin/ruff check --fix .

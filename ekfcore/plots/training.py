@@ -82,15 +82,15 @@ def plot_parity(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]
     path : path
         Picture to write; the ending chooses the format.
 
-    Notes
-    -----
-    Energies are shown per atom, relative to the mean label of the frames of the same composition: what is left is what
-    decides between configurations.
-
     Raises
     ------
     InputError
         If there are no frames, a frame has no label, or the file cannot be written.
+
+    Notes
+    -----
+    Energies are shown per atom, relative to the mean label of the frames of the same composition: what is left is what
+    decides between configurations.
     """
     found = errors(predictions, labels)
     figure = Figure(figsize=(9.6, 4.6), layout="compressed")

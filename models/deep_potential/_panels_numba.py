@@ -61,10 +61,12 @@ def reverse(widths, copies, WT, x, a, ybar, zbar, Wbar, bbar, lanes):  # type: i
 
     Parameters
     ----------
-    widths, copies, x, a : array
+    widths, copies : array
         After `forward`.
     WT : array, shape (L, C, C)
         Transposed matrices.
+    x, a : array
+        After `forward`.
     ybar : array, shape (C, 2 LANES)
         Weights of values and slopes; overwritten.
     zbar : array, shape (C, 2 LANES)

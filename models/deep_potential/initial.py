@@ -33,6 +33,7 @@ def initial_weights(architecture: Architecture, *, seed: int, fitting_gain: floa
     Returns
     -------
     array, shape (n,)
+        All embedding nets, then all fitting nets.
     """
     rng = np.random.default_rng(seed)
     shapes = [architecture.embedding_net] * architecture.n_embeddings
