@@ -33,8 +33,8 @@ def fit_bias(
     Returns
     -------
     array, shape (n_types,)
-        Energies [eV]. The solution of smallest norm, if the compositions do not determine the energies. Frames without
-        an energy do not count; without any energy, the energies are 0.
+        Energies [eV], the solution of smallest norm if the compositions do not determine them. Frames without an energy
+        do not count; without any energy, the energies are 0.
     """
     fixed = fixed or {}
     free = [element for element in elements if element not in fixed]
