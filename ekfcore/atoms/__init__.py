@@ -1,4 +1,4 @@
-"""Atoms in and out: frames from files, neighbours, errors of predictions."""
+"""Frames from files, neighbours of atoms, and errors of predictions."""
 
 from ekfcore.moved import moved_names
 

@@ -1,4 +1,4 @@
-"""Whatever ASE reads, with what it would pass over."""
+"""Reading with ASE, with checks and labels that ASE omits."""
 
 # ASE is only partly typed.
 # mypy: disable-error-code="no-untyped-call"
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
 
 __all__ = ["format_of", "read_ase", "unpacked"]
 
-_GAP = 1e-3  # [eV/atom] between energy and free energy, above which it is told which of them is taken
+_GAP = 1e-3  # [eV/atom] difference of energy and free energy above which a warning says which of them is taken
 _log = logging.getLogger(__name__)
 
 _OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
 _N2P2 = "runnerdata"
-_LABELS = {"energy", "free_energy", "forces", "stress"} | {"energies", "stresses"}  # the latter of single atoms
+_LABELS = {"energy", "free_energy", "forces", "stress"} | {"energies", "stresses"}  # the last two are per atom
 _DATABASES = ("db", "json")
 
 
 def format_of(path: Path) -> str:
-    """Return what ASE calls the format of a file."""
+    """Return ASE's name of the format of a file."""
     return str(load_extra("ase.io.formats").filetype(str(path)))
 
 
@@ -59,22 +59,22 @@ def read_ase(path: Path, format: str, options: ReadOptions, *, source: str) -> l
     path : Path
         A file without compression.
     format : str
-        What ASE calls its format.
+        ASE's name of the format.
     options : ReadOptions
-        What else is known.
+        What the user states about the file.
     source : str
-        How messages shall call the file.
+        Name of the file in messages.
 
     Returns
     -------
     list of Frame
-        Those that did not converge are left out, and named in a warning of `logging`; so is what stands in the file and
-        was not used.
+        Frames that did not converge are left out. A warning of `logging` names them, and another one the data in the
+        file that were not used.
 
     Raises
     ------
     InputError
-        If what the options say cannot be honoured, the file is cut off, or no frame has converged.
+        If an option does not apply to the file, the file is cut off, or no frame has converged.
     """
     if options.type_map is not None and format not in ("extxyz", *FORMATS):
         raise InputError(f"{source}: type_map has no meaning for the format {format}; remove it")
@@ -83,31 +83,31 @@ def read_ase(path: Path, format: str, options: ReadOptions, *, source: str) -> l
     check_some_converged(steps, source)
     images = _images(path, format, options, source)
     names = [f"{source}, frame {index}" for index in range(len(images))]
-    # Of n2p2 ASE has converted the units already.
-    said = replace(options, energy_unit=None, length_unit=None) if format == _N2P2 else options
-    labels = [labels_of(atoms, name, said) for atoms, name in zip(images, names, strict=True)]
+    # ASE has converted the units of n2p2 already, assuming Hartree and Bohr; `_in_units` corrects them.
+    label_options = replace(options, energy_unit=None, length_unit=None) if format == _N2P2 else options
+    labels = [labels_of(atoms, name, label_options) for atoms, name in zip(images, names, strict=True)]
     _check_keys(labels, options, source)
     frames = [Frame.from_ase(*each[:2], labels=each[2]) for each in zip(images, names, labels, strict=True)]
     if format == _N2P2:
         frames = _in_units(frames, options, source)
     if options.energy_key is None:
-        _tell_energies_apart([energy_gap(atoms, name) for atoms, name in zip(images, names, strict=True)], source)
-    _tell_names(labels, images if format == "extxyz" else [], source)
+        _warn_of_energy_gaps([energy_gap(atoms, name) for atoms, name in zip(images, names, strict=True)], source)
+    _warn_of_names(labels, images if format == "extxyz" else [], source)
     if format == "extxyz" and not options.keep_unconverged:
-        steps = [_says_converged(atoms) for atoms in images]
+        steps = [_is_converged(atoms) for atoms in images]
     frames = converged(frames, steps, source)
-    # pw.x prints structures again for which it has computed nothing.
+    # pw.x repeats some structures without labels.
     return [f for f in frames if f.energy is not None or f.forces is not None] if format == "espresso-out" else frames
 
 
 def _images(path: Path, format: str, options: ReadOptions, source: str) -> "list[Atoms]":
-    """Return what ASE makes of the file, with elements as the type map has them."""
+    """Return the configurations that ASE reads, with the elements of the type map."""
     file: str | StringIO = str(path)
     words: dict[str, Any] = {}
     if format == "extxyz":
         words["properties_parser"] = read_header
     elif format == "espresso-out":
-        words["results_required"] = False  # else nobody knows which steps are missing
+        words["results_required"] = False  # otherwise steps without results would be missing without notice
     elif format in FORMATS:
         file, words = open_lammps(path, format, options, source)
     images = _read(file, format, words, source)
@@ -118,25 +118,25 @@ def _images(path: Path, format: str, options: ReadOptions, source: str) -> "list
         if SPECIES in atoms.arrays:
             _name_elements(atoms, f"{source}, frame {index}", options)
         elif format == _N2P2:
-            # Places that all files have and few fill.
+            # The format requires these fields, which are zero in most files.
             if not np.any(atoms.arrays.get("atom_energy", 0)):
                 atoms.arrays.pop("atom_energy", None)
             if not atoms.info.get("total_charge"):
                 atoms.info.pop("total_charge", None)
         elif format == DUMP and atoms.calc is not None:
-            atoms.calc.results.pop("energy", None)  # of a dump with forces ASE says that it is 0
+            atoms.calc.results.pop("energy", None)  # ASE sets it to 0 for a dump with forces
     return images
 
 
 def _read(file: str | StringIO, format: str, words: dict[str, Any], source: str) -> "list[Atoms]":
     read = load_extra("ase.io").read
-    if format in _DATABASES:  # of which `read` leaves out what the rows are called by
+    if format in _DATABASES:  # `read` would leave out the key-value pairs of the rows
         with load_extra("ase.db").connect(file, serial=True) as database:
             return [row.toatoms(add_additional_information=True) for row in database.select()]
     try:
-        # Without do_not_split_by_at_sign ASE takes what follows an @ in a file name for frame numbers.
+        # Without do_not_split_by_at_sign ASE interprets the part of a file name after an @ as frame numbers.
         images: list[Atoms] = read(file, index=":", format=format, do_not_split_by_at_sign=True, **words)
-    except InputError as error:  # of `read_header`, which does not know the file
+    except InputError as error:  # raised by `read_header`, which does not know the name of the file
         raise InputError(f"{source}: {error}") from None
     except IndexError:
         if "specorder" not in words:
@@ -147,17 +147,17 @@ def _read(file: str | StringIO, format: str, words: dict[str, Any], source: str)
 
 
 def _name_elements(atoms: "Atoms", source: str, options: ReadOptions) -> None:
-    """Set the elements by the names that the atoms have in the file; a column of atomic numbers says more."""
+    """Set the elements from the names of the atoms in the file; a column of atomic numbers takes precedence."""
     names = list(atoms.arrays.pop(SPECIES))
     if atoms.numbers.any() and options.type_map is None:
         return
     atoms.numbers = atomic_numbers(names, source, options.type_map)
     if atoms.calc is not None:
-        atoms.calc.atoms = atoms.copy()  # it answers for the atoms that it knows
+        atoms.calc.atoms = atoms.copy()  # results are valid only for the atoms that the calculator holds
 
 
 def _in_units(frames: Sequence[Frame], options: ReadOptions, source: str) -> list[Frame]:
-    """Return frames that ASE has taken for Bohr and Hartree in the units that they have."""
+    """Return frames, which ASE has read as Bohr and Hartree, converted from their actual units."""
     units = load_extra("ase.units")
     energy, length = options.energy_unit or "hartree", options.length_unit or "bohr"
     _log.warning(
@@ -180,7 +180,7 @@ def _in_units(frames: Sequence[Frame], options: ReadOptions, source: str) -> lis
 
 
 def _check_keys(labels: Sequence[Labels], options: ReadOptions, source: str) -> None:
-    """Refuse a key of the user that no frame has."""
+    """Refuse a key that the user names for a label and no frame has."""
     found = frozenset[str]().union(*(each.keys for each in labels))
     for quantity in ("energy", "forces", "virial", "stress", "weight"):
         name = options.key(quantity)
@@ -190,10 +190,10 @@ def _check_keys(labels: Sequence[Labels], options: ReadOptions, source: str) -> 
             raise InputError(f"{source}: no frame has {name}, which {quantity}_key names; {held}")
 
 
-def _tell_names(labels: Sequence[Labels], images: "Sequence[Atoms]", source: str) -> None:
-    """Say once for a file what was taken for what, and what was not used, the results in `images` included."""
-    for text in dict.fromkeys(text for each in labels for text in each.told):
-        count = sum(text in each.told for each in labels)
+def _warn_of_names(labels: Sequence[Labels], images: "Sequence[Atoms]", source: str) -> None:
+    """Warn once for a file of guessed names and of unused data, including results in `images`."""
+    for text in dict.fromkeys(text for each in labels for text in each.notes):
+        count = sum(text in each.notes for each in labels)
         _log.warning("%s: %s (%d of %d frames)", source, text, count, len(labels))
     results = {name for atoms in images if atoms.calc is not None for name in atoms.calc.results} - _LABELS
     unused = dict.fromkeys([*(name for each in labels for name in each.unused), *sorted(results)])
@@ -205,8 +205,8 @@ def _tell_names(labels: Sequence[Labels], images: "Sequence[Atoms]", source: str
         )
 
 
-def _tell_energies_apart(gaps: Sequence[float], source: str) -> None:
-    """Say so once for a file whose energies and free energies [eV/atom] are not the same."""
+def _warn_of_energy_gaps(gaps: Sequence[float], source: str) -> None:
+    """Warn once for a file whose energies and free energies differ; `gaps` are the differences [eV/atom]."""
     if count := sum(gap > _GAP for gap in gaps):
         _log.warning(
             "%s: energy and free_energy lie up to %.3g meV/atom apart (%d of %d frames); the free energy is taken, as "
@@ -215,20 +215,20 @@ def _tell_energies_apart(gaps: Sequence[float], source: str) -> None:
         )
 
 
-def _says_converged(atoms: "Atoms") -> bool:
-    """Whether a frame of extended XYZ does not say that it has not converged."""
+def _is_converged(atoms: "Atoms") -> bool:
+    """Whether a frame of extended XYZ is not marked as unconverged."""
     info: Mapping[str, Any] = {str(name).lower(): value for name, value in atoms.info.items()}
     return all(np.all(info.get(name, True)) for name in CONVERGED)
 
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """Give a file without compression: ASE jumps back to every frame, for which it would unpack all before it."""
+    """Yield the file uncompressed: ASE seeks to every frame, and would decompress all data before it each time."""
     if path.suffix not in _OPEN or path.is_dir():
         yield path
         return
     with TemporaryDirectory() as folder:
-        plain = Path(folder, path.stem)  # without .gz, but with the suffix by which ASE knows the format
+        plain = Path(folder, path.stem)  # without .gz, but with the suffix from which ASE recognises the format
         with _OPEN[path.suffix](path, "rb") as packed, plain.open("wb") as file:
             shutil.copyfileobj(packed, file)
         yield plain

@@ -1,4 +1,4 @@
-"""Energies that cannot be meant, and labels that never change."""
+"""Checks for implausible energies, and for labels that never change."""
 
 from collections.abc import Iterator
 
@@ -10,19 +10,19 @@ from .inspection import Inspection, alike, composition
 
 __all__ = ["constant_labels", "energies_apart"]
 
-_FEWEST = 5  # frames of a composition below which there are no others to depart from
-_GAP, _SPREADS = 0.5, 5.0  # [eV/atom], and distances of quartiles; no published set has a gap that is both
-_BOND = 15.0  # [eV/atom] no cohesion is worth that: tungsten has 9
-_MARGIN = 0.05  # by which frames are denser or closer than all others before that explains half an eV an atom
-_TOUCHING = 0.4  # of the sum of covalent radii: atoms that may have any energy
-_MOVED = 1e-3  # by which distances differ at least, as shares of the sum of radii, where geometries do
+_FEWEST = 5  # least number of frames of a composition to compare with
+_GAP, _SPREADS = 0.5, 5.0  # least gap [eV/atom] and in interquartile ranges; no published set exceeds both
+_BOND = 15.0  # [eV/atom] above any cohesive energy: tungsten has 9
+_MARGIN = 0.05  # relative difference in density or distance that explains half an eV/atom
+_TOUCHING = 0.4  # of the sum of covalent radii: closer atoms may have any energy
+_MOVED = 1e-3  # least difference of distances, relative to the sum of radii, between different geometries
 
 
 def energies_apart(inspection: Inspection) -> Iterator[Finding]:
-    """Find frames whose energies lie far from those of the same composition, without a reason in their geometry.
+    """Find frames whose energies are far from others of the same composition, without a reason in their geometry.
 
-    Between compositions the fitted energies of the elements leave heats of formation, some eV/atom, and only a gap that
-    no bond explains is told.
+    Between compositions, the residuals of the fitted energies of the elements contain heats of formation of some
+    eV/atom, so that only a gap larger than any bond energy is a finding.
     """
     known = np.isfinite(inspection.residuals) & np.array([c.ratio > _TOUCHING for c in inspection.contacts])
     together = np.array([bool(contacts.nearest) for contacts in inspection.contacts])  # isolated atoms have no cohesion
@@ -56,7 +56,7 @@ def energies_apart(inspection: Inspection) -> Iterator[Finding]:
 
 
 def _split(values: NDArray[np.float64], some: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp], float]:
-    """Return the smaller and the larger part on either side of the largest gap, and that gap."""
+    """Return the smaller and the larger part on the two sides of the largest gap, and that gap."""
     ordered = some[np.argsort(values[some])]
     gaps = np.diff(values[ordered])
     at = int(gaps.argmax()) + 1
@@ -77,7 +77,7 @@ def constant_labels(inspection: Inspection) -> Iterator[Finding]:
     for same in alike((frame.n_atoms, composition(frame)) for frame in inspection.frames):
         ratios = [inspection.contacts[k].ratio for k in same]
         if len(same) < _FEWEST or not np.isfinite(ratios).all() or np.ptp(ratios) < _MOVED:
-            continue  # as many frames of one geometry are
+            continue  # equal labels are correct for equal geometries
         for name in ("energy", "forces", "virial"):
             values = [getattr(inspection.frames[k], name) for k in same]
             if any(value is None for value in values) or (name != "energy" and not np.any(values[0])):

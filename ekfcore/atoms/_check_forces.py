@@ -1,4 +1,4 @@
-"""Forces that cannot be meant."""
+"""Checks for implausible forces."""
 
 from collections.abc import Iterator
 
@@ -14,16 +14,16 @@ from .neighbours import neighbour_pairs
 
 __all__ = ["net_forces", "outlier_forces", "zero_forces"]
 
-_ASYMMETRY = 1e-3  # a thousandth of the pull of all neighbours; perfect crystals with five decimals have 1e-5
-_FEWEST = 5  # frames below which a set has no habits from which one could depart
-_FACTOR = 10.0  # times the force that 99 % of the atoms of the calmer frames stay below; at most 3.2 in published sets
-_CALM = 0.5  # [eV/Å] which that force is taken for at least: beside relaxed structures everything else is large
-_NET = 0.2  # of what forces without any relation would add up to; at most 0.03 in the published sets
+_ASYMMETRY = 1e-3  # of the summed pull of all neighbours; perfect crystals with five decimals have 1e-5
+_FEWEST = 5  # least number of frames to find outliers among
+_FACTOR = 10.0  # times the 99 % quantile of forces in the calmer frames; at most 3.2 in published sets
+_CALM = 0.5  # [eV/Å] least value of that quantile: compared with relaxed structures every force is large
+_NET = 0.2  # of the sum expected for independent forces; at most 0.03 in the published sets
 _NET_PER_ATOM = 0.02  # [eV/Å]; at most 0.014 in the published sets
 
 
 def zero_forces(inspection: Inspection) -> Iterator[Finding]:
-    """Find frames whose forces are all exactly zero, though no symmetry asks for it."""
+    """Find frames whose forces are all exactly zero, although no symmetry requires it."""
     silent = np.flatnonzero(inspection.largest_force == 0).tolist()
     found = [k for k in silent if _asymmetry(inspection.frames[k]) > _ASYMMETRY]
     if found:
@@ -37,10 +37,10 @@ def zero_forces(inspection: Inspection) -> Iterator[Finding]:
 
 
 def _asymmetry(frame: Frame) -> float:
-    """Return how one-sided the surroundings of an atom are, from 0 to 1, at most.
+    """Return the largest asymmetry of the surroundings of an atom, from 0 to 1.
 
-    A force vanishes by symmetry if any force between pairs would: the pulls of all neighbours of each element add up to
-    nothing. They fade towards the end of their reach, where rounding decides who is a neighbour.
+    A force vanishes by symmetry if every pair force would: the pulls of all neighbours of each element sum to zero. The
+    pulls decrease to zero at REACH, where rounding decides which atoms are neighbours.
     """
     try:
         i, j, vectors = neighbour_pairs(frame, REACH)
@@ -54,13 +54,13 @@ def _asymmetry(frame: Frame) -> float:
     total = np.zeros((frame.n_atoms, len(elements), 3))
     np.add.at(total, (i, kind[j]), pull[:, None] * vectors / distances[:, None])
     sizes = np.bincount(i, pull, minlength=frame.n_atoms)
-    # An atom that all others are far from feels next to nothing, whichever way.
+    # The force on an atom far from all others is negligible in any case.
     sizes = np.maximum(sizes, 0.01 * sizes.max())
     return float((np.linalg.norm(total, axis=2).max(axis=1) / sizes).max())
 
 
 def outlier_forces(inspection: Inspection) -> Iterator[Finding]:
-    """Find frames with a force far beyond those of the others."""
+    """Find frames with a force much larger than those of the others."""
     found = _outliers(inspection)
     if len(found):
         worst = found[inspection.largest_force[found].argmax()]
@@ -76,12 +76,12 @@ def outlier_forces(inspection: Inspection) -> Iterator[Finding]:
 
 
 def _outliers(inspection: Inspection) -> NDArray[np.intp]:
-    """Return the frames with a force far beyond those of the others."""
+    """Return the indices of frames with a force much larger than those of the others."""
     known = np.flatnonzero(np.isfinite(inspection.largest_force))
     if len(known) < _FEWEST:
         return known[:0]
     ordered = known[np.argsort(inspection.largest_force[known])]
-    # The measure must not contain what is measured: the frames with the largest forces do not count.
+    # The frames with the largest forces do not count, so that outliers do not raise their own limit.
     calmer = [inspection.frames[k].forces for k in ordered[: min(len(known) - 1, int(0.95 * len(known)))]]
     sizes = np.linalg.norm(np.concatenate([forces for forces in calmer if forces is not None]), axis=1)
     limit = _FACTOR * max(float(np.quantile(sizes, 0.99)), _CALM)

@@ -1,4 +1,4 @@
-"""Atoms on top of each other, and frames that are there more than once."""
+"""Checks for overlapping atoms, wrong units of length, and repeated frames."""
 
 from collections.abc import Iterator
 
@@ -12,9 +12,9 @@ from .inspection import Inspection, alike, file_of
 __all__ = ["length_units", "repeated_frames", "touching_atoms"]
 
 _TOUCHING = 0.4  # of the sum of covalent radii; 0.61 is the least in the published sets, of Li-Li and Mo-Mo
-_UNITS = 0.6, 1.5  # the middle of the set; 0.78 to 1.03 in the published sets, and Bohr for Å is a factor of 1.89
-_NOBLE = {2, 10, 18, 36, 54, 86}  # whose neighbours are far beyond a covalent radius
-_ENERGY, _FORCE = 1e-3, 0.05  # [eV/atom, eV/Å] by which repetitions of a calculation with fine settings differ less
+_UNITS = 0.6, 1.5  # bounds of the median; 0.78 to 1.03 in the published sets, and Bohr for Å is a factor of 1.89
+_NOBLE = {2, 10, 18, 36, 54, 86}  # noble gases, whose neighbours are far beyond a covalent radius
+_ENERGY, _FORCE = 1e-3, 0.05  # [eV/atom, eV/Å] above the differences of repeated calculations with fine settings
 
 
 def touching_atoms(inspection: Inspection) -> Iterator[Finding]:
@@ -54,7 +54,7 @@ def length_units(inspection: Inspection) -> Iterator[Finding]:
 
 
 def repeated_frames(inspection: Inspection) -> Iterator[Finding]:
-    """Find frames that are the same: to train on and to test on, twice, or with other labels."""
+    """Find equal frames: training frames among the test frames, duplicates, and those with other labels."""
     frames, n_train = inspection.frames, inspection.n_train
     leaked: list[tuple[int, int]] = []
     copies: list[tuple[int, int]] = []
@@ -88,7 +88,7 @@ def repeated_frames(inspection: Inspection) -> Iterator[Finding]:
         ),
     ):
         if pairs:
-            pairs.sort()  # so that the first that is named is the one whose original is
+            pairs.sort()  # the message names the original of the first frame
             yield Finding.of(check, inspection, [k for k, _ in pairs], text.format(_original(frames[pairs[0][1]])))
 
 
@@ -97,7 +97,7 @@ def _original(frame: Frame) -> str:
 
 
 def _labels_apart(one: Frame, other: Frame) -> tuple[float, float]:
-    """Return how far the labels of the same frame lie apart [eV/atom, eV/Å]; zeros where it may be rounding."""
+    """Return the differences of labels of the same frame [eV/atom, eV/Å]; zeros if they may be due to rounding."""
     order = matching(one, other)
     if order is None:
         return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""Virials that are missing, or have another sign or unit."""
+"""Checks for virials that are zero, or have another sign or unit."""
 
 from collections.abc import Iterator
 
@@ -14,8 +14,8 @@ _TENSION = -100.0  # [GPa] beyond the ideal strength of diamond, which is 95
 _CLEAR, _CERTAIN = (
     0.7,
     0.9,
-)  # correlation with what virials ought to be: 0.97 and more where it was tried, 0.2 by chance
-_FACTORS = 2.0, 5.0  # by which energies, and forces, may misjudge virials; kbar and GPa differ by 10
+)  # correlation with the expected virials: at least 0.97 for correct ones, 0.2 by chance
+_FACTORS = 2.0, 5.0  # largest error of the factor from energies, and from forces; kbar and GPa differ by 10
 
 
 def zero_virials(inspection: Inspection) -> Iterator[Finding]:
@@ -31,7 +31,7 @@ def zero_virials(inspection: Inspection) -> Iterator[Finding]:
 
 
 def tensions(inspection: Inspection) -> Iterator[Finding]:
-    """Find frames under a tension that nothing bears."""
+    """Find frames under a tension that no solid bears."""
     found = np.flatnonzero(inspection.pressures < _TENSION)
     if len(found):
         yield Finding.of(
@@ -44,7 +44,7 @@ def tensions(inspection: Inspection) -> Iterator[Finding]:
 
 
 def virials(inspection: Inspection) -> Iterator[Finding]:
-    """Find files whose virials have another sign or unit than their energies or forces ask for."""
+    """Find files whose virials have another sign or unit than their energies or forces imply."""
     for same in alike(file_of(frame)[0] for frame in inspection.frames):
         some = [k for k in same if inspection.frames[k].virial is not None]
         frames = [inspection.frames[k] for k in some]

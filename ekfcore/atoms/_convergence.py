@@ -1,7 +1,7 @@
-"""Which frames of an output come from electronic steps that did not converge.
+"""Convergence of the electronic steps in outputs of programs.
 
-Neither ASE nor dpdata tells it for all formats, and where both do they disagree; so the same rule is applied to the
-frames of either.
+Neither ASE nor dpdata reports it for all formats, and where both do, they disagree. The rules here apply to the frames
+of both.
 """
 
 import itertools
@@ -23,19 +23,19 @@ _Steps = Iterator[bool]  # whether each step converged
 
 
 def steps_of(path: Path, format: str) -> list[bool]:
-    """Return for each electronic step, up to convergence or not, whether it converged.
+    """Return for each self-consistent calculation in a file whether it converged.
 
     Parameters
     ----------
     path : Path
         The file, or the folder.
     format : str
-        What ASE or dpdata calls the format.
+        Name of the format in ASE or dpdata.
 
     Returns
     -------
     list of bool
-        One for each frame; none where the file does not say.
+        One for each frame; empty if the file does not say.
     """
     if path.is_dir():
         logs = sorted(path.glob(_LOGS[format])) if format in _LOGS else []
@@ -52,7 +52,7 @@ def steps_of(path: Path, format: str) -> list[bool]:
 
 
 def check_some_converged(steps: Sequence[bool], name: str) -> None:
-    """Refuse a file in which no step converged, of which some readers make no frame and others stumble.
+    """Refuse a file in which no step converged: some readers return no frame for it, others fail.
 
     Raises
     ------
@@ -66,21 +66,21 @@ def check_some_converged(steps: Sequence[bool], name: str) -> None:
 
 
 def converged(frames: Sequence[Frame], steps: Sequence[bool], name: str) -> list[Frame]:
-    """Leave out the frames whose electronic steps did not converge, and name them.
+    """Leave out the frames whose electronic steps did not converge, and warn of them.
 
     Parameters
     ----------
     frames : sequence of Frame
         All frames of a file.
     steps : sequence of bool
-        Whether the step of each converged; without any, all frames are kept.
+        Whether the step of each frame converged; if empty, all frames are kept.
     name : str
-        How messages shall call the file.
+        Name of the file in messages.
 
     Raises
     ------
     InputError
-        If none is left, or it cannot be told which frames did not converge.
+        If no frame is left, or it is unclear which frames did not converge.
     """
     if all(steps):
         if len(frames) < len(steps):
@@ -102,7 +102,7 @@ def _numbers(steps: Sequence[bool]) -> str:
 
 
 def _outcar(lines: Iterator[str]) -> _Steps:
-    """VASP says when it gives up since version 6; before, it just stops after NELM iterations."""
+    """Rule for VASP, which reports failure since version 6; earlier versions just stop after NELM iterations."""
     most, count, reached = 0, 0, None
     for line in lines:
         if not most and (found := re.search(r"\bNELM\s*=\s*(\d+)", line)):
@@ -113,14 +113,14 @@ def _outcar(lines: Iterator[str]) -> _Steps:
             reached = False
         elif "EDIFF is reached" in line:
             reached = True
-        # The line of an ionic step has two blanks, those of the iterations in it have one.
+        # The line of an ionic step has two spaces in "free  energy", those of its iterations have one.
         elif re.search(r"free  energy\s+(ML )?TOTEN", line):
             yield reached if reached is not None else not most or count < most
             count, reached = 0, None
 
 
 def _vasprun(path: Path) -> _Steps:
-    """As many electronic steps as NELM allows."""
+    """Rule for vasprun.xml: a step with NELM iterations has not converged."""
     most = 0
     try:
         for _, element in ElementTree.iterparse(path):
@@ -129,12 +129,12 @@ def _vasprun(path: Path) -> _Steps:
             elif element.tag == "calculation":
                 yield not most or len(element.findall("scstep")) < most
                 element.clear()
-    except ElementTree.ParseError as error:  # the run was killed; whoever reads the frames stops here, too
+    except ElementTree.ParseError as error:  # the run was killed; readers of the frames stop here as well
         _log.warning("%s: is cut off or damaged (%s); there may be more frames than are read", path.name, error)
 
 
 def _marked(bad: str, end: str, good: str = r"(?!)") -> Callable[[Iterator[str]], _Steps]:
-    """Return a rule for outputs that say it in one line; the last word before the end of a step counts."""
+    """Return a rule for outputs with a line on convergence; the last one before the end of a step counts."""
 
     def rule(lines: Iterator[str]) -> _Steps:
         fine = True
@@ -151,7 +151,7 @@ def _marked(bad: str, end: str, good: str = r"(?!)") -> Callable[[Iterator[str]]
 
 
 def _pw(lines: Iterator[str]) -> _Steps:
-    """pw.x stops, or goes on without a line "!    total energy", after a step that has not converged.
+    """Rule for pw.x, which stops, or continues without a line "!    total energy", after an unconverged step.
 
     A step of ASE begins where the program or a list of positions does.
     """
@@ -166,7 +166,7 @@ def _pw(lines: Iterator[str]) -> _Steps:
 
 
 def _abacus(lines: Iterator[str]) -> _Steps:
-    """What is said last counts, as for dpdata, which gives no frame of a run that has not converged."""
+    """Rule for ABACUS: the last line counts, as for dpdata, which returns no frame of an unconverged run."""
     fine = None
     for line in lines:
         if re.search("convergence has not been achieved", line, re.IGNORECASE):

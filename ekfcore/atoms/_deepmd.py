@@ -1,7 +1,7 @@
-"""The layout of DeePMD-kit, in folders and in HDF5: ``type.raw``, ``type_map.raw``, ``set.*/*.npy``.
+"""Data of DeePMD-kit, in folders and in HDF5: ``type.raw``, ``type_map.raw``, ``set.*/*.npy``.
 
-dpdata joins the arrays of all sets before it looks at their lengths, so that a set with an energy too many shifts those
-of the next. Here each set is checked by itself.
+dpdata joins the arrays of all sets before it checks their lengths, so that an extra energy in one set shifts those of
+the next. Here each set is checked separately.
 """
 
 import logging
@@ -18,14 +18,14 @@ from ._dpdata import check_types, frames_of
 from ._elements import atomic_numbers
 from ._extra import load_extra
 from ._options import ReadOptions
-from ._promises import tell_unfinished
+from ._promises import warn_unfinished
 from .frame import Frame
 
 __all__ = ["find_deepmd", "read_deepmd", "read_hdf5"]
 
 _log = logging.getLogger(__name__)
 
-# Array of a set: name in dpdata, numbers for each frame (None: three for each atom).
+# For each array of a set: its name in dpdata, and its numbers for each frame (None: three for each atom).
 _ARRAYS = {
     "coord": ("coords", None),
     "box": ("cells", 9),
@@ -59,7 +59,7 @@ class _Folder:
         path = self._path / name
         if path.suffix != ".raw":
             return np.asarray(np.load(path))
-        tell_unfinished(path, str(path))
+        warn_unfinished(path, str(path))
         return np.loadtxt(path, ndmin=2)
 
     def below(self, name: str) -> _Store:
@@ -85,7 +85,7 @@ class _Group:
 
 
 def find_deepmd(folder: Path) -> list[Path]:
-    """Look for DeePMD-kit data in a folder and below it.
+    """Find DeePMD-kit data in a folder and below it.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def find_deepmd(folder: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        Every folder that holds ``type.raw``, `folder` itself among them, sorted.
+        Every folder with a file ``type.raw``, `folder` itself included, sorted.
     """
     return sorted(path.parent for path in folder.rglob("type.raw"))
 
@@ -106,9 +106,9 @@ def read_deepmd(folder: Path, options: ReadOptions) -> list[Frame]:
     Parameters
     ----------
     folder : Path
-        Holds ``type.raw``. A file ``nopbc`` in it means an isolated molecule.
+        Folder with ``type.raw``. A file ``nopbc`` in it means an isolated molecule.
     options : ReadOptions
-        Elements of the types, where ``type_map.raw`` is missing.
+        Elements of the types, if ``type_map.raw`` is missing.
 
     Returns
     -------
@@ -129,9 +129,9 @@ def read_hdf5(file: Path, group: str, options: ReadOptions) -> list[Frame]:
     Parameters
     ----------
     file : Path
-        The file, whatever its suffix.
+        The file, with any suffix.
     group : str
-        Where to look in it, empty for all of it.
+        Group to read; empty for the whole file.
     options : ReadOptions
         As for `read_deepmd`.
 
@@ -143,7 +143,7 @@ def read_hdf5(file: Path, group: str, options: ReadOptions) -> list[Frame]:
     Raises
     ------
     InputError
-        As `read_deepmd`, and if there is no such group, or nothing in it.
+        As for `read_deepmd`, and if the group does not exist or has no data.
     """
     with load_extra("h5py").File(file, "r") as root:
         name = group.strip("/")
@@ -152,7 +152,7 @@ def read_hdf5(file: Path, group: str, options: ReadOptions) -> list[Frame]:
         frames: list[Frame] = []
         for each in _groups(root[name] if name else root):
             path = each.name.strip("/")
-            # As the user wrote it, where it is the very group.
+            # The group that the user named keeps its spelling.
             source = f"{file}#{group}" if path == name and group else f"{file}#{path}".removesuffix("#")
             frames += _read(_Group(each), source, options)
         if not frames:
@@ -162,7 +162,7 @@ def read_hdf5(file: Path, group: str, options: ReadOptions) -> list[Frame]:
 
 
 def _groups(group: Any) -> Iterator[Any]:
-    """Yield the groups that hold ``type.raw``, this one or those below it."""
+    """Yield the groups with ``type.raw``, this one or those below it."""
     if "type.raw" in group:
         yield group
         return
@@ -194,7 +194,7 @@ def _read(store: _Store, source: str, options: ReadOptions) -> list[Frame]:
 
 
 def _numbers(store: _Store, names: list[str], source: str, options: ReadOptions, *, count: int) -> NDArray[np.int64]:
-    """Atomic number of each type."""
+    """Return the atomic number of each type."""
     if "type_map.raw" in names:
         place, own = f"{source}/type_map.raw", store.words("type_map.raw")
         if isinstance(options.type_map, list | tuple) and list(options.type_map) != own:
@@ -214,14 +214,14 @@ def _numbers(store: _Store, names: list[str], source: str, options: ReadOptions,
 
 
 def _arrays(store: _Store, suffix: str) -> tuple[dict[str, NDArray[Any]], set[str]]:
-    """Return the arrays of a set, and the names of those that nobody asks for."""
+    """Return the arrays of a set, and the names of unused files."""
     files = [name for name in store.names() if name.endswith(f".{suffix}") and not name.startswith("type")]
     known = [name for name in files if name.rpartition(".")[0] in (*_ARRAYS, _TYPES)]
     return {name.rpartition(".")[0]: store.array(name) for name in known}, {*files} - {*known}
 
 
 def _system(arrays: dict[str, NDArray[Any]], n_atoms: int, source: str, isolated: bool) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a set under the names of dpdata, checked against each other."""
+    """Return the arrays of a set under the names of dpdata, after checking that their shapes match."""
     if "coord" not in arrays:
         raise InputError(f"{source}: has no coord.npy; add it, or remove the set")
     n_frames = len(arrays["coord"])

@@ -1,4 +1,4 @@
-"""Whatever dpdata reads, with virials from the formats whose convention is known."""
+"""Reading with dpdata, with virials from formats whose convention is known."""
 
 import logging
 import re
@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 
 _System = dict[str, Any]
 
-# What dpdata's virial has to be multiplied by to be -dE/dε, positive under compression. It is the product of what the
-# program prints and the volume: VASP ("in kB"), pw.x, CP2K and ABACUS print the pressure, SIESTA the tension.
+# Factor on the virial of dpdata that makes it -dE/dε, positive under compression. The virial of dpdata is the printed
+# stress times the volume: VASP ("in kB"), pw.x, CP2K and ABACUS print the pressure, SIESTA the tension.
 _SIGNS = {
     "vasp/outcar": 1,
     "qe/pw/scf": 1,
@@ -39,10 +39,10 @@ _SIGNS = {
     "siesta/aimd_output": -1,
     "deepmd/lmdb": 1,
 }
-# For these dpdata takes the volume without sign, or none; for the others it is det(cell), negative in left-handed ones.
+# For these dpdata uses the absolute volume, or none; for others det(cell), which is negative for left-handed cells.
 _UNSIGNED = ("abacus/scf", "deepmd/lmdb")
 _PW = "qe/pw/scf"
-_KEEPS = ("vasp/outcar", "fhi_aims/output")  # those that can be told not to judge the convergence
+_KEEPS = ("vasp/outcar", "fhi_aims/output")  # formats whose check of convergence can be switched off
 _NAMES = (
     *_SIGNS,
     "pwmat/movement",
@@ -57,7 +57,7 @@ _NAMES = (
 
 
 def canonical_name(name: str) -> str | None:
-    """Return the name under which this package knows a format of dpdata; None if dpdata knows no such format."""
+    """Return the name that ekfcore uses for a format of dpdata; None if dpdata has no such format."""
     known = load_extra("dpdata.format").Format.get_formats()
     if name not in known:
         return None
@@ -70,35 +70,35 @@ def read_dpdata(path: Path, name: str, options: ReadOptions, *, source: str) -> 
     Parameters
     ----------
     path : Path
-        File, folder, or what the names of several files begin with.
+        File, folder, or common prefix of several files.
     name : str
-        What `canonical_name` calls the format.
+        Name of the format from `canonical_name`.
     options : ReadOptions
-        What else is known.
+        What the user states about the file.
     source : str
-        How messages shall call the place.
+        Name of the file or folder in messages.
 
     Returns
     -------
     list of Frame
-        In the orientation of the file. Those that did not converge are left out and named, and virials whose convention
-        is not known are left out, too.
+        Frames in the orientation of the file. A warning names frames that did not converge, which are left out, and
+        so are virials of unknown convention.
 
     Raises
     ------
     InputError
-        If what the options say cannot be honoured, the file is cut off, or no frame has converged.
+        If an option does not apply to the format, the file is cut off, or no frame has converged.
     """
     options.only(source, f"the format {name}", "type_map", "keep_unconverged")
     _check_one_step(path, name, source)
     check_promises(path, name, source)
     steps = [] if options.keep_unconverged else steps_of(path, name)
     check_some_converged(steps, source)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         systems = list(_systems(path, name, options))
-    for message in dict.fromkeys(str(warning.message).splitlines()[0] for warning in told):
-        if "unconverged: " not in message or name != "vasp/outcar":  # which dpdata judges otherwise
+    for message in dict.fromkeys(str(warning.message).splitlines()[0] for warning in caught):
+        if "unconverged: " not in message or name != "vasp/outcar":  # `converged` decides instead
             _log.warning("%s: dpdata says: %s", source, message)
     frames: list[Frame] = []
     check_map({each for system in systems for each in system["atom_names"]}, source, options.type_map)
@@ -106,21 +106,21 @@ def read_dpdata(path: Path, name: str, options: ReadOptions, *, source: str) -> 
         _check_atoms(system, path, name, source)
         _correct_virials(system, path, name, source)
         if name.startswith("abacus/"):
-            _turn_back(system, path)
+            _undo_inversion(system, path)
         numbers = atomic_numbers(system["atom_names"], source, options.type_map)
         frames += frames_of(system, numbers, source, first=len(frames))
     return converged(frames, steps, source)
 
 
 def _systems(path: Path, name: str, options: ReadOptions) -> Iterator[_System]:
-    """Yield what dpdata calls the data of systems, as its readers return them.
+    """Yield the data of systems as the readers of dpdata return them.
 
-    Its classes of systems would turn the cells, and refuse those that are left-handed.
+    The classes of systems of dpdata would rotate the cells, and refuse left-handed ones.
     """
     dpdata = load_extra("dpdata")
     base = load_extra("dpdata.format").Format
     format, place = base.get_formats()[name](), _place(path, name)
-    if name == "deepmd/lmdb":  # systems of different composition in a file
+    if name == "deepmd/lmdb":  # a file holds systems of different compositions
         systems = dpdata.MultiSystems().load_systems_from_file(place, fmt=name)
         yield from (system.data for system in systems.systems.values())
         return
@@ -132,7 +132,7 @@ def _systems(path: Path, name: str, options: ReadOptions) -> Iterator[_System]:
 
 
 def _place(path: Path, name: str) -> Any:
-    """What dpdata wants to be given."""
+    """Return the place in the form that the reader of dpdata expects."""
     if name == "dftbplus":
         if not path.is_dir():
             raise InputError(f"{path}: must be the folder with dftb_in.hsd and detailed.out; name it")
@@ -141,7 +141,7 @@ def _place(path: Path, name: str) -> Any:
 
 
 def _check_one_step(path: Path, name: str, source: str) -> None:
-    """Refuse a relaxation, of which dpdata would pair the last energy with the first forces."""
+    """Refuse a relaxation: dpdata would pair its last energy with its first forces."""
     if name != _PW:
         return
     count = path.read_text(errors="replace").count("!    total energy")
@@ -150,7 +150,7 @@ def _check_one_step(path: Path, name: str, source: str) -> None:
 
 
 def _check_atoms(system: _System, path: Path, name: str, source: str) -> None:
-    """Refuse an output of pw.x beside the input of another run: dpdata has the atoms from the one, forces from both."""
+    """Refuse an output of pw.x beside the input of another run: dpdata reads both files."""
     if name != _PW:
         return
     found = re.search(r"number of atoms/cell\s*=\s*(\d+)", path.read_text(errors="replace"))
@@ -160,11 +160,11 @@ def _check_atoms(system: _System, path: Path, name: str, source: str) -> None:
 
 
 def _correct_virials(system: _System, path: Path, name: str, source: str) -> None:
-    """Make the virials minus the derivative of the energy with respect to strain, or remove them."""
+    """Correct the sign of the virials to -dE/dε, or remove them if their convention is not known."""
     titles = _stress_titles(path) if name.startswith("cp2k/") else []
     if "virials" not in system and not titles:
         return
-    # Of CP2K, dpdata knows one title of the table and takes one unit for granted.
+    # For CP2K, dpdata recognises one title of the table and assumes one unit.
     if name not in _SIGNS or "virials" not in system or not all("STRESS TENSOR [GPa" in line for line in titles):
         system.pop("virials", None)
         _log.warning("%s: its virials are left out: their sign or unit in the format %s is not known", source, name)
@@ -176,47 +176,47 @@ def _correct_virials(system: _System, path: Path, name: str, source: str) -> Non
 
 
 def _stress_titles(path: Path) -> list[str]:
-    """Return the lines with which an output of CP2K opens a table of stress."""
+    """Return the title lines of the stress tables in an output of CP2K."""
     logs = sorted(path.glob("*.log"))[:1] if path.is_dir() else [path]
     with logs[0].open(errors="replace") as file:
         return [line for line in file if "STRESS TENSOR" in line.upper()]
 
 
-def _turn_back(system: _System, folder: Path) -> None:
-    """Undo that dpdata inverts cell and positions of a left-handed STRU, but not the forces."""
+def _undo_inversion(system: _System, folder: Path) -> None:
+    """Undo the inversion of left-handed cells in STRU: dpdata inverts cell and positions, but not the forces."""
     scf, stru = (load_extra(f"dpdata.formats.abacus.{name}") for name in ("scf", "stru"))
     lines = (folder / "INPUT").read_text().splitlines()
     blocks = stru.split_stru_block(Path(scf.get_geometry_in(str(folder), lines)).read_text().splitlines(keepends=True))
     if np.linalg.det(stru.parse_lattice_vectors_block(blocks["LATTICE_VECTORS"])) < 0:
-        # Only what comes from STRU is inverted, and not what comes from a log.
+        # dpdata inverts only cells from STRU, not those from a log.
         sign = -np.sign(np.linalg.det(system["cells"]))[:, None, None]
         system["cells"], system["coords"] = sign * system["cells"], sign * system["coords"]
 
 
 def frames_of(data: _System, numbers: NDArray[np.int64], source: str, *, first: int = 0) -> list[Frame]:
-    """Return the frames of what dpdata calls a system.
+    """Return the frames of a system of dpdata.
 
     Parameters
     ----------
     data : dict
-        Of one system.
+        Data of one system.
     numbers : array of int
         Atomic number of each type.
     source : str
-        Where it comes from.
+        Name of the file in messages.
     first : int
-        Number of its first frame there.
+        Number of the first frame in the file.
 
     Raises
     ------
     InputError
-        If it has not as many labels as frames.
+        If the numbers of labels and frames differ.
     """
     n_frames = len(data["coords"])
     for name in ("cells", "energies", "forces", "virials"):
         if name in data and len(data[name]) != n_frames:
             raise InputError(f"{source}: has {len(data[name])} {name} for {n_frames} frames; it may be incomplete")
-    # The layout deepmd/npy/mixed has types frame by frame, -1 for atoms that only fill up the array.
+    # The layout deepmd/npy/mixed has types for each frame, with -1 for padding.
     types = data.get("real_atom_types", np.broadcast_to(data["atom_types"], (n_frames, len(data["atom_types"]))))
     check_types(source, types, len(numbers))
 
@@ -237,12 +237,12 @@ def frames_of(data: _System, numbers: NDArray[np.int64], source: str, *, first: 
 
 
 def check_types(source: str, types: NDArray[np.int64], n_names: int) -> None:
-    """Refuse types without a name, which the layouts of DeePMD-kit can have.
+    """Refuse types without a name, which are possible in data of DeePMD-kit.
 
     Raises
     ------
     InputError
-        If there is one.
+        If a type has no name.
     """
     if types.max(initial=-1) >= n_names:
         raise InputError(f"{source}: type {types.max()} must have a name, got {n_names} names; complete type_map.raw")

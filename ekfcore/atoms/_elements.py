@@ -1,4 +1,4 @@
-"""From the names and numbers that files give to atoms to elements."""
+"""Elements from the names and numbers of atoms in files."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -14,19 +14,19 @@ __all__ = ["atomic_numbers", "check_map", "type_names"]
 
 _TypeMap = Sequence[str] | Mapping[str, str] | None
 
-# What dpdata calls the types of files without names, counted from 0.
+# Names that dpdata gives to types of files without names, counted from 0.
 _UNNAMED = re.compile(r"type_?(\d+)$", re.IGNORECASE)
 
 
 def atomic_numbers(names: Sequence[object], source: str, type_map: _TypeMap = None) -> NDArray[np.int64]:
-    """Return the atomic number that belongs to each name.
+    """Return the atomic number of each name.
 
     Parameters
     ----------
     names : sequence
         Symbols, labels or type numbers.
     source : str
-        Where they stand.
+        Name of the file in messages.
     type_map : sequence or mapping, optional
         Elements of the types 1, 2, ...; or the element of each name.
 
@@ -38,7 +38,7 @@ def atomic_numbers(names: Sequence[object], source: str, type_map: _TypeMap = No
     Raises
     ------
     InputError
-        If a name is no element, and the type map does not say which it is.
+        If a name is no element and the type map does not contain it.
     """
     if isinstance(type_map, Sequence) and not any(_number(str(name)) for name in names):
         raise InputError(
@@ -50,12 +50,12 @@ def atomic_numbers(names: Sequence[object], source: str, type_map: _TypeMap = No
 
 
 def check_map(names: Collection[object], source: str, type_map: _TypeMap) -> None:
-    """Refuse a mapping of which a file has no name.
+    """Refuse a mapping none of whose names occur in the file.
 
     Raises
     ------
     InputError
-        One line with the names that it has.
+        One line with the names in the file.
     """
     held = {str(name) for name in names}
     known = held | {str(_number(name)) for name in held}
@@ -66,12 +66,12 @@ def check_map(names: Collection[object], source: str, type_map: _TypeMap) -> Non
 
 
 def type_names(type_map: _TypeMap, count: int, source: str, *, first: int) -> list[str]:
-    """Return the elements of `count` numbered types, the lowest of which is `first`.
+    """Return the elements of `count` numbered types, counted from `first`.
 
     Raises
     ------
     InputError
-        If the type map leaves one of them out.
+        If the type map lacks a type.
     """
     if isinstance(type_map, Mapping):
         names = [type_map.get(str(first + n)) for n in range(count)]
@@ -87,7 +87,7 @@ def _atomic_number(name: str, source: str, type_map: _TypeMap) -> int:
     known = load_extra("ase.data").atomic_numbers
     number = _number(name)
     if isinstance(type_map, Mapping):
-        # Types are counted from 1 in the mapping, too, unless it has the very name.
+        # In the mapping, types are also counted from 1, unless it contains the name itself.
         symbol = type_map.get(name, type_map.get(str(number), name))
     elif type_map is not None and number is not None:
         if not 1 <= number <= len(type_map):
@@ -97,7 +97,7 @@ def _atomic_number(name: str, source: str, type_map: _TypeMap) -> int:
         symbol = name
     if symbol != name and known.get(symbol, 0) < 1:
         raise InputError(f"{source}: type_map must give chemical symbols, got {symbol!r} for {name}; correct it")
-    symbol = symbol.capitalize()  # as ASE takes CU for copper
+    symbol = symbol.capitalize()  # files may write CU for copper, as for ASE
     if known.get(symbol, 0) < 1:
         example = _example(1) if number is not None else f'type_map = {{"{name}" = "..."}}'
         raise InputError(f"{source}: each name must be a chemical symbol, got {name!r}; say which it is with {example}")
@@ -105,7 +105,7 @@ def _atomic_number(name: str, source: str, type_map: _TypeMap) -> int:
 
 
 def _number(name: str) -> int | None:
-    """Return the number of a type, counted from 1, if it has no other name."""
+    """Return the number of a numbered type, counted from 1; None for other names."""
     if unnamed := _UNNAMED.match(name):
         return int(unnamed[1]) + 1
     return int(name) if name.isdecimal() else None

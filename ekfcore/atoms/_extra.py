@@ -1,4 +1,4 @@
-"""Late import of the libraries behind the extra ``atoms``."""
+"""Deferred import of the libraries of the extra ``atoms``."""
 
 import importlib
 from types import ModuleType
@@ -9,7 +9,7 @@ __all__ = ["load_extra"]
 
 
 def load_extra(name: str) -> ModuleType:
-    """Import a library that only the extra ``atoms`` brings.
+    """Import a library that only the extra ``atoms`` installs.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""The second line of a frame of extended XYZ, in whatever case and number its words are.
+"""Header line of a frame of extended XYZ, with tolerance for case and for singular and plural.
 
-ASE knows each word in one spelling. Of another it makes a molecule without a cell, atoms at the origin or no forces.
+ASE knows one spelling of each word. With another it returns a molecule without cell, atoms at the origin or no forces.
 """
 
 import re
@@ -15,24 +15,24 @@ from ._extra import load_extra
 __all__ = ["SPECIES", "read_header"]
 
 SPECIES = "species as written"
-"""Array of the atoms that holds their names: of a column called species ASE would make elements."""
+"""Array for the names of the atoms; ASE would convert a column called species to elements."""
 
-_MOST_COLUMNS = 10_000  # of a name; ASE would count to any number
+_MOST_COLUMNS = 10_000  # largest number of columns of a name; ASE has no limit
 _COLUMNS = {"position": "pos", "positions": "pos", "symbol": "species", "symbols": "species", "element": "species"}
 
 
 def read_header(line: str) -> dict[str, Any]:
-    """Return the words with their values, as ASE's reader of extended XYZ wants them.
+    """Return the words with their values, in the form that ASE's reader of extended XYZ expects.
 
     Raises
     ------
     InputError
-        If there is no lattice in what is called one, or the columns are none; the file is for the caller to name.
+        If the lattice or the columns are invalid; the caller adds the name of the file.
     """
     extxyz = load_extra("ase.io.extxyz")
     try:
         info: dict[str, Any] = extxyz.key_val_str_to_dict(line)
-    except ValueError:  # a stress must have nine numbers under that very name
+    except ValueError:  # under the name stress, ASE accepts nine numbers only
         info = extxyz.key_val_str_to_dict(re.sub(r"\bstress(?=\s*=)", "stresses", line))
     for name in list(info):
         known = {"lattice": "Lattice", "cell": "Lattice", "pbc": "pbc", "properties": "Properties"}.get(name.lower())
@@ -50,7 +50,7 @@ def read_header(line: str) -> dict[str, Any]:
 
 
 def _columns(text: str) -> str:
-    """Return the columns with the names that ASE knows, and elements as plain words."""
+    """Return the columns with the names that ASE knows, and the column of elements renamed to `SPECIES`."""
     parts = text.split(":")
     names = [_COLUMNS.get(name.lower(), name) for name in parts[::3]]
     names = [next((known for known in ("species", "pos", "Z") if known.lower() == n.lower()), n) for n in names]

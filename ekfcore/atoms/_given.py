@@ -1,4 +1,4 @@
-"""What a calculation is given beside elements, positions and cell."""
+"""Inputs of a calculation beside elements, positions and cell."""
 
 import copy
 import numbers
@@ -16,11 +16,11 @@ __all__ = ["GIVEN_INFO", "arrays_of", "constraints_of", "info_of"]
 
 _ARRAYS = ("initial_charges", "initial_magmoms", "tags")
 GIVEN_INFO = ("charge", "spin", "mult", "multiplicity", "spin_multiplicity", "total_charge", "total_spin")
-"""Names in ``info`` that calculators read: those of MACE, of the models of FAIR chemistry and of AIMNet among them."""
+"""Names in ``info`` that calculators read, including MACE, the models of FAIR chemistry and AIMNet."""
 
 
 def arrays_of(atoms: "Atoms") -> dict[str, NDArray[Any]]:
-    """Return what each atom was given; zeros, and the masses of the elements, say nothing."""
+    """Return the inputs for each atom, without arrays of zeros and without standard masses."""
     arrays = {name: np.array(atoms.arrays[name]) for name in _ARRAYS if np.any(atoms.arrays.get(name, 0))}
     masses = atoms.arrays.get("masses")
     if masses is not None and not np.array_equal(masses, load_extra("ase.data").atomic_masses[atoms.numbers]):
@@ -29,7 +29,7 @@ def arrays_of(atoms: "Atoms") -> dict[str, NDArray[Any]]:
 
 
 def info_of(atoms: "Atoms") -> dict[str, float]:
-    """Return what all atoms together were given."""
+    """Return the inputs for all atoms together."""
     found = {name: atoms.info.get(name) for name in GIVEN_INFO}
     return {name: float(value) for name, value in found.items() if isinstance(value, numbers.Real)}
 

@@ -1,7 +1,7 @@
-"""Energy, forces, virial and weight of an ASE configuration, wherever its file put them and whatever it calls them.
+"""Energy, forces, virial and weight of an ASE configuration, from any place and under any unambiguous name.
 
-Names are taken in three steps: the one that the user gave, then the one that ASE knows, then one that can mean nothing
-else, as ``REF_energy``, ``Energy`` or ``virials``. Of the third kind there must be but one.
+Names are searched in this order: the name that the user gave, the name that ASE knows, and similar names such as
+``REF_energy``, ``Energy`` or ``virials``. Only one similar name may be present.
 """
 
 from collections.abc import Mapping
@@ -44,9 +44,9 @@ _PREFIXES = (
     *("vasp", "qe", "cp2k", "castep", "aims", "abacus", "siesta", "gpaw", "orca", "pwmat"),
 )
 CONVERGED = ("converged", "scf_converged", "is_converged")
-"""Names under which a frame says whether it has converged, in lower case."""
+"""Names of flags of convergence of a frame, in lower case."""
 
-# What ASE keeps for itself, what says where a frame comes from, and what is asked for elsewhere.
+# Names that are not reported as unused: those of ASE, of the origin of a frame, and those used elsewhere.
 _SILENT = {
     *CONVERGED,
     *("numbers", "positions", "tags", "momenta", "masses", "initial_magmoms", "initial_charges", "type", "id"),
@@ -57,20 +57,20 @@ _SILENT = {
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Labels:
-    """What a configuration is labelled with, in the units of `Frame`.
+    """Labels of a configuration, in the units of `Frame`.
 
     Parameters
     ----------
     energy, forces, virial, weight : float or array, optional
         As in `Frame`.
     length : float
-        The unit of its positions and cell [Å].
-    told : tuple of str
-        What was taken that the user should know of.
+        Unit of its positions and cell [Å].
+    notes : tuple of str
+        Notes for the user on names and units.
     unused : tuple of str
-        Names in ``info`` and ``arrays`` that nobody has asked for.
+        Unused names in ``info`` and ``arrays``.
     keys : frozenset of str
-        Those of the user's keys that were there.
+        Quantities whose key, as given by the user, was found.
     """
 
     energy: float | None
@@ -78,7 +78,7 @@ class Labels:
     virial: NDArray[np.float64] | None
     weight: float = 1.0
     length: float = 1.0
-    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     keys: frozenset[str] = field(default_factory=frozenset)
 
@@ -91,7 +91,7 @@ def labels_of(atoms: "Atoms", source: str, options: ReadOptions | None = None) -
     atoms : ase.Atoms
         The configuration.
     source : str
-        Where it comes from.
+        Origin of the configuration, for messages.
     options : ReadOptions, optional
         The user's names of the labels, and units.
 
@@ -111,14 +111,14 @@ def labels_of(atoms: "Atoms", source: str, options: ReadOptions | None = None) -
         virial=virial,
         weight=weight,
         length=found.units["length"],
-        told=tuple(found.told),
+        notes=tuple(found.notes),
         unused=tuple(sorted(str(name) for name in held - found.used if plain(str(name)) not in _SILENT)),
         keys=frozenset(quantity for quantity in _NAMES if options.key(quantity) in found.used),
     )
 
 
 def energy_gap(atoms: "Atoms", source: str) -> float:
-    """How far the free energy and the energy lie apart [eV/atom]; 0 where one of them is no number."""
+    """Difference of free energy and energy [eV/atom]; 0 if one of them is missing or not a single number."""
     free, other = (_number(_held(atoms, name), name, source) for name in ("free_energy", "energy"))
     if free is None or other is None or free.size != 1 or other.size != 1:
         return 0.0
@@ -126,12 +126,12 @@ def energy_gap(atoms: "Atoms", source: str) -> float:
 
 
 class _Found:
-    """The labels of one configuration, and which names they had."""
+    """Labels of one configuration, with the names under which they were found."""
 
     def __init__(self, atoms: "Atoms", source: str, options: ReadOptions) -> None:
         self._atoms, self._source, self._options = atoms, source, options
         units = units_of(atoms.info, source, energy=options.energy_unit, length=options.length_unit)
-        self.units, self.used, self.told = units.factors, set(units.used), list(units.told)
+        self.units, self.used, self.notes = units.factors, set(units.used), list(units.notes)
 
     def energy(self) -> float | None:
         """Potential energy [eV]; the free energy where both are given, because the forces belong to it."""
@@ -143,7 +143,7 @@ class _Found:
         return float(energy.item()) * self.units["energy"]
 
     def forces(self) -> NDArray[np.float64] | None:
-        """Forces as computed, not set to zero by the constraints of ASE [eV/Å]."""
+        """Forces as computed, without the constraints of ASE, which would set some to zero [eV/Å]."""
         forces = self._label("forces")
         return None if forces is None else forces * self.units["forces"]
 
@@ -162,7 +162,7 @@ class _Found:
             return (value.reshape(3, 3) if value.size == 9 else value) * self.units["virial"]
         volume = abs(np.linalg.det(self._atoms.cell)) * self.units["length"] ** 3
         if volume == 0.0:  # the stress of a molecule without a cell means nothing
-            self.told.append("the stress is not used, as there is no cell; a virial needs none")
+            self.notes.append("the stress is not used, as there is no cell; a virial needs none")
             return None
         if value.size == 6:
             value = value.ravel()[_VOIGT]
@@ -171,7 +171,7 @@ class _Found:
         return np.asarray(-volume * self.units["stress"] * value.reshape(3, 3))
 
     def weight(self) -> float:
-        """How much the frame counts, 1 where nothing is said."""
+        """Weight of the frame; 1 by default."""
         weight = self._label("weight")
         if weight is None:
             return 1.0
@@ -197,11 +197,11 @@ class _Found:
                 f"{self._source}: {' and '.join(names)} could both be the {quantity}; name one with {quantity}_key"
             )
         self.used.add(names[0])
-        self.told.append(f"{names[0]} is taken for the {quantity}")
+        self.notes.append(f"{names[0]} is taken for the {quantity}")
         return _number(_held(self._atoms, names[0]), names[0], self._source)
 
     def _near(self, quantity: str) -> list[str]:
-        """Return the names that can mean nothing but this quantity."""
+        """Return similar names of a quantity."""
         where: Mapping[str, Any] = self._atoms.arrays if quantity == "forces" else self._atoms.info
         names = sorted(name for name in where if _without_prefix(plain(str(name))) in _NEAR[quantity])
         free = [name for name in names if plain(name).endswith("free_energy")]
@@ -214,7 +214,7 @@ def _without_prefix(name: str) -> str:
 
 
 def _held(atoms: "Atoms", name: str) -> Any:
-    """What the calculator, ``info`` or ``arrays`` hold under a name."""
+    """Return the value under a name in the calculator, ``info`` or ``arrays``."""
     for value in (_result(atoms, name), atoms.info.get(name), atoms.arrays.get(name)):
         if value is not None:
             return value
@@ -222,17 +222,17 @@ def _held(atoms: "Atoms", name: str) -> Any:
 
 
 def _result(atoms: "Atoms", name: str) -> Any:
-    """What the calculator already holds for exactly these atoms; nothing is calculated."""
+    """Return a result that the calculator already holds for exactly these atoms; nothing is calculated."""
     if atoms.calc is None:
         return None
     try:
         return atoms.calc.get_property(name, atoms, allow_calculation=False)
-    except NotImplementedError:  # how ASE says that this calculator does not know the property
+    except NotImplementedError:  # raised by ASE if the calculator does not have the property
         return None
 
 
 def _number(value: Any, name: str, source: str) -> NDArray[np.float64] | None:
-    """A copy in double precision."""
+    """Return a copy in double precision."""
     try:
         return None if value is None else np.array(value, dtype=np.float64)
     except (TypeError, ValueError):

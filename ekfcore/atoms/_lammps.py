@@ -1,4 +1,4 @@
-"""What files of LAMMPS do not say, and ASE guesses: the elements of types, and units."""
+"""Elements of types and units in files of LAMMPS, which ASE would guess."""
 
 import logging
 import re
@@ -22,7 +22,7 @@ FORMATS = (DUMP, "lammps-data")
 
 
 def open_lammps(path: Path, format: str, options: ReadOptions, source: str) -> tuple[StringIO, dict[str, Any]]:
-    """Return a file of LAMMPS, and what ASE's reader has to be told of it.
+    """Return a file of LAMMPS, and the keywords for ASE's reader.
 
     Parameters
     ----------
@@ -33,19 +33,19 @@ def open_lammps(path: Path, format: str, options: ReadOptions, source: str) -> t
     options : ReadOptions
         Elements of its types.
     source : str
-        How messages shall call the file.
+        Name of the file in messages.
 
     Returns
     -------
     file : StringIO
-        The file, in which elements are called by their symbols.
+        The file, with elements replaced by their symbols.
     words : dict
         Keywords of the reader.
 
     Raises
     ------
     InputError
-        If nobody says which elements the atoms are, or a frame is not complete.
+        If the elements of the atoms are unknown, or a frame is incomplete.
     """
     text = path.read_text(errors="replace")
     if format == DUMP:

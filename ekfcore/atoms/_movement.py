@@ -1,7 +1,7 @@
 """PWmat ``MOVEMENT`` files.
 
-Two signs in them are easily taken for the other. The block headed ``Force`` holds minus the force, whether the header
-says "-force" or not. ``stress (eV)`` is +dE/dε, so the virial is minus it: on PWmat's copper runs it correlates by
+The signs of forces and stresses are easily confused. The block ``Force`` contains minus the force, with or without
+"-force" in the header. ``stress (eV)`` is +dE/dε, so the virial is minus it: on PWmat's copper runs it correlates by
 -0.98 (trace) and -0.97 (xy) with the virial of a pair potential fitted to the forces.
 """
 
@@ -22,7 +22,7 @@ _HEADER = "Etot,Ep,Ek"  # "72 atoms,Iteration (fs) = 1.0, Etot,Ep,Ek (eV) = -357
 
 
 def is_movement(path: Path) -> bool:
-    """Tell a MOVEMENT file by its first line, whatever its name.
+    """Recognise a MOVEMENT file by its first line, under any name.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def is_movement(path: Path) -> bool:
     Returns
     -------
     bool
-        Whether `read_movement` is the reader for it.
+        Whether `read_movement` can read it.
     """
     with path.open(errors="replace") as file:
         return _HEADER in file.readline(1000)
@@ -46,12 +46,12 @@ def read_movement(path: Path, name: str) -> list[Frame]:
     path : Path
         The file.
     name : str
-        How messages shall call it.
+        Name of the file in messages.
 
     Returns
     -------
     list of Frame
-        With virials where the file has stresses.
+        Frames, with virials if the file has stresses.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def read_movement(path: Path, name: str) -> list[Frame]:
 
 
 def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Cut before each header line."""
+    """Split the file before each header line."""
     block: list[str] = []
     for line in itertools.chain(lines, [_HEADER]):
         if _HEADER in line and block:
@@ -102,7 +102,7 @@ def _parse(block: list[str], source: str) -> Frame:
 
 
 def _rows(block: list[str], title: str, count: int) -> list[list[str]]:
-    """Words of the `count` lines after the line that begins with `title`."""
-    # Two of them are of two frames, the second of which has lost its header.
+    """Return the words of the `count` lines after the line that begins with `title`."""
+    # The title must be unique: with two of them, the header of a second frame is missing.
     (start,) = (index for index, line in enumerate(block, start=1) if line.lstrip().startswith(title))
     return [block[start + index].split() for index in range(count)]

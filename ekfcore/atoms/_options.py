@@ -1,4 +1,4 @@
-"""What the user says about a file that the file itself does not say."""
+"""Options of the user on a file, beside what the file itself contains."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,7 +12,7 @@ _FOR_ALL = ("format", "elements")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """What `read_frames` takes beside the path; it describes each field."""
+    """Parameters of `read_frames` beside the path; see there for each field."""
 
     format: str | None = None
     type_map: Sequence[str] | Mapping[str, str] | None = None
@@ -27,26 +27,26 @@ class ReadOptions:
     keep_unconverged: bool = False
 
     def key(self, quantity: str) -> str | None:
-        """Return what the user calls a quantity, such as ``"energy"``, in the file."""
+        """Return the name that the user gave for a quantity, such as ``"energy"``, in the file."""
         name: str | None = getattr(self, f"{quantity}_key")
         return name
 
     def only(self, source: str, kind: str, *names: str) -> None:
-        """Refuse what cannot be honoured for a kind of file.
+        """Refuse options that do not apply to a kind of file.
 
         Parameters
         ----------
         source : str
-            The file.
+            Name of the file in messages.
         kind : str
-            What it is, as in ``"a folder of DeePMD-kit"``.
+            Kind of file, as in ``"data of DeePMD-kit"``.
         *names : str
-            The fields that mean something there.
+            Fields that apply to this kind.
 
         Raises
         ------
         InputError
-            If another is set.
+            If another field is set.
         """
         for field in fields(self):
             if field.name not in (*_FOR_ALL, *names) and getattr(self, field.name) != field.default:

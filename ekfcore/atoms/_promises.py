@@ -1,7 +1,7 @@
-"""What a file promises, held against what is in it, before a reader trusts it.
+"""Checks that files are complete: counts in headers are compared with the contents before a reader relies on them.
 
-Readers stop in silence where a list is shorter than its header says or a frame has lost its title, and some count to
-whatever number a header gives. Here the promises are few and cheap to check.
+Readers stop silently if a list is shorter than its header says or the title of a frame is missing, and some loop up to
+any number in a header. The checks here are few and cheap.
 """
 
 import logging
@@ -14,48 +14,48 @@ from ekfcore.errors import InputError
 
 from ._extra import load_extra
 
-__all__ = ["check_dump", "check_promises", "tell_unfinished"]
+__all__ = ["check_dump", "check_promises", "warn_unfinished"]
 
 _log = logging.getLogger(__name__)
 
-_END = re.compile(rb"[ -~\s]*\d\.?(?:[eE][-+]?)?")  # text that ends in a number, and in no newline
+_END = re.compile(rb"[ -~\s]*\d\.?(?:[eE][-+]?)?")  # text that ends in a number, without a newline
 _MOST_TYPES = 1000
-_TAIL = 200  # bytes of the end that are looked at
-# What programs write into a folder while they compute.
+_TAIL = 200  # [bytes] at the end of a file that are searched
+# Files that programs write into a folder while they run.
 _WRITTEN = ("*.log", "*.xyz", "OUT.*/running_*.log", "OUT.*/MD_dump")
 
 
 def check_promises(path: Path, format: str, source: str) -> None:
-    """Refuse a file that breaks off, or whose frames are not those that it announces.
+    """Refuse a file that is cut off, or whose frames do not match its headers.
 
     Parameters
     ----------
     path : Path
-        File without compression, folder, or what the names of several files begin with.
+        File without compression, folder, or common prefix of several files.
     format : str
-        What ASE or dpdata calls its format.
+        Name of the format in ASE or dpdata.
     source : str
-        How messages shall call it.
+        Name of the file in messages.
 
     Raises
     ------
     InputError
-        One line that names the frame where it is known.
+        One line that names the frame if it is known.
     """
     check = next((check for formats, check in _CHECKS.items() if format in formats), None)
     if check is not None:
         check(path, source)
 
 
-def tell_unfinished(path: Path, source: str) -> None:
-    """Say that a text ends in a number and no newline: the number may be cut off, which no reader can know.
+def warn_unfinished(path: Path, source: str) -> None:
+    """Warn of a text that ends in a number without a newline: the number may be cut off, which no reader can detect.
 
     Parameters
     ----------
     path : Path
         As for `check_promises`.
     source : str
-        How messages shall call it.
+        Name of the file in messages.
     """
     if path.is_dir():
         files = [file for pattern in _WRITTEN for file in sorted(path.glob(pattern)) if file.is_file()]
@@ -74,7 +74,7 @@ def _ends_in_a_number(path: Path) -> bool:
 
 
 def check_dump(text: str, source: str) -> None:
-    """Refuse a dump of LAMMPS in which a list of atoms is missing, or not as long as it should be.
+    """Refuse a dump of LAMMPS in which a list of atoms is missing or has a wrong length.
 
     Raises
     ------
@@ -98,13 +98,13 @@ def check_dump(text: str, source: str) -> None:
 
 
 def _extxyz(path: Path, source: str) -> None:
-    """Look at the number of lines of each frame; ASE takes a blank line for the end of the file."""
+    """Check the number of lines of each frame, and for blank lines, where ASE would stop."""
     with path.open(errors="replace") as file:
         line, frame = next(file, ""), 0
         while line.strip():
             count = _integer(line)
             if count is None:
-                return  # no extended XYZ, as ASE will say
+                return  # not extended XYZ; ASE will raise an error
             held = sum(1 for _ in islice(file, min(count, path.stat().st_size) + 1)) - 1
             if held < count:
                 raise InputError(
@@ -116,17 +116,17 @@ def _extxyz(path: Path, source: str) -> None:
 
 
 def _after_vectors(lines: Iterator[str]) -> str:
-    """Return the next line that is no lattice vector in the manner of VMD."""
+    """Return the next line that is not a lattice vector in the style of VMD."""
     return next((line for line in lines if not line.lstrip().startswith("VEC")), "")
 
 
 def _integer(text: str) -> int | None:
-    """Return a number of atoms, if the text is one."""
+    """Return the text as a number of atoms; None if it is not one."""
     return int(text) if text.strip().isdecimal() and len(text.strip()) < 20 else None
 
 
 def _n2p2(path: Path, source: str) -> None:
-    """Look for the begin and the end of each frame."""
+    """Check that each frame has a begin and an end."""
     with path.open(errors="replace") as file:
         marks = [word for line in file if (word := line.strip()) in ("begin", "end")]
     wrong = next((k for k, word in enumerate([*marks, "begin"]) if word != ("begin", "end")[k % 2]), None)
@@ -137,7 +137,7 @@ def _n2p2(path: Path, source: str) -> None:
 
 
 def _counts(pattern: str, files: str = "") -> Callable[[Path, str], None]:
-    """Return a check of the numbers of atoms that stand in a file: it has more bytes than atoms."""
+    """Return a check of the numbers of atoms in a file: a file has more bytes than atoms."""
 
     def check(path: Path, source: str) -> None:
         for file in sorted(path.glob(files)) if files else [path]:
@@ -151,7 +151,7 @@ def _counts(pattern: str, files: str = "") -> Callable[[Path, str], None]:
 
 
 def _types(path: Path, source: str) -> None:
-    """Look at the types in a dump of LAMMPS: dpdata counts the atoms of each up to the last."""
+    """Check the types in a dump of LAMMPS: dpdata loops over all types up to the largest."""
     column = None
     with path.open(errors="replace") as file:
         for line in file:
@@ -163,7 +163,7 @@ def _types(path: Path, source: str) -> None:
 
 
 def _stru(path: Path, source: str) -> None:
-    """Look at the end of STRU: dpdata waits for ever for what follows a title."""
+    """Check the end of STRU: dpdata loops forever if nothing follows a title."""
     lines = (path / "INPUT").read_text(errors="replace").splitlines()
     stru = Path(load_extra("dpdata.formats.abacus.scf").get_geometry_in(str(path), lines))
     end = stru.read_text(errors="replace").rstrip().rpartition("\n")[2].partition("#")[0].strip()

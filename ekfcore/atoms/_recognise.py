@@ -1,4 +1,4 @@
-"""What to try where a file cannot be read."""
+"""Advice for files that cannot be read."""
 
 import re
 from contextlib import suppress
@@ -8,9 +8,9 @@ from ._ase import format_of
 
 __all__ = ["looks_like", "other_reader"]
 
-_START = 200_000  # bytes in which a program gives its name
+_START = 200_000  # [bytes] at the start of a file that are searched for the name of a program
 
-# Formats of ASE, and what dpdata calls the same.
+# Names of the same format in ASE and in dpdata.
 _TWINS = {
     "vasp-out": "vasp/outcar",
     "espresso-out": "qe/pw/scf",
@@ -34,22 +34,22 @@ _PROGRAMS = {
 
 
 def other_reader(format: str | None) -> str:
-    """Return what the other of ASE and dpdata calls a format, if both read it; else nothing."""
+    """Return the name of a format in the other one of ASE and dpdata if both read it, or an empty string."""
     return next((b if format == a else a for a, b in _TWINS.items() if format in (a, b)), "")
 
 
 def looks_like(path: Path) -> str:
-    """Say which format a file or folder seems to have.
+    """Return advice from the format that a file or folder seems to have.
 
     Parameters
     ----------
     path : Path
-        The file or folder, or what the names of several begin with.
+        File, folder, or common prefix of several files.
 
     Returns
     -------
     str
-        What to do, as the end of a sentence.
+        Advice, as the end of a sentence.
     """
     if path.is_dir():
         return _looks_like_a_run(path)
@@ -58,7 +58,7 @@ def looks_like(path: Path) -> str:
     with path.open("rb") as file:
         text = file.read(_START).decode(errors="replace")
     tried = ""
-    with suppress(Exception):  # how ASE says that it knows no format
+    with suppress(Exception):  # ASE raises if it does not recognise a format
         tried = format_of(path)
     for pattern, (program, format) in _PROGRAMS.items():
         if format != tried and re.search(pattern, text):

@@ -1,7 +1,7 @@
-"""Which frames are the same up to translations by lattice vectors and the order of their atoms.
+"""Search for frames that are the same up to translations by lattice vectors and the order of their atoms.
 
-Comparing all pairs of 10 000 frames would take hours. Frames that are the same agree in their structure factors, which
-a tree takes; only what is near in it is compared atom by atom.
+Comparing all pairs of 10 000 frames would take hours. Equal frames have equal structure factors, so a search tree finds
+pairs with similar structure factors, and only these pairs are compared atom by atom.
 """
 
 from collections.abc import Sequence
@@ -16,29 +16,29 @@ from .inspection import alike, composition
 __all__ = ["TOLERANCE", "matching", "same_frames", "scaled_frames"]
 
 TOLERANCE = 1e-4
-"""How far atoms may lie apart in frames that are the same [Å]: files have four decimals and more, and atoms move by
+"""Largest distance of corresponding atoms in equal frames [Å]: files have at least four decimals, and atoms move by
 0.001 Å in a femtosecond."""
 
-_OPEN = 20.0  # [Å] length of the cell along directions that do not repeat, where any will do
+_OPEN = 20.0  # [Å] length of the cell along non-periodic directions, an arbitrary choice
 _WAVES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 2, 3], [-2, 1, 1]])  # each direction, and two skew ones
 
 
 def same_frames(frames: Sequence[Frame]) -> list[list[int]]:
-    """Return the groups of at least two frames that are the same, whatever their labels, as indices in their order."""
+    """Return the groups of at least two equal frames, labels ignored, as sorted indices."""
     pairs = _candidates(frames, [_features(frame) for frame in frames])
     return _connected([pair for pair in pairs if matching(*(frames[index] for index in pair)) is not None], len(frames))
 
 
 def scaled_frames(frames: Sequence[Frame]) -> list[list[int]]:
-    """Return the groups of frames, periodic in three directions, that differ by a strain of the cell only."""
+    """Return the groups of frames, periodic in three directions, that differ only by a strain of the cell."""
     whole = [index for index, frame in enumerate(frames) if np.all(frame.pbc)]
     some = [frames[index] for index in whole]
-    pairs = _candidates(some, [_structure_factors(frame) for frame in some])  # in which the cell does not count
+    pairs = _candidates(some, [_structure_factors(frame) for frame in some])  # independent of the cell
     return [[whole[index] for index in group] for group in _connected(pairs, len(some))]
 
 
 def matching(one: Frame, other: Frame) -> NDArray[np.int64] | None:
-    """Return the atoms of `one` that those of `other` are, or None if the frames are not the same."""
+    """Return for each atom of `other` the index of the same atom in `one`, or None if the frames differ."""
     if one.n_atoms != other.n_atoms or np.any(one.pbc != other.pbc):
         return None
     cell = _cell(one)
@@ -58,7 +58,7 @@ def _candidates(frames: Sequence[Frame], features: Sequence[NDArray[np.float64]]
     """Return pairs of frames of one composition whose features agree."""
     found = []
     for kind in alike((frame.n_atoms, composition(frame), tuple(frame.pbc.tolist())) for frame in frames):
-        # A thousand copies of one frame are a million pairs: exact copies are paired with the first of them alone.
+        # A thousand copies of one frame would give a million pairs: exact copies are paired only with the first one.
         values, first, copy_of = np.unique(
             [features[index] for index in kind], axis=0, return_index=True, return_inverse=True
         )
@@ -70,7 +70,7 @@ def _candidates(frames: Sequence[Frame], features: Sequence[NDArray[np.float64]]
 
 
 def _connected(pairs: Sequence[tuple[int, int]], count: int) -> list[list[int]]:
-    """Return the groups of at least two that pairs make of so many."""
+    """Return the connected groups of at least two among `count` frames, with pairs as edges."""
     edges = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     graph = load_extra("scipy.sparse").coo_array((np.ones(len(edges)), tuple(edges.T)), shape=(count, count))
     _, label = load_extra("scipy.sparse.csgraph").connected_components(graph, directed=False)
@@ -78,7 +78,7 @@ def _connected(pairs: Sequence[tuple[int, int]], count: int) -> list[list[int]]:
 
 
 def _features(frame: Frame) -> NDArray[np.float64]:
-    """Return the cell and the structure factors, both in Å: atoms that move by d change none by more than d."""
+    """Return cell and structure factors [Å], scaled so that moving atoms by d changes none by more than d."""
     cell = _cell(frame)
     widths = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
     scale = widths.min() / (2 * np.pi * np.abs(_WAVES).sum(axis=1)) / 2
@@ -86,14 +86,14 @@ def _features(frame: Frame) -> NDArray[np.float64]:
 
 
 def _structure_factors(frame: Frame) -> NDArray[np.float64]:
-    """Return sums over the atoms that lattice vectors and the order of the atoms do not change, per atom."""
+    """Return structure factors per atom, which are invariant under lattice vectors and the order of the atoms."""
     phases = 2 * np.pi * frame.positions @ np.linalg.inv(_cell(frame)) @ _WAVES.T
-    weights = (1 + frame.numbers / 118) / frame.n_atoms  # elements must be told apart
+    weights = (1 + frame.numbers / 118) / frame.n_atoms  # the weights distinguish elements
     return np.concatenate([weights @ np.cos(phases), weights @ np.sin(phases)])
 
 
 def _cell(frame: Frame) -> NDArray[np.float64]:
-    """Return the lattice vectors along which the frame repeats, completed by others at right angles."""
+    """Return the periodic lattice vectors, completed by perpendicular ones."""
     lattice = np.where(frame.pbc[:, None], frame.cell, 0.0)
     completed = load_extra("ase.geometry").complete_cell(lattice)
     return np.where(frame.pbc[:, None], lattice, _OPEN * completed)
@@ -101,4 +101,4 @@ def _cell(frame: Frame) -> NDArray[np.float64]:
 
 def _wrapped(shares: NDArray[np.float64], pbc: NDArray[np.bool_]) -> NDArray[np.float64]:
     wrapped = shares - np.floor(shares) * pbc
-    return np.where(pbc & (wrapped >= 1.0), 0.0, wrapped)  # -1e-17 would become 1, which is outside
+    return np.where(pbc & (wrapped >= 1.0), 0.0, wrapped)  # -1e-17 would become 1, which is outside of the box

@@ -19,7 +19,7 @@ _NAMES = {
     "forces": ("force", "forces"),
     "stress": ("stress", "stresses", "pressure"),
 }
-# What a unit without a quantity may be: those of `Frame`.
+# Units accepted without a quantity: those of `Frame`.
 _OURS = ("metal", "ev", "ase", "ev/angstrom", "ev/ang", "ev/a", "ev, angstrom", "ev angstrom")
 
 
@@ -30,38 +30,38 @@ class StatedUnits:
     Parameters
     ----------
     factors : dict
-        Of each quantity, in [eV], [Å], [eV/Å] and [eV/Å^3].
+        Unit of each quantity, in [eV], [Å], [eV/Å] and [eV/Å^3].
     used : frozenset of str
-        Names in the header that state them.
-    told : tuple of str
-        What the user should know of.
+        Names in the header that state units.
+    notes : tuple of str
+        Notes for the user.
     """
 
     factors: dict[str, float]
     used: frozenset[str]
-    told: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def units_of(info: Mapping[str, Any], source: str, *, energy: str | None, length: str | None) -> StatedUnits:
-    """Return the units of a frame: those that it states, else those that the user says, else ours.
+    """Return the units of a frame: those of its header, else those of the user, else those of `Frame`.
 
     Parameters
     ----------
     info : mapping
         The header of the frame.
     source : str
-        Where it comes from.
+        Origin of the frame, for messages.
     energy, length : str, optional
-        What the user says; forces and stresses follow from them.
+        Units of the user; those of forces and stresses follow from them.
 
     Raises
     ------
     InputError
-        If a unit is unknown, contradicts the user, or does not say what it is of.
+        If a unit is unknown, contradicts the user, or has no quantity.
     """
     given = {"energy": energy, "length": length}
-    said = {quantity: text for quantity, text in given.items() if text is not None}
-    by_user = bool(said)
+    stated = {quantity: text for quantity, text in given.items() if text is not None}
+    by_user = bool(stated)
     used = _refuse_one_unit_for_all(info, source, by_user=by_user)
     factors: dict[str, float] = {}
     for quantity in _NAMES:
@@ -71,32 +71,32 @@ def units_of(info: Mapping[str, Any], source: str, *, energy: str | None, length
                 factors[quantity] = 1.0 if text is None else unit(text, quantity, f"{source}: {quantity}_unit")
             case "virial":
                 factors[quantity] = factors["energy"]
-            case _:  # who says units says them for all that follows from them
+            case _:  # units of the user also apply to derived quantities
                 power = 1 if quantity == "forces" else 3
                 factors[quantity] = factors["energy"] / factors["length"] ** power if by_user else 1.0
         for name, text in _stated(info, quantity):
             used.add(name)
             value = unit(text, quantity, f"{source}: {name}")
-            if quantity in said and not np.isclose(value, factors[quantity], rtol=1e-6):
+            if quantity in stated and not np.isclose(value, factors[quantity], rtol=1e-6):
                 raise InputError(
-                    f"{source}: {name} = {text} contradicts {quantity} in {said[quantity]}; correct one of them"
+                    f"{source}: {name} = {text} contradicts {quantity} in {stated[quantity]}; correct one of them"
                 )
-            factors[quantity], said[quantity] = value, text
-    told: tuple[str, ...] = ()
+            factors[quantity], stated[quantity] = value, text
+    notes: tuple[str, ...] = ()
     if not by_user and any(value != 1.0 for value in factors.values()):
-        all_of = {"energy": "eV", "forces": "eV/Å", "length": "Å", **said}
-        told = ("its units are taken as " + ", ".join(f"{text} ({name})" for name, text in all_of.items()),)
-    return StatedUnits(factors=factors, used=frozenset(used), told=told)
+        all_of = {"energy": "eV", "forces": "eV/Å", "length": "Å", **stated}
+        notes = ("its units are taken as " + ", ".join(f"{text} ({name})" for name, text in all_of.items()),)
+    return StatedUnits(factors=factors, used=frozenset(used), notes=notes)
 
 
 def _stated(info: Mapping[str, Any], quantity: str) -> list[tuple[str, str]]:
-    """Return the names that state the unit of a quantity, with the unit."""
+    """Return names and values in the header that state the unit of a quantity."""
     wanted = {f"{name}_{word}" for name in _NAMES[quantity] for word in ("unit", "units")}
     return [(name, str(text)) for name, text in info.items() if plain(str(name)) in wanted]
 
 
 def _refuse_one_unit_for_all(info: Mapping[str, Any], source: str, *, by_user: bool) -> set[str]:
-    """Refuse ``units=real``, which names no quantity, unless it is ours or the user has said it; return its name."""
+    """Refuse ``units=real``, which names no quantity, unless it is that of `Frame` or the user gives units."""
     names = {name for name in info if plain(str(name)) in ("unit", "units")}
     for name in names:
         if not by_user and str(info[name]).lower() not in _OURS:

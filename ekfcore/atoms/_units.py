@@ -35,16 +35,16 @@ _PRESSURES = {"gpa": 1.0, "mpa": 1e-3, "kbar": 0.1, "bar": 1e-4, "kpa": 1e-6, "p
 
 
 def unit(text: str, quantity: str, source: str) -> float:
-    """Return a unit in those of ekfcore.
+    """Return a unit as a multiple of the unit of ekfcore.
 
     Parameters
     ----------
     text : str
-        Its name, as in ``"hartree/bohr"``; case does not matter.
+        Name of the unit, as in ``"hartree/bohr"``; case is ignored.
     quantity : str
         ``"energy"``, ``"virial"``, ``"length"``, ``"forces"`` or ``"stress"``.
     source : str
-        Where it stands.
+        Origin of the name, for messages.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def unit(text: str, quantity: str, source: str) -> float:
     Raises
     ------
     InputError
-        If it is unknown.
+        If the unit is unknown.
     """
     name = text.strip().lower().replace("**", "^").replace("ang^", "a^").replace("angstrom^", "a^")
     try:

@@ -1,7 +1,7 @@
-"""Whether virials have the sign and the unit that energies or forces of the same frames ask for.
+"""Tests of sign and unit of virials by energies or forces of the same frames.
 
-Two witnesses. Cells that differ by a strain alone tell it by their energies, dE = -W : dε, where they are. Elsewhere a
-pair potential is fitted to the forces: it has a virial of its own, which no label of a virial has gone into.
+There are two tests. For cells that differ only by a strain, virials are compared with differences of energies,
+dE = -W : dε. Otherwise a pair potential is fitted to the forces, and its virial is compared with the labels.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from .neighbours import pairs_once
 
 __all__ = ["Witness", "by_energies", "by_forces"]
 
-_REACH = 5.0  # [Å] of the pair potential
-_NODES = np.linspace(0.75, 4.75, 9)  # [Å] centres of its functions, half an Å wide
-_MOST = 40  # frames that are fitted: enough, and a matter of a second
-_FEWEST = 8  # frames below which a correlation may be chance
-_STRAIN = 1e-3  # below which rounded energies tell nothing
+_REACH = 5.0  # [Å] cutoff of the pair potential
+_NODES = np.linspace(0.75, 4.75, 9)  # [Å] centres of its basis functions, which are 0.5 Å wide
+_MOST = 40  # largest number of frames in the fit, which then takes about a second
+_FEWEST = 8  # least number of frames; with fewer a correlation may be chance
+_STRAIN = 1e-3  # least strain; differences of rounded energies are meaningless below it
 _RIDGE = 1e-6  # of the mean diagonal: distances that no pair has must not make the fit singular
 
 _Array = NDArray[np.float64]
@@ -31,14 +31,14 @@ _Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witness:
-    """What energies or forces say about the virials.
+    """Comparison of virials with those that energies or forces imply.
 
     Parameters
     ----------
     correlation : float
-        Of the labels with what they ought to be; 0 where nothing can be told.
+        Correlation of the labels with the implied virials; 0 if there are too few data.
     factor : float
-        By which the labels are larger.
+        Ratio of the labels to the implied virials.
     """
 
     correlation: float = 0.0
@@ -46,7 +46,7 @@ class Witness:
 
 
 def by_energies(frames: Sequence[Frame]) -> Witness:
-    """Compare differences of energies with those that the virials give, where cells are strained and nothing else."""
+    """Compare differences of energies with those that the virials imply, for frames that differ only by a strain."""
     some = [frame for frame in frames if frame.virial is not None and frame.energy is not None]
     energies, virials = [float(frame.energy or 0.0) for frame in some], [np.asarray(frame.virial) for frame in some]
     asked, given = [], []
@@ -77,12 +77,12 @@ def by_forces(frames: Sequence[Frame]) -> Witness:
     coefficients = np.linalg.solve(normal, np.sum([A.T @ f for (A, _), f in zip(parts, forces, strict=True)], axis=0))
     left = sum(float(np.sum((A @ coefficients - f) ** 2)) for (A, _), f in zip(parts, forces, strict=True))
     if left > 0.5 * sum(float(f @ f) for f in forces):
-        return Witness()  # these are no forces between pairs, and their virial would mean little
+        return Witness()  # the forces are not pairwise, so the virial of the fit is unreliable
     asked, given = [], []
     for same in alike((frame.n_atoms, composition(frame)) for frame in some):
         mine = np.array([parts[k][1] @ coefficients / some[k].n_atoms for k in same])
         labels = np.array([np.ravel(np.asarray(some[k].virial)) / some[k].n_atoms for k in same])
-        # The mean is not compared: what depends on the volume alone puts no force on an atom.
+        # Means are not compared: an energy that depends only on the volume exerts no force on atoms, but has a virial.
         asked.append(np.ravel(mine - mine.mean(axis=0)))
         given.append(np.ravel(labels - labels.mean(axis=0)))
     return _compare(np.concatenate(asked), np.concatenate(given))

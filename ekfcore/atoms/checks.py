@@ -1,7 +1,7 @@
-"""What is wrong with labelled frames, as far as they tell it themselves.
+"""Checks for faults of labelled frames that the data themselves reveal.
 
-Each check has a threshold with a reason. They were chosen on 21 published sets of metals, salts, covalent solids,
-liquids and molecules, so that these pass, and leave room between them and a fault.
+Each check has a threshold with a reason. The thresholds were chosen so that 21 published sets of metals, salts,
+covalent solids, liquids and molecules pass with a margin.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ _CHECKS = (
 
 
 def find_faults(inspection: Inspection) -> list[Finding]:
-    """Look for labels that cannot be meant.
+    """Find implausible labels and frames.
 
     Parameters
     ----------
@@ -40,11 +40,11 @@ def find_faults(inspection: Inspection) -> list[Finding]:
     Returns
     -------
     list of Finding
-        At most one a check and, for virials and units, a file; none where all is well, or where the data do not tell.
+        At most one for each check and, for virials and units, each file; empty if no fault is found.
     """
     return [finding for check in _CHECKS for finding in check(inspection)]
 
 
 def doubtful_virials(inspection: Inspection) -> Iterator[Finding]:
-    """Look for virials that were not computed, or have another sign or unit."""
+    """Find virials that were not computed, or have another sign or unit."""
     return (finding for check in _OF_VIRIALS for finding in check(inspection))

@@ -1,4 +1,4 @@
-"""What a stored result was made from, as a short text to compare with."""
+"""Digests of the inputs of a stored result."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ _FIELDS = ("numbers", "positions", "cell", "pbc", "energy", "forces", "virial", 
 
 
 def digest_of(*parts: bytes | object, frames: Sequence[Frame] = ()) -> str:
-    """Return the SHA-256 of bytes, of whatever JSON can hold, and of frames; their source does not count."""
+    """Return the SHA-256 of bytes, of JSON-ready objects, and of frames without their source."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode())

@@ -1,4 +1,4 @@
-"""Energies of atoms: what a model of the energy adds for each of them, so that its nets have little left to explain."""
+"""Energies of atoms: constants of each element in the energy of a model, so that its nets fit small differences."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +17,7 @@ def fit_bias(
     *,
     fixed: Mapping[str, float] | None = None,
 ) -> NDArray[np.float64]:
-    """Fit the energy of an atom of each element by least squares to what a model leaves unexplained.
+    """Fit the energy of an atom of each element by least squares to the residuals of a model.
 
     Parameters
     ----------
@@ -26,26 +26,26 @@ def fit_bias(
     elements : sequence of str
         Elements of the model.
     predicted : sequence of float, optional
-        What the model says of each frame [eV]; 0 by default.
+        Prediction of the model for each frame [eV]; 0 by default.
     fixed : mapping of str to float, optional
         Energies of elements that are not to be fitted [eV].
 
     Returns
     -------
     array, shape (n_types,)
-        Energies [eV]. Where the compositions cannot tell the elements apart the solution of smallest norm is taken.
-        Frames without an energy do not count; without any, the energies are 0.
+        Energies [eV], the solution of smallest norm if the compositions do not determine them. Frames without an energy
+        do not count; without any energy, the energies are 0.
     """
     fixed = fixed or {}
     free = [element for element in elements if element not in fixed]
-    counts, left = [], []
-    for frame, told in zip(frames, predicted if predicted is not None else [0.0] * len(frames), strict=True):
+    counts, rest = [], []
+    for frame, base in zip(frames, predicted if predicted is not None else [0.0] * len(frames), strict=True):
         if frame.energy is None:
             continue
         symbols = frame.symbols
         counts.append([symbols.count(element) for element in free])
-        left.append(frame.energy - told - sum(symbols.count(element) * energy for element, energy in fixed.items()))
+        rest.append(frame.energy - base - sum(symbols.count(element) * energy for element, energy in fixed.items()))
     solved = np.zeros(len(free))
     if free and counts:
-        solved = np.linalg.lstsq(np.asarray(counts, float), np.asarray(left), rcond=1e-10)[0]
+        solved = np.linalg.lstsq(np.asarray(counts, float), np.asarray(rest), rcond=1e-10)[0]
     return np.asarray([{**fixed, **dict(zip(free, solved, strict=True))}[element] for element in elements])

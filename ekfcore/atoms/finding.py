@@ -1,4 +1,4 @@
-"""What there is to look at before a training, in one line each."""
+"""Findings of the checks of frames, each in one line."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,21 +10,21 @@ from .inspection import Inspection, file_of
 
 __all__ = ["Finding", "name_frames"]
 
-_NAMED = 5  # frames that a line names; the others are counted
+_NAMED = 5  # number of frames that a line names; the others are counted
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Finding:
-    """Something to look at before a training.
+    """A possible fault of frames, to look at before a training.
 
     Parameters
     ----------
     check : str
-        Which check has found it, as ``"zero forces"``.
+        Name of the check, as ``"zero forces"``.
     frames : tuple of Frame
         The frames at fault.
     text : str
-        What is wrong with them, the values found, and what to do.
+        Description of the fault, with the values found and advice.
     """
 
     check: str
@@ -37,12 +37,12 @@ class Finding:
         return cls(check=check, frames=tuple(inspection.frames[index] for index in sorted(indices)), text=text)
 
     def __str__(self) -> str:
-        """Return one line, which opens with the file and the numbers of the frames."""
+        """Return one line, which begins with the file and the numbers of the frames."""
         return f"{name_frames(self.frames)}: {self.text}"
 
 
 def name_frames(frames: Sequence[Frame]) -> str:
-    """Return files and numbers of the first few frames, and how many there are more.
+    """Return files and numbers of the first few frames, and the number of further frames.
 
     Parameters
     ----------

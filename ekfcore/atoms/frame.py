@@ -1,4 +1,4 @@
-"""One labelled atomic configuration, checked before anything is computed from it."""
+"""Labelled atomic configurations, and checks before anything is computed from them."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame", "check_cell", "check_labelled", "validate_frame"]
 
-_MIN_WIDTH = 0.1  # [Å] no atom can lie that close to its own periodic image
+_MIN_WIDTH = 0.1  # [Å] no atom can be that close to its own periodic image
 _MAX_NUMBER = 118  # oganesson
 _EXTXYZ = {"energy": "energy=...", "forces": "the column forces", "virial": 'virial="..." or stress="..."'}
 
@@ -36,7 +36,7 @@ class Frame:
     cell : array, shape (3, 3)
         Lattice vectors, one a row; zeros for an isolated molecule [Å].
     pbc : array, shape (3,)
-        Whether the frame repeats along each lattice vector.
+        Whether the frame is periodic along each lattice vector.
     energy : float, optional
         Potential energy of the frame [eV].
     forces : array, shape (N, 3), optional
@@ -44,17 +44,17 @@ class Frame:
     virial : array, shape (3, 3), optional
         Minus the derivative of the energy with respect to strain, W = -dE/dε: minus the volume times ASE's stress [eV].
     weight : float
-        How much the frame counts in a training: as much as that many frames like it, so that the noise of its labels
-        is 1/sqrt(weight) times that of the others.
+        Weight in a training: the frame counts as much as `weight` such frames, so that the noise of its labels is
+        1/sqrt(weight) times that of the others.
     arrays : mapping of str to array
-        What a calculation is given for each atom, by the names of ASE: ``initial_charges`` [e], ``initial_magmoms``,
-        ``tags`` and ``masses`` [u]; none that are zero, or those of the elements.
+        Inputs of a calculation for each atom, by the names of ASE: ``initial_charges`` [e], ``initial_magmoms``,
+        ``tags`` and ``masses`` [u]; without arrays of zeros and standard masses.
     info : mapping of str to float
-        What it is given for all atoms together, as ``charge`` [e] or ``spin``.
+        Inputs of a calculation for all atoms together, as ``charge`` [e] or ``spin``.
     constraints : tuple
-        ASE's, of what moves the atoms.
+        Constraints of ASE on the motion of the atoms.
     source : str
-        Where the frame comes from, e.g. ``"Cu/train.xyz.xz, frame 12"``, counted from 0; it opens every message.
+        Origin of the frame, e.g. ``"Cu/train.xyz.xz, frame 12"``, counted from 0; every message begins with it.
     """
 
     numbers: NDArray[np.int64]
@@ -86,15 +86,15 @@ class Frame:
         """Take a configuration and its labels from ASE; nothing is calculated and nothing validated.
 
         Labels are the results of the calculator, else ``energy``, ``forces`` or ``force``, ``virial`` or ``stress``
-        in ``info`` and ``arrays``, else what a name like ``REF_energy`` or ``virials`` stands for without doubt. Where
-        there is a free energy, it is the energy: the forces belong to it.
+        in ``info`` and ``arrays``, else values under unambiguous names like ``REF_energy`` or ``virials``. A free
+        energy takes precedence over the energy, because the forces belong to it.
 
         Parameters
         ----------
         atoms : ase.Atoms
             The configuration.
         source : str
-            Where it comes from.
+            Origin of the configuration.
         labels : Labels, optional
             Its labels, if they are known already.
 
@@ -106,7 +106,7 @@ class Frame:
         Raises
         ------
         InputError
-            If a label is no number, or two names of it could be meant.
+            If a label is not a number, or two names of it are possible.
         """
         labels = labels or labels_of(atoms, source)
         return cls(
@@ -125,13 +125,13 @@ class Frame:
         )
 
     def to_ase(self) -> "Atoms":
-        """Hand the configuration to ASE.
+        """Return the configuration as ASE's Atoms.
 
         Returns
         -------
         ase.Atoms
-            A copy; its calculator answers for the labels that the frame has. ASE knows the virial as a stress; where
-            the cell has no volume, it is ``info["virial"]`` [eV]. A weight other than 1 is ``info["weight"]``.
+            A copy whose calculator holds the labels of the frame. The virial becomes a stress; if the cell has no
+            volume, it becomes ``info["virial"]`` [eV]. A weight other than 1 is ``info["weight"]``.
         """
         atoms: Atoms = load_extra("ase").Atoms(self.numbers, self.positions, cell=self.cell, pbc=self.pbc)
         for name, values in self.arrays.items():
@@ -152,21 +152,21 @@ class Frame:
 
 
 def validate_frame(frame: Frame, *, require: Collection[str] = ("energy", "forces")) -> None:
-    """Refuse a frame that cannot be trained on or evaluated.
+    """Refuse a frame that cannot be used for training or evaluation.
 
-    Overlapping atoms are left to `neighbour_pairs`, which computes the distances anyway.
+    Overlapping atoms are not checked here, but in `neighbour_pairs`, which computes the distances anyway.
 
     Parameters
     ----------
     frame : Frame
-        The frame to check.
+        Frame to check.
     require : collection of str
-        Labels that must be there: any of ``"energy"``, ``"forces"`` and ``"virial"``.
+        Required labels: any of ``"energy"``, ``"forces"`` and ``"virial"``.
 
     Raises
     ------
     InputError
-        One line that opens with the source of the frame.
+        One line that begins with the source of the frame.
     """
     if np.ndim(frame.numbers) != 1 or len(frame.numbers) == 0:
         shape = np.shape(frame.numbers)
@@ -188,7 +188,7 @@ def validate_frame(frame: Frame, *, require: Collection[str] = ("energy", "force
             _check_array(frame, name, shape)
         elif name in require:
             raise InputError(f"{frame.source}: has no {name}; add it (in extended XYZ: {_EXTXYZ[name]})")
-    for name, value in {**frame.arrays, **frame.info}.items():  # which a calculation would be given
+    for name, value in {**frame.arrays, **frame.info}.items():  # inputs of a calculation
         if not np.all(np.isfinite(np.asarray(value))):
             raise InputError(f"{frame.source}: {name} must be finite, got {value}; leave this frame out")
 
@@ -199,7 +199,7 @@ def check_labelled(frame: Frame) -> None:
     Raises
     ------
     InputError
-        One line that opens with the source of the frame.
+        One line that begins with the source of the frame.
     """
     if frame.energy is None and frame.forces is None and frame.virial is None:
         advice = ", ".join(_EXTXYZ.values())
@@ -212,18 +212,18 @@ def check_cell(frame: Frame) -> None:
     Parameters
     ----------
     frame : Frame
-        The frame to check; when it repeats along no direction, any cell will do.
+        Frame to check; if it is not periodic, any cell is valid.
 
     Raises
     ------
     InputError
-        If opposite faces of a periodic cell lie closer than 0.1 Å.
+        If opposite faces of a periodic cell are closer than 0.1 Å.
     """
     if not np.any(frame.pbc):
         return
     volume = abs(np.linalg.det(frame.cell))
     faces = np.linalg.norm(np.cross(frame.cell[[1, 2, 0]], frame.cell[[2, 0, 1]]), axis=1)
-    # The width is volume / face; multiplied out, the test also holds for a face of area 0.
+    # The width is volume / face; the product form of the test also works for a face of area 0.
     if np.any(volume <= _MIN_WIDTH * faces):
         raise InputError(
             f"{frame.source}: a periodic cell must span a volume, got {volume:.3g} Å^3 with faces closer than "

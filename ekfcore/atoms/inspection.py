@@ -1,4 +1,4 @@
-"""What a set of labelled frames holds, in numbers: energies, forces, pressures, distances."""
+"""Statistics of a set of labelled frames: energies, forces, pressures, distances."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,15 +16,15 @@ from .neighbours import pairs_once
 __all__ = ["REACH", "Contacts", "Inspection", "alike", "composition", "file_of", "formula", "inspect_frames"]
 
 REACH = 5.0
-"""How far nearest neighbours are looked for [Å]: beyond the second shell of most solids."""
+"""Cutoff of the search for nearest neighbours [Å]: beyond the second shell of most solids."""
 
 _GPA = 160.21766208  # GPa in an eV/Å^3, from CODATA 2014 as in ase.units
-_SCALE = 0.05  # [eV/atom] residuals of the atomic energies above which a frame counts linearly, no longer squared
+_SCALE = 0.05  # [eV/atom] residual above which a frame counts linearly instead of squared
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Contacts:
-    """How close the atoms of a frame are.
+    """Distances between the atoms of a frame.
 
     Parameters
     ----------
@@ -33,9 +33,9 @@ class Contacts:
     ratio : float
         Smallest distance over the sum of covalent radii; infinite without neighbours.
     atoms : tuple of int
-        The two atoms of that distance.
+        The two atoms with the smallest ratio.
     crowding : float
-        Mean over the atoms of the sum of exp(-r/Å) over their neighbours: how dense it is around them.
+        Mean over the atoms of the sum of exp(-r/Å) over their neighbours, a measure of density.
     """
 
     nearest: dict[tuple[int, int], float]
@@ -46,36 +46,36 @@ class Contacts:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Inspection:
-    """The numbers of F frames; what a frame does not have is NaN.
+    """Statistics of F frames; missing values are NaN.
 
     Parameters
     ----------
     frames : tuple of Frame
-        Those to train on, then those to test on.
+        Training frames, then test frames.
     n_train : int
-        How many are to train on.
+        Number of training frames.
     energies : array, shape (F,)
         Energies [eV/atom].
     atomic_energies : dict
         Fitted energy of each element, by its symbol [eV].
     determined : bool
-        Whether there are compositions enough to tell the energies of the elements apart.
+        Whether the compositions determine the energies of the elements.
     residuals : array, shape (F,)
-        Energies without those of the elements [eV/atom].
+        Energies minus the fitted energies of the elements [eV/atom].
     largest_force : array, shape (F,)
         Largest force on an atom [eV/Å].
     atom : array of int, shape (F,)
-        That atom.
+        Atom with the largest force.
     net_force : array, shape (F,)
-        Size of the sum of all forces [eV/Å].
+        Norm of the sum of all forces [eV/Å].
     volumes : array, shape (F,)
         Volume of frames that are periodic in three directions [Å^3/atom].
     densities : array, shape (F,)
-        Their density [g/cm^3].
+        Density of these frames [g/cm^3].
     pressures : array, shape (F,)
         A third of the trace of the virial, over the volume [GPa].
     contacts : tuple of Contacts
-        One a frame.
+        One for each frame.
     """
 
     frames: tuple[Frame, ...]
@@ -99,22 +99,22 @@ class Inspection:
 
 
 def inspect_frames(train: Sequence[Frame], test: Sequence[Frame] = ()) -> Inspection:
-    """Compute what there is to know of frames before a model is trained on them.
+    """Compute statistics of frames before a model is trained on them.
 
     Parameters
     ----------
     train, test : sequence of Frame
-        Frames with whatever labels they have; at least one.
+        Frames with any labels; at least one frame.
 
     Returns
     -------
     Inspection
-        Nothing is judged; that is what `find_faults` does.
+        Statistics only; `find_faults` looks for faults.
 
     Raises
     ------
     InputError
-        If there is no frame, or the cell or the extent of one is absurd.
+        If there is no frame, or the cell or the extent of a frame is absurd.
     """
     frames = (*train, *test)
     if not frames:
@@ -145,7 +145,7 @@ def inspect_frames(train: Sequence[Frame], test: Sequence[Frame] = ()) -> Inspec
 
 
 def composition(frame: Frame) -> tuple[tuple[int, int], ...]:
-    """Return the elements of a frame and their shares in the smallest whole numbers, as ((1, 2), (8, 1)) for water."""
+    """Return the atomic numbers of a frame and their reduced counts, as ((1, 2), (8, 1)) for water."""
     counts = Counter(frame.numbers.tolist())
     divisor = np.gcd.reduce(list(counts.values()))
     return tuple((number, int(count // divisor)) for number, count in sorted(counts.items()))
@@ -159,7 +159,7 @@ def formula(counts: Mapping[int, int]) -> str:
 
 
 def alike(keys: Iterable[object]) -> list[list[int]]:
-    """Return groups of indices with the same key, in their order."""
+    """Return groups of indices with the same key, in order."""
     groups = defaultdict(list)
     for index, key in enumerate(keys):
         groups[key].append(index)
@@ -175,7 +175,7 @@ def file_of(frame: Frame) -> tuple[str, str]:
 def _without_atomic_energies(
     frames: Sequence[Frame], energies: NDArray[np.float64]
 ) -> tuple[dict[str, float], bool, NDArray[np.float64]]:
-    """Fit an energy for an atom of each element; return them, whether they are determined, and what is left."""
+    """Fit an energy for each element; return the energies, whether they are determined, and the residuals."""
     symbols = load_extra("ase.data").chemical_symbols
     elements = sorted({number for frame in frames for number in frame.numbers.tolist()})
     shares = np.array([[np.mean(frame.numbers == number) for number in elements] for frame in frames])
@@ -184,8 +184,8 @@ def _without_atomic_energies(
         return {}, False, energies
     A, y = shares[known], energies[known]
     start, _, rank, _ = np.linalg.lstsq(A, y, rcond=None)
-    # One frame that is off by 1000 eV must not pull the energies of the others apart: beyond _SCALE residuals count
-    # linearly. Differences to the first fit are sought, as -5000 eV/atom leave few digits to the steps of the solver.
+    # One frame that is off by 1000 eV must not distort the energies of the elements: residuals beyond _SCALE count
+    # linearly. The solver fits differences to the first fit, as values of -5000 eV/atom leave few digits for steps.
     rest = y - A @ start
     more = load_extra("scipy.optimize").least_squares(
         lambda x: A @ x - rest, np.zeros(len(elements)), jac=lambda _: A, loss="soft_l1", f_scale=_SCALE
@@ -196,7 +196,7 @@ def _without_atomic_energies(
 
 
 def _force(frame: Frame) -> tuple[float, int, float]:
-    """Return the largest force, its atom, and the size of the sum."""
+    """Return the largest force, its atom, and the norm of the sum of forces."""
     if frame.forces is None:
         return np.nan, 0, np.nan
     sizes = np.linalg.norm(frame.forces, axis=1)

@@ -12,20 +12,20 @@ from .frame import Frame, check_cell
 
 __all__ = ["neighbour_pairs", "pairs_once"]
 
-_MIN_DISTANCE = 0.1  # [Å] far below any bond (H2: 0.74 Å): a mistake in the data, and 1/r would blow up
+_MIN_DISTANCE = 0.1  # [Å] far below any bond (H2: 0.74 Å): closer atoms are an error in the data, and 1/r would diverge
 _MAX_EXTENT = 1e4  # [cutoffs] vesin divides by zero above 1e5 along one axis
 
 
 def neighbour_pairs(frame: Frame, cutoff: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """List every pair of atoms closer than the cutoff, in both directions.
 
-    In a periodic cell narrower than twice the cutoff an atom meets the same neighbour through several images, and in
-    one narrower than the cutoff also its own images; each is a pair of its own.
+    In a periodic cell narrower than twice the cutoff, an atom has several images of the same neighbour, and in one
+    narrower than the cutoff also its own images; each image is a separate pair.
 
     Parameters
     ----------
     frame : Frame
-        Atoms inside the cell or not; each direction periodic or not.
+        Atoms, inside the cell or not; each direction periodic or not.
     cutoff : float
         Largest distance [Å].
 
@@ -39,7 +39,7 @@ def neighbour_pairs(frame: Frame, cutoff: float) -> tuple[NDArray[np.int64], NDA
     Raises
     ------
     InputError
-        If atoms overlap (closer than 0.1 Å), a periodic cell has no volume, positions are not finite or the atoms lie
+        If atoms overlap (closer than 0.1 Å), a periodic cell has no volume, positions are not finite or the atoms are
         so far apart that a unit must be wrong.
     """
     i, j, shifts, distances, vectors = _compute(frame, cutoff, "ijSdD", full_list=True)
@@ -52,7 +52,7 @@ def neighbour_pairs(frame: Frame, cutoff: float) -> tuple[NDArray[np.int64], NDA
 def pairs_once(
     frame: Frame, cutoff: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """List every pair of atoms closer than the cutoff in one direction, however close they are.
+    """List every pair of atoms closer than the cutoff in one direction, overlapping atoms included.
 
     Parameters
     ----------
@@ -66,14 +66,14 @@ def pairs_once(
     i, j : array, shape (p,)
         The two atoms, in any order.
     distances : array, shape (p,)
-        Between them [Å].
+        Distances [Å].
     vectors : array, shape (p, 3)
         From i to j [Å].
 
     Raises
     ------
     InputError
-        As `neighbour_pairs`, but not for atoms that overlap.
+        As for `neighbour_pairs`, but not for overlapping atoms.
     """
     i, j, distances, vectors = _compute(frame, cutoff, "ijdD", full_list=False)
     return i.astype(np.int64), j.astype(np.int64), distances, vectors
@@ -90,7 +90,7 @@ def _compute(frame: Frame, cutoff: float, quantities: str, *, full_list: bool) -
 
 
 def _check_extent(frame: Frame, cutoff: float) -> None:
-    """Refuse what the library would crash on."""
+    """Refuse positions and cells on which the library would crash."""
     edges = np.linalg.norm(frame.cell, axis=1)
     spread = 0.0 if np.all(frame.pbc) else np.ptp(frame.positions, axis=0).max(initial=0.0)
     extent = max(edges.max(), spread)

@@ -1,4 +1,4 @@
-"""The third plug-in point: what the program needs of a model to train it, to keep it and to use it."""
+"""The third plug-in point: interface of a model for training, files and use."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
@@ -15,9 +15,9 @@ __all__ = ["HasAtomicEnergies", "Potential"]
 
 
 class Potential(JacobianProvider[Any], Protocol):
-    """A model of energy, forces and virial, with all that it is but its weights.
+    """A model of energy, forces and virial, complete except for its weights.
 
-    It is immutable: whatever changes it returns another one. Most of its users need not write one:
+    It is immutable: methods that change it return a new one. Most users need not write one:
     ``[model] type = "package.module:factory"`` makes one of any module of PyTorch, or of any `JacobianProvider` that
     prepares frames itself.
     """
@@ -28,19 +28,19 @@ class Potential(JacobianProvider[Any], Protocol):
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Elements of which the training has seen no atom; frames that hold one are refused."""
+        """Elements that occur in no training frame; frames with such elements are refused."""
 
     @property
     def energy_bias(self) -> NDArray[Any]:
-        """Energy that an atom of each element has before the model adds anything, shape (n_elements,) [eV]."""
+        """Constant energy of an atom of each element, to which the model adds, shape (n_elements,) [eV]."""
 
     @property
     def cutoff(self) -> float:
-        """How far an atom sees [Å]; 0 if that is unknown."""
+        """Cutoff radius [Å]; 0 if it is unknown."""
 
     @property
     def library(self) -> str:
-        """Backend whose arrays it needs, such as "torch"; nothing if any will do."""
+        """Backend whose arrays the model needs, such as "torch"; empty if all backends work."""
 
     def environment(self, frame: Frame, *, like: Array) -> Any:
         """Prepare a frame; `like` gives library, dtype and device. InputError if the frame does not fit."""
@@ -49,27 +49,27 @@ class Potential(JacobianProvider[Any], Protocol):
         """Return the prediction, and the pullback of functionals at these weights; see `ekfcore.linearize`."""
 
     def refined(self, w: Array, frames: Sequence[Frame]) -> Self:
-        """Return the model as these weights need it, where it approximates anything; itself if nothing changes."""
+        """Return the model with approximations refined for these weights; the model itself if nothing changes."""
 
     def learned(self, frames: Sequence[Frame], energy_bias: NDArray[Any]) -> Self:
-        """Return the model that knows the elements of these frames, with these energies of the atoms [eV]."""
+        """Return the model with the elements of these frames added, and with these energies of the atoms [eV]."""
 
     def with_bias(self, energy_bias: NDArray[Any]) -> Self:
         """Return the model with other energies of the atoms [eV]."""
 
     def tied_weights(self) -> NDArray[Any] | None:
-        """Return a number for each weight; weights of one number always have one gradient. None if none are tied."""
+        """Return a group number for each weight; weights of a group have equal gradients. None if none are tied."""
 
     def header(self) -> Mapping[str, Any]:
-        """Return what a file needs beside `constants`, ready for JSON; its "type" finds the settings that load it."""
+        """Return the JSON-ready header for a file, beside `constants`; its "type" selects the settings that load it."""
 
     def constants(self) -> Mapping[str, NDArray[Any]]:
-        """Return the arrays that a file needs."""
+        """Return the arrays for a file."""
 
 
 @runtime_checkable
 class HasAtomicEnergies(Protocol):
-    """A model that shares the energy out to the atoms."""
+    """A model that partitions the energy into energies of atoms."""
 
     def atomic_energies(self, w: Array, sample: Any) -> Array:
         """Return the energies of the atoms, shape (N,) [eV]."""

@@ -1,4 +1,4 @@
-"""What frames have labels of and models predict, as data: who goes through `QUANTITIES` names none of them."""
+"""Labelled and predicted quantities as data, so that code can loop over `QUANTITIES` without naming them."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,15 @@ class Quantity:
     Parameters
     ----------
     name : str
-        What tables and settings call it, as in ``force_rmse``.
+        Name in tables and settings, as in ``force_rmse``.
     label : str
-        Attribute of a `Frame`, and name of the prediction.
+        Attribute of a `Frame`, and key of the prediction.
     per_atom : bool
         Whether errors are divided by the number of atoms.
     unit, json_unit : str
-        Of its errors, for people and for names in JSON.
+        Unit of its errors, in text and in JSON keys.
     expected : bool
-        Whether tables have a place for it where no frame has such a label.
+        Whether tables include it even if no frame has such a label.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""From files of many formats to validated frames."""
+"""Reading of validated frames from files of many formats."""
 
 import difflib
 import glob
@@ -18,22 +18,21 @@ from ._dpdata import canonical_name, read_dpdata
 from ._extra import load_extra
 from ._movement import is_movement, read_movement
 from ._options import ReadOptions
-from ._promises import tell_unfinished
+from ._promises import warn_unfinished
 from ._recognise import looks_like, other_reader
 from .frame import Frame, validate_frame
 
 __all__ = ["read_frames", "split_frames"]
 
 _log = logging.getLogger(__name__)
-_LONGEST = 160  # characters of what a parser says
+_LONGEST = 160  # characters of the message of a parser
 
-# Formats of dpdata that are read otherwise: atoms of interleaved species and the virial of PWmat it takes for others
-# than they are, sets of DeePMD-kit it does not check, the energy in vasprun.xml it takes with the term of PSTRESS, and
-# the rest is ASE's.
+# Formats of dpdata with other readers here: dpdata misreads interleaved species and virials of PWmat, does not check
+# sets of DeePMD-kit, and includes the PSTRESS term in the energy of vasprun.xml; the other formats are those of ASE.
 _MOVEMENT = "pwmat/movement"
 _ASE = {"quip/gap/xyz": "extxyz", "ase/traj": "traj", "vasp/xml": "vasp-xml", "n2p2": "runnerdata"}
 _DEEPMD = ("deepmd/npy", "deepmd/raw", "deepmd/npy/mixed", "deepmd/hdf5", "deepmd/hdf5/mixed")
-_PREFIXES = ("qe/cp/traj", "openmx/md", "amber/md")  # of which the path is what the names of the files begin with
+_PREFIXES = ("qe/cp/traj", "openmx/md", "amber/md")  # the path is the common prefix of the files
 
 
 def read_frames(
@@ -52,7 +51,7 @@ def read_frames(
     length_unit: str | None = None,
     keep_unconverged: bool = False,
 ) -> list[Frame]:
-    """Read frames from one or several places and check each of them.
+    """Read frames from one or several paths and check each of them.
 
     Parameters
     ----------
@@ -63,15 +62,15 @@ def read_frames(
     require : collection of str
         Labels that every frame must have: any of ``"energy"``, ``"forces"`` and ``"virial"``.
     format : str, optional
-        What dpdata calls the format, as in ``"cp2k/output"``, or what ASE calls it, as in ``"vasp-out"``; where both
-        know a name, it is ASE's. Without it, the format is recognised from the file.
+        Name of the format in dpdata, as in ``"cp2k/output"``, or in ASE, as in ``"vasp-out"``; ASE takes precedence if
+        both know a name. By default, the format is recognised from the file.
     type_map : sequence or mapping, optional
-        Elements of atoms that the file gives by number: those of the types 1, 2, ... in a file of LAMMPS, and of 0, 1,
-        ... in data of DeePMD-kit; or the element of each name that is none, as in ``{"D": "H", "Fe1": "Fe"}``.
+        Elements of numbered types: those of the types 1, 2, ... in a file of LAMMPS, and of 0, 1, ... in data of
+        DeePMD-kit; or the element of each name that is not a chemical symbol, as in ``{"D": "H", "Fe1": "Fe"}``.
     elements : sequence of str, optional
-        Elements of the model, which are those of data of DeePMD-kit that have no ``type_map.raw``.
+        Elements of the model, used for the types of data of DeePMD-kit without ``type_map.raw``.
     energy_key, forces_key, virial_key, stress_key, weight_key : str, optional
-        What a label is called in the files that ASE reads.
+        Names of the labels in files that ASE reads.
     energy_unit, length_unit : str, optional
         Units of the numbers in extended XYZ or in the input.data of n2p2, as ``"hartree"`` and ``"bohr"``.
     keep_unconverged : bool
@@ -80,14 +79,14 @@ def read_frames(
     Returns
     -------
     list of Frame
-        In the order of the paths and of the frames in them. What was left out, not used, or taken for what it need not
-        be is named in a warning of `logging`, once for a file; of energies and free energies that differ the free ones
-        are taken.
+        Frames in the order of the paths and of the files. A warning of `logging`, once for each file, names data that
+        were left out, not used, or interpreted by a guess. If energies and free energies differ, the free energies are
+        used.
 
     Raises
     ------
     InputError
-        One line that names the path, and the frame where one is at fault.
+        One line that names the path, and the faulty frame if there is one.
     """
     options = ReadOptions(
         format=format,
@@ -113,17 +112,17 @@ def read_frames(
 
 
 def split_frames(frames: Sequence[Frame], test_fraction: float, seed: int) -> tuple[list[Frame], list[Frame]]:
-    """Set aside a random part of the frames for testing.
+    """Split the frames at random into training and test frames.
 
-    A frame of each element is kept to train on: of an element that the draw would set aside altogether, the first frame
-    is put back.
+    Every element stays in the training frames: if the draw sets all frames of an element aside, the first of them is
+    put back.
 
     Parameters
     ----------
     frames : sequence of Frame
         All frames.
     test_fraction : float
-        Share of the frames to set aside, between 0 and 1, rounded to whole frames.
+        Share of test frames, between 0 and 1, rounded to whole frames.
     seed : int
         The same seed gives the same split.
 
@@ -135,7 +134,7 @@ def split_frames(frames: Sequence[Frame], test_fraction: float, seed: int) -> tu
     Raises
     ------
     InputError
-        If the fraction is not between 0 and 1, or one of the parts would be empty.
+        If the fraction is not between 0 and 1, or a part would be empty.
     """
     if not 0.0 < test_fraction < 1.0:
         raise InputError(f"test_fraction must lie between 0 and 1, got {test_fraction}")
@@ -158,7 +157,7 @@ def split_frames(frames: Sequence[Frame], test_fraction: float, seed: int) -> tu
 
 
 def _keep_elements(frames: Sequence[Frame], chosen: set[int]) -> None:
-    """Take frames out of `chosen` until each element has a frame that is not in it."""
+    """Remove frames from `chosen` until every element has a frame outside of it."""
     held = [set(frame.numbers.tolist()) for frame in frames]
     kept = set().union(*(numbers for index, numbers in enumerate(held) if index not in chosen))
     for index in sorted(chosen):
@@ -168,7 +167,7 @@ def _keep_elements(frames: Sequence[Frame], chosen: set[int]) -> None:
 
 
 def _places(path: str | os.PathLike[str]) -> list[Path]:
-    """Return what a path stands for: itself, or whatever matches a pattern."""
+    """Return the path itself if it exists, or the paths that match it as a pattern."""
     text = os.fspath(path)
     if os.path.exists(text):  # Path.exists raises on a name that is too long
         return [Path(text)]
@@ -182,14 +181,14 @@ def _places(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """Return what matches a pattern; the part of it that exists is a name, with whatever characters."""
+    """Return the matches of a pattern; its existing leading part is literal, even with special characters."""
     root = next((str(each) for each in Path(pattern).parents if os.path.exists(each)), ".")
     rest = os.path.relpath(pattern, root) if pattern else ""
     return sorted(glob.glob(os.path.join(glob.escape(root), rest), recursive=True)) if glob.has_magic(rest) else []
 
 
 def _read(path: Path, options: ReadOptions) -> list[Frame]:
-    """Read one path, which may stand for several folders."""
+    """Read one path, which may contain several folders of data."""
     name = _format_of_dpdata(path, options)
     if name not in (None, _MOVEMENT, *_ASE, *_DEEPMD):
         return _read_with_dpdata(path, str(name), options)
@@ -209,7 +208,7 @@ def _read(path: Path, options: ReadOptions) -> list[Frame]:
 
 
 def _format_of_dpdata(path: Path, options: ReadOptions) -> str | None:
-    """Return the format if it is one of dpdata; None if it is one of ASE, or has to be recognised."""
+    """Return the format if dpdata reads it; None if ASE does, or if the format must be recognised."""
     name = options.format
     if name is None or name in (ours := load_extra("ase.io.formats").ioformats):
         return None
@@ -217,7 +216,7 @@ def _format_of_dpdata(path: Path, options: ReadOptions) -> str | None:
     if found is None:
         known = sorted(load_extra("dpdata.format").Format.get_formats())
         if "/" in name:
-            # What has no slash in its name is a short name for another.
+            # Names without a slash are aliases.
             names = ", ".join(each for each in known if "/" in each)
             raise InputError(f"{path}: dpdata knows no format {name!r}, only {names}")
         near = difflib.get_close_matches(name, [*ours, *known], n=3)
@@ -233,25 +232,25 @@ def _read_with_dpdata(path: Path, name: str, options: ReadOptions) -> list[Frame
 
     def read(place: Path) -> list[Frame]:
         with unpacked(place) as plain:
-            tell_unfinished(plain, str(path))
+            warn_unfinished(plain, str(path))
             return read_dpdata(plain, name, options, source=str(path))
 
     return _parse(read, path, other=other_reader(name))
 
 
 def _parse(read: Callable[[Path], list[Frame]], path: Path, *, name: str = "", other: str = "") -> list[Frame]:
-    """Read one file or folder; whatever the parser stumbles over becomes one line."""
+    """Read one file or folder; any error of the parser becomes one line."""
     name, hint = name or str(path), f'try format = "{other}"' if other else ""
     try:
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("ignore")  # of numbers that are not finite, and of what is deprecated
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore")  # warnings of non-finite numbers and of deprecations
             warnings.simplefilter("always", UserWarning)
             frames = read(path)
     except InputError:
         raise
     except Exception as error:  # parsers raise anything on a bad file, AssertionError and StopIteration included
         raise InputError(f"{name}: cannot be read ({_reason(error)}); {hint or looks_like(path)}") from None
-    for message in dict.fromkeys(str(warning.message).splitlines()[0] for warning in told):
+    for message in dict.fromkeys(str(warning.message).splitlines()[0] for warning in caught):
         _log.warning("%s: its reader says: %s", name, message[:_LONGEST])
     if not frames:
         raise InputError(f"{name}: holds no frames; {hint or looks_like(path)}")
@@ -263,12 +262,12 @@ def _reason(error: Exception) -> str:
 
 
 def _read_file(path: Path, name: str | None, options: ReadOptions) -> list[Frame]:
-    """Read a file with one of our readers, or with ASE, or with dpdata where ASE cannot."""
+    """Read a file with a reader of ekfcore or with ASE, or with dpdata if ASE fails."""
     source = str(path)
     with unpacked(path) as plain:
         if plain.stat().st_size == 0:
             raise InputError(f"{path}: is empty")
-        tell_unfinished(plain, source)
+        warn_unfinished(plain, source)
         if name == _MOVEMENT or is_movement(plain):
             options.only(source, "a MOVEMENT of PWmat")
             return read_movement(plain, name=source)
@@ -279,7 +278,7 @@ def _read_file(path: Path, name: str | None, options: ReadOptions) -> list[Frame
             return read_ase(plain, format, options, source=source)
         except InputError:
             raise
-        except Exception as error:  # whatever its parsers raise
+        except Exception as error:  # parsers raise exceptions of any type
             other = other_reader(format)
             if options.format is not None or not other:
                 raise
@@ -292,6 +291,6 @@ def _read_file(path: Path, name: str | None, options: ReadOptions) -> list[Frame
 
 
 def _is_hdf5(path: Path) -> bool:
-    """Whether a file begins as all HDF5 does; the trajectories of netCDF do, too."""
+    """Whether a file has the signature of HDF5 and is not a trajectory of netCDF, which has it as well."""
     with path.open("rb") as file:
         return file.read(8) == b"\x89HDF\r\n\x1a\n" and path.suffix != ".nc"

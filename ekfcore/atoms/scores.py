@@ -1,4 +1,4 @@
-"""How far predictions are from their labels."""
+"""Errors of predictions with respect to labels."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,15 +23,15 @@ class Errors:
     Parameters
     ----------
     frames, atoms : int
-        How many were compared.
+        Number of frames and atoms compared.
     with_energy, with_forces : int
-        Frames that have such a label; errors without any are nan.
+        Number of frames with such a label; errors without labels are nan.
     energy_rmse, energy_mae : float
-        Of the energy per atom, one value a frame [meV/atom].
+        Errors of the energy per atom, one value a frame [meV/atom].
     force_rmse, force_mae : float
-        Over all Cartesian components of all atoms of all frames [meV/Å].
+        Errors over all Cartesian components of all atoms of all frames [meV/Å].
     virial_rmse, virial_mae : float, optional
-        Of the virial per atom, over the nine components of the frames that have one [meV/atom].
+        Errors of the virial per atom, over the nine components in frames that have a virial [meV/atom].
     """
 
     frames: int
@@ -46,12 +46,12 @@ class Errors:
     virial_mae: float | None = None
 
     def as_json(self) -> dict[str, int | float]:
-        """Return the numbers under names that carry their units.
+        """Return the errors under names with units.
 
         Returns
         -------
         dict
-            Plain numbers; without what has no labels, and with the number of frames that have one where some lack it.
+            Plain numbers, without quantities that lack labels; with numbers of labelled frames if some lack labels.
         """
         missing = {name for name, n in (("energy", self.with_energy), ("force", self.with_forces)) if not n}
         report: dict[str, int | float] = {"frames": self.frames, "atoms": self.atoms}
@@ -74,12 +74,12 @@ def errors(predictions: Iterable[Mapping[str, Any]], frames: Sequence[Frame]) ->
         One a frame, in the same order: ``energy`` [eV], ``forces``, shape (N, 3) [eV/Å], and, if known, ``virial``,
         shape (3, 3) [eV].
     frames : sequence of Frame
-        Labelled; each is compared where it has a label.
+        Labelled frames; each is compared in the quantities that it has labels of.
 
     Returns
     -------
     Errors
-        A prediction that is not finite gives errors that are not finite.
+        Errors, not finite if a prediction is not.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def errors(predictions: Iterable[Mapping[str, Any]], frames: Sequence[Frame]) ->
 
 
 def _rmse_mae(differences: list[NDArray[np.float64]]) -> tuple[float, float]:
-    """Both errors over all components, in thousandths of the unit; nan if there are none."""
+    """Return both errors over all components, in thousandths of the unit; nan if there are no components."""
     if not differences:
         return math.nan, math.nan
     values = 1e3 * np.concatenate([difference.ravel() for difference in differences])

@@ -1,4 +1,4 @@
-"""The number of each atom's element among those of a model."""
+"""Types of atoms: the index of the element of each atom among those of a model."""
 
 from collections.abc import Collection, Sequence
 
@@ -20,24 +20,24 @@ def atom_types(frame: Frame, elements: Sequence[str], unlearned: Collection[str]
     frame : Frame
         Atoms.
     elements : sequence of str
-        Elements that the model has, in the order of their types.
+        Elements of the model, in the order of types.
     unlearned : collection of str
-        Those of which it has seen no atom.
+        Elements of the model that occur in no training frame.
 
     Raises
     ------
     InputError
-        If the frame has an element that the model does not know or has not learned.
+        If the frame has an element that the model does not have or has not learned.
     """
     present = set(frame.symbols)
-    if strangers := sorted(present - set(elements)):
+    if foreign := sorted(present - set(elements)):
         raise InputError(
-            f"{frame.source} holds {', '.join(strangers)}, which the model does not know; "
+            f"{frame.source} holds {', '.join(foreign)}, which the model does not know; "
             f"its elements are {', '.join(elements)}"
         )
-    if strangers := sorted(present & set(unlearned)):
+    if unseen := sorted(present & set(unlearned)):
         raise InputError(
-            f"{frame.source} holds {', '.join(strangers)}, of which the model has seen no atom in its training; train "
+            f"{frame.source} holds {', '.join(unseen)}, of which the model has seen no atom in its training; train "
             "with such frames (--start goes on from its weights), or leave this one out"
         )
     lookup = {symbol: index for index, symbol in enumerate(elements)}

@@ -1,4 +1,4 @@
-"""DeePMD-kit itself, for the files that only it can write and read."""
+"""Import of DeePMD-kit, and the files that only DeePMD-kit can write and read."""
 
 import importlib
 import os
@@ -13,14 +13,14 @@ __all__ = ["load_kit", "quiet", "read_torch", "write_torch"]
 
 
 def write_torch(path: Path, data: dict[str, Any]) -> None:
-    """Write a ``.pth``, the file of DeePMD-kit's PyTorch backend, in one stroke.
+    """Write a ``.pth``, the file of DeePMD-kit's PyTorch backend, atomically.
 
     Parameters
     ----------
     path : Path
         File to write or to replace.
     data : dict
-        What a ``.dp`` holds.
+        Contents of a ``.dp``.
 
     Raises
     ------
@@ -38,12 +38,12 @@ def write_torch(path: Path, data: dict[str, Any]) -> None:
 
 
 def read_torch(path: Path) -> dict[str, Any]:
-    """Return what a ``.dp`` would hold of a frozen model ``.pth`` or a checkpoint ``.pt``.
+    """Return a frozen model ``.pth`` or a checkpoint ``.pt`` as the contents of a ``.dp``.
 
     Raises
     ------
     InputError
-        If there is no such file or DeePMD-kit is not installed.
+        If the file does not exist or DeePMD-kit is not installed.
     CheckpointError
         If DeePMD-kit cannot read it.
     """
@@ -53,7 +53,7 @@ def read_torch(path: Path) -> dict[str, Any]:
     try:
         with quiet():
             data: dict[str, Any] = converter.serialize_from_file(str(path))
-    except Exception as error:  # torch says in many ways that a file is broken
+    except Exception as error:  # torch raises many kinds of exceptions on a broken file
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{path} is damaged or no model of DeePMD-kit's PyTorch backend ({reason}); copy or freeze it again"
@@ -69,14 +69,14 @@ def load_kit(module: str, needed_by: object, *, otherwise: str = "") -> Any:
     module : str
         Its name.
     needed_by : object
-        What to call that which needs it.
+        What needs the module, for the message.
     otherwise : str
-        What else to advise where DeePMD-kit is missing.
+        Other advice if DeePMD-kit is missing.
 
     Raises
     ------
     InputError
-        If it is not installed.
+        If DeePMD-kit or a package that it imports is not installed.
     """
     try:
         with quiet():
@@ -90,7 +90,7 @@ def load_kit(module: str, needed_by: object, *, otherwise: str = "") -> Any:
 
 
 def quiet() -> Any:
-    """Leave out what torch and its users deprecate among themselves."""
+    """Suppress warnings of torch and DeePMD-kit, mostly of deprecated features."""
     return warnings.catch_warnings(action="ignore")
 
 
@@ -99,10 +99,10 @@ def _load_converter(path: Path) -> Any:
 
 
 def _without_foreign_library() -> None:
-    """Keep DeePMD-kit from loading a C++ library that was built for another torch than the one here.
+    """Keep DeePMD-kit from loading a C++ library that was built for another version of torch.
 
-    It refuses to start with one, while training and evaluation in Python need none of it: where the library is not
-    found, DeePMD-kit does without.
+    DeePMD-kit refuses to start with such a library, although training and evaluation in Python do not need it. If the
+    library is not found, DeePMD-kit starts without it.
     """
     env: Any = importlib.import_module("deepmd.env")
     torch = importlib.import_module("torch")

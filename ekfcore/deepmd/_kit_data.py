@@ -1,4 +1,4 @@
-"""Frames in the shape in which DeePMD-kit takes its statistics of training data."""
+"""Frames in the form from which DeePMD-kit computes statistics of training data."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ __all__ = ["System", "Systems", "box_of"]
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """F frames of the same N atoms; DeePMD-kit asks for its attributes by these names."""
+    """F frames of the same N atoms; DeePMD-kit reads attributes of these names."""
 
     coord: NDArray[np.float64]  # (F, 3 N) [Å]
     type: NDArray[np.int32]  # (F, N)
@@ -36,19 +36,19 @@ class System:
 
 @dataclass(frozen=True, eq=False)
 class Systems:
-    """Systems of frames; takes the place of a ``deepmd.utils.data_system.DeepmdDataSystem`` in counts of neighbours."""
+    """Systems of frames; replaces a ``deepmd.utils.data_system.DeepmdDataSystem`` when neighbours are counted."""
 
     data_systems: tuple[System, ...]
     n_types: int
 
     @classmethod
     def of(cls, frames: Sequence[Frame], elements: Sequence[str]) -> Self:
-        """Sort frames with energies by their atoms.
+        """Group frames with energies by their atoms and periodicity.
 
         Raises
         ------
         InputError
-            If there are none, or one does not fit or has no energy.
+            If there are no frames, or a frame does not fit or has no energy.
         """
         if not frames:
             raise InputError("the statistics of a model need at least one training frame, got none")
@@ -61,18 +61,18 @@ class Systems:
 
     @property
     def system_dirs(self) -> tuple[str, ...]:
-        """As many names as there are systems."""
+        """One name for each system."""
         return tuple("memory" for _ in self.data_systems)
 
     def get_batch(self) -> None:
-        """Nothing has to be loaded."""
+        """Do nothing: all frames are in memory."""
 
     def get_ntypes(self) -> int:
         """Return the number of elements."""
         return self.n_types
 
     def samples(self, asarray: Any) -> Iterator[dict[str, Any]]:
-        """Yield what DeePMD-kit's loader packs for each system; `asarray` makes its tensors."""
+        """Yield a dict for each system as DeePMD-kit's loader does; `asarray` makes the tensors."""
         for system in self.data_systems:
             n_frames, n_atoms = system.type.shape
             counts = np.bincount(system.type[0], minlength=self.n_types)
@@ -98,12 +98,12 @@ def _gather(frames: Sequence[Frame], elements: Sequence[str]) -> System:
 
 
 def box_of(frame: Frame) -> NDArray[np.float64] | None:
-    """Return the lattice vectors of a crystal, shape (9,) [Å], or nothing for a molecule.
+    """Return the lattice vectors of a crystal, shape (9,) [Å], or None for a molecule.
 
     Raises
     ------
     InputError
-        If the frame repeats along some directions only, which DeePMD-kit does not know.
+        If the frame is periodic along some directions only, which DeePMD-kit does not support.
     """
     if not frame.pbc.any():
         return None

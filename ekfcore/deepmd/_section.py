@@ -1,4 +1,4 @@
-"""A section of an input of DeePMD-kit, which remembers the keys that nobody has asked for."""
+"""Sections of an input of DeePMD-kit, which keep track of unused keys."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +14,9 @@ class Section:
     Parameters
     ----------
     data : object
-        What stands in the file; refused if it is no table.
+        Section as read from the file; refused if it is no table.
     source : str
-        What to call the file in messages.
+        Name of the file in messages.
     name : str
         Keys that lead to the section, with dots.
     """
@@ -24,7 +24,7 @@ class Section:
     def __init__(self, data: Any, source: str, name: str = "") -> None:
         if not isinstance(data, dict):
             raise InputError(f"{source}: {name or 'the input'} must be a table, got {data!r}")
-        # DeePMD-kit takes keys with an underscore for comments.
+        # Keys that begin with an underscore are comments in DeePMD-kit.
         self._data = {key: value for key, value in data.items() if not key.startswith("_")}
         self._source, self._name = source, name
         self._sections: list[Section] = []
@@ -33,39 +33,39 @@ class Section:
         return self._data.get(key) is not None
 
     def take(self, *keys: str, default: Any = None) -> Any:
-        """Return the value of a key, which may go by several names."""
+        """Return the value of a key, which may have several names, and mark it as used."""
         found = [self._data.pop(key) for key in keys if key in self._data]
         return found[0] if found and found[0] is not None else default
 
     def section(self, key: str) -> "Section":
-        """Return the section below a key, empty if there is none."""
+        """Return the section below a key; an empty one if the key is missing."""
         value = self.take(key, default={})
         self._sections.append(Section(value, self._source, self.full(key)))
         return self._sections[-1]
 
     def need(self, *keys: str) -> Any:
-        """Return the value of a key that cannot be left out."""
+        """Return the value of a required key."""
         value = self.take(*keys)
         if value is None:
             raise self.wrong(f"{self.full(keys[0])} is missing")
         return value
 
     def only(self, key: str, *allowed: Any, otherwise: str = "") -> None:
-        """Refuse a value that would make another model or another training; no value is the first of the allowed.
+        """Refuse a value that would change the model or the training in an unsupported way.
 
         Parameters
         ----------
         key : str
             Its name.
         *allowed : object
-            What it may be.
+            Supported values; the first one is the default.
         otherwise : str
-            What to do with the others.
+            Advice for other values.
 
         Raises
         ------
         InputError
-            If it is another.
+            If the value is another one.
         """
         value = self.take(key, default=allowed[0])
         if value not in allowed:
@@ -73,15 +73,15 @@ class Section:
             raise self.wrong(f"{self.full(key)} = {value!r} is not supported, only {others}{otherwise}")
 
     def wrong(self, rule: str) -> InputError:
-        """Return an error of the file."""
+        """Return an error that names the file."""
         return InputError(f"{self._source}: {rule}")
 
     def left(self) -> Iterator[str]:
-        """Yield the names of the keys that were not asked for, here and below."""
+        """Yield the names of the unused keys of this section and of those below it."""
         yield from (self.full(key) for key in self._data)
         for section in self._sections:
             yield from section.left()
 
     def full(self, key: str) -> str:
-        """Return a key with those that lead to it."""
+        """Return a key with the names of the sections above it."""
         return f"{self._name}.{key}" if self._name else key

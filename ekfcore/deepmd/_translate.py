@@ -1,4 +1,4 @@
-"""Each section of an input of DeePMD-kit in our words; what it leaves out has DeePMD-kit's default."""
+"""Translation of an input of DeePMD-kit into tables of CONFIG; missing keys get the defaults of DeePMD-kit."""
 
 import re
 from collections.abc import Collection
@@ -7,7 +7,7 @@ from typing import Any
 
 from ._section import Section
 
-__all__ = ["data_table", "in_their_words", "model_table", "optimizer_table"]
+__all__ = ["data_table", "model_table", "optimizer_table", "with_their_keys"]
 
 _Table = dict[str, Any]
 
@@ -39,15 +39,15 @@ _THEIRS = {
 }
 
 
-def in_their_words(message: str, given: Collection[str]) -> str:
-    """Return what is wrong with one of our tables with the names that its keys have in the input.
+def with_their_keys(message: str, given: Collection[str]) -> str:
+    """Return a message on a table of CONFIG with its keys replaced by those of the input.
 
     Parameters
     ----------
     message : str
-        With our names.
+        Message with keys of CONFIG.
     given : collection of str
-        Keys of ours that the user gave beside the input; they keep their names.
+        Keys of CONFIG that the user gave beside the input; they are not replaced.
     """
     known = {ours: theirs for ours, theirs in _THEIRS.items() if ours not in given}
     return re.sub(r"\b[a-z]+\.[a-z_]+\b", lambda found: known.get(found[0], found[0]), message)
@@ -61,9 +61,9 @@ def data_table(training: Section, data: Section, folder: Path) -> _Table:
     training : Section
         ``training``.
     data : Section
-        Where its systems are: ``training_data``, or ``training`` itself in version 1 of the input.
+        Section that names the systems: ``training_data``, or ``training`` itself in version 1 of the input.
     folder : Path
-        From which relative paths start.
+        Folder from which relative paths start.
     """
     table: _Table = {"train": _systems(data, folder)}
     if "validation_data" in training:
@@ -72,7 +72,7 @@ def data_table(training: Section, data: Section, folder: Path) -> _Table:
 
 
 def _systems(data: Section, folder: Path) -> Any:
-    """Return the places that a section names, those below a folder too."""
+    """Return the systems that a section names, or finds below a folder by patterns."""
     systems, patterns = data.need("systems"), data.take("rglob_patterns")
     data.only("set_prefix", "set")
     if patterns is None:
@@ -80,10 +80,10 @@ def _systems(data: Section, folder: Path) -> Any:
     if not isinstance(systems, str) or not isinstance(patterns, list):
         raise data.wrong(f"rglob_patterns must be a list beside systems that is one folder, got {patterns}, {systems}")
     root = folder / Path(systems).expanduser()
-    # Of DeePMD-kit: a folder counts that fits a pattern and holds type.raw itself, once.
+    # As in DeePMD-kit, a folder counts once if it matches a pattern and contains type.raw itself.
     try:
         found = {path for pattern in patterns for path in root.rglob(pattern) if (path / "type.raw").is_file()}
-    except (TypeError, ValueError, NotImplementedError):  # no text, nothing, or an absolute path
+    except (TypeError, ValueError, NotImplementedError):  # not text, empty, or an absolute path
         raise data.wrong(f"rglob_patterns must be a list of relative patterns, got {patterns}") from None
     if not found:
         raise data.wrong(f"rglob_patterns = {patterns} must match folders with type.raw below {systems}, got none")
@@ -96,7 +96,7 @@ def model_table(model: Section) -> _Table:
     Raises
     ------
     InputError
-        If the model is of a kind that ekfcore does not know.
+        If the kind of model is not supported.
     """
     for key in ("model_dict", "spin", "type_embedding", "use_srtab", "modifier", "preset_out_bias"):
         model.only(key, None)
@@ -128,7 +128,7 @@ def model_table(model: Section) -> _Table:
         )
     return {
         "elements": model.take("type_map"),
-        "capacity": sel,  # as text, it is for whoever knows the data
+        "capacity": sel,  # text such as "auto" depends on the data, which are not known here
         "cutoff": descriptor.take("rcut", default=6.0),
         "cutoff_smooth": descriptor.take("rcut_smth", default=0.5),
         "embedding": descriptor.take("neuron", default=[10, 20, 40]),
@@ -146,9 +146,9 @@ def optimizer_table(root: Section, training: Section) -> _Table:
     Raises
     ------
     InputError
-        If the optimizer or the loss is of a kind that ekfcore does not know.
+        If the kind of optimizer or loss is not supported.
     """
-    # Before DeePMD-kit 3.2 the keys of the optimizer stood among those of the training.
+    # Before DeePMD-kit 3.2, the section of the training held the keys of the optimizer.
     section, kind = (root.section("optimizer"), "type") if "optimizer" in root else (training, "opt_type")
     loss = root.section("loss")
     loss.only("type", "ener")
@@ -171,7 +171,7 @@ def _filter(section: Section) -> _Table:
         ("force_prefactor", "kf_start_pref_f", 1.0),
     ):
         value = section.take(theirs, default=default)
-        if value != default:  # the files that DeePMD-kit writes spell out every default, which then nobody has chosen
+        if value != default:  # files that DeePMD-kit writes contain all defaults, which the user did not choose
             table[ours] = value
     return table
 

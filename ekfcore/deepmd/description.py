@@ -1,4 +1,4 @@
-"""A model of ours in the words of DeePMD-kit 3."""
+"""Serialised form of a Deep Potential for DeePMD-kit 3."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _PRECISION = "float64"
 
 
 def describe(model: DeepPotential, weights: _Vector) -> dict[str, Any]:
-    """Return what DeePMD-kit calls a serialised model.
+    """Return a model in the serialised form of DeePMD-kit.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def settings_of(architecture: Architecture) -> dict[str, Any]:
 
 
 def _starts(arch: Architecture) -> Iterator[int]:
-    """Yield where each embedding net begins; their order is DeePMD-kit's, see `Architecture.embedding_index`."""
+    """Yield the start of each embedding net, in the order of DeePMD-kit, see `Architecture.embedding_index`."""
     size = arch.embedding_net.n_params
     yield from range(0, arch.n_embeddings * size, size)
 
@@ -83,7 +83,7 @@ def _descriptor(model: DeepPotential, embeddings: Sequence[_Vector]) -> dict[str
     arch, statistics = model.architecture, model.statistics
     settings = settings_of(arch)["descriptor"]
     network = {"@class": "EmbeddingNetwork", "@version": 2, "in_dim": 1, **_widths(settings), "bias": True}
-    # The same constants for each neighbour, the missing ones too.
+    # All places for neighbours have the same constants, empty ones included.
     slots = np.ones((1, arch.n_slots, 1))
     return {
         **settings,
@@ -149,7 +149,7 @@ def _fitting(arch: Architecture, fittings: Sequence[_Vector]) -> dict[str, Any]:
 
 
 def _widths(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what a network repeats of the settings of its owner."""
+    """Return the settings of a descriptor or fitting net that each of its networks repeats."""
     return {key: settings[key] for key in ("neuron", "activation_function", "resnet_dt", "precision")}
 
 
@@ -170,7 +170,7 @@ def _layers(net: NetworkShape, weights: _Vector) -> list[dict[str, Any]]:
 
 
 def _layer(layer: LayerShape, parts: Sequence[_Vector]) -> dict[str, Any]:
-    """Describe a layer; the matrices of DeePMD-kit are the transposed ones, (n_in, n_out)."""
+    """Describe a layer; DeePMD-kit has the transposed matrix, shape (n_in, n_out)."""
     matrix, bias, *time_step = parts
     return {
         "@class": "Layer",

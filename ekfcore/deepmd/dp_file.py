@@ -1,4 +1,4 @@
-"""DeePMD-kit's backend-neutral file: HDF5, with a description in JSON in which arrays are called by name."""
+"""Backend-neutral files of DeePMD-kit: HDF5, with a description in JSON that refers to arrays by name."""
 
 import hashlib
 import json
@@ -17,12 +17,12 @@ from ekfcore.files import replace_file
 __all__ = ["read_dp", "write_dp"]
 
 _VARIABLES = "@variables"
-"""In what stands below this key, every string names an array."""
+"""Below this key, every string is the name of an array."""
 _DIGEST = "sha256"
 
 
 def write_dp(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a file in one stroke.
+    """Write a file atomically.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def write_dp(path: Path, data: Mapping[str, Any]) -> None:
         def store(array: Any) -> Any:
             return file.create_dataset(f"variable_{next(numbers):04d}", data=array).name
 
-        # A string of variable length may be longer than the 64 KiB that other attributes can take.
+        # As a string of variable length, the description may exceed the 64 KiB of other attributes.
         file.attrs["json"] = json.dumps(_mapped(data, store), separators=(",", ":"))
         file.attrs[_DIGEST] = _digest(file)
 
@@ -53,15 +53,15 @@ def read_dp(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If there is no such file.
+        If the file does not exist.
     CheckpointError
-        If it is truncated, altered or no such file.
+        If the file is truncated, altered or of another format.
     """
     if not path.is_file():
         raise InputError(f"{path} is no file; give a model of DeePMD-kit that ends in .dp")
     h5py = load_extra("h5py")
     with _readable(path), h5py.File(path, "r") as file:
-        if _DIGEST in file.attrs and file.attrs[_DIGEST] != _digest(file):  # which files of DeePMD-kit do not have
+        if _DIGEST in file.attrs and file.attrs[_DIGEST] != _digest(file):  # files that DeePMD-kit wrote have no digest
             raise ValueError("it was altered after it was written: its SHA-256 differs")
         data = _mapped(json.loads(file.attrs["json"]), lambda name: np.asarray(file[name]))
         if not isinstance(data, dict):
@@ -79,7 +79,7 @@ def _digest(file: Any) -> str:
 
 
 def _mapped(node: Any, call: Callable[[Any], Any], *, inside: bool = False) -> Any:
-    """Return a copy of a tree in which `call` has been applied to each variable."""
+    """Return a copy of a tree with `call` applied to each variable."""
     if isinstance(node, Mapping):
         return {key: _mapped(value, call, inside=inside or key == _VARIABLES) for key, value in node.items()}
     if isinstance(node, list | tuple):
@@ -89,7 +89,7 @@ def _mapped(node: Any, call: Callable[[Any], Any], *, inside: bool = False) -> A
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turn what HDF5 and JSON say of a broken file into one line."""
+    """Turn errors of HDF5 and JSON on a broken file into one line."""
     try:
         yield
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""Models to and from DeePMD-kit."""
+"""Export of models to DeePMD-kit, and import from it."""
 
 from dataclasses import replace
 from importlib.metadata import version
@@ -26,7 +26,7 @@ __all__ = ["export_model", "import_model"]
 
 
 def export_model(loaded: LoadedModel, path: str | Path, *, room: float = 1.2) -> list[str]:
-    """Write a model for DeePMD-kit and whatever runs its models.
+    """Write a model for DeePMD-kit and programs that run its models.
 
     Parameters
     ----------
@@ -36,20 +36,20 @@ def export_model(loaded: LoadedModel, path: str | Path, *, room: float = 1.2) ->
         Ends in ``.dp``, DeePMD-kit 3's backend-neutral format, or in ``.pth``, that of its PyTorch backend, which needs
         DeePMD-kit to be installed.
     room : float
-        Places for neighbours of an element ("sel") as a multiple of the model's capacity. DeePMD-kit leaves out the
-        farthest neighbours beyond, which the model here does not. With more than 1 the file has one element more, X,
-        which no frame has, see `with_room`; the predictions are the same.
+        Places for neighbours of an element ("sel") as a multiple of the model's capacity. DeePMD-kit ignores the
+        farthest neighbours beyond that number; the model here does not. With more than 1 the file may have an extra
+        element X, which no frame has, see `with_room`; the predictions are the same.
 
     Returns
     -------
     list of str
-        What is to be told of the file.
+        Notes on the file for the user.
 
     Raises
     ------
     InputError
-        If the name ends in something else, `room` is less than 1, the file cannot be written, or DeePMD-kit is needed
-        and missing.
+        If the name has another suffix, `room` is less than 1, the file cannot be written, or DeePMD-kit is needed and
+        missing.
     """
     path = Path(path)
     if path.suffix not in (".dp", ".pth"):
@@ -71,11 +71,11 @@ def export_model(loaded: LoadedModel, path: str | Path, *, room: float = 1.2) ->
     }
     write = write_dp if path.suffix == ".dp" else write_torch
     write(path, data)
-    return _told(loaded.model, model.architecture, reason)
+    return _export_notes(loaded.model, model.architecture, reason)
 
 
-def _told(ours: DeepPotential, theirs: Architecture, reason: str) -> list[str]:
-    """Say how many neighbours the file has places for, and what else DeePMD-kit does not say."""
+def _export_notes(ours: DeepPotential, theirs: Architecture, reason: str) -> list[str]:
+    """Return notes on the places for neighbours in the file, and on other points that DeePMD-kit does not report."""
     counts = zip(ours.architecture.elements, theirs.capacity, strict=False)
     places = ", ".join(f"{count} {symbol}" for symbol, count in counts)
     notes = [f"places for {places}; of more neighbours, DeePMD-kit leaves out the farthest without a word"]
@@ -92,19 +92,19 @@ def import_model(path: str | Path, out: str | Path) -> LoadedModel:
     Parameters
     ----------
     path : path
-        A ``.dp``; or a ``.pth`` or a checkpoint ``.pt`` of the PyTorch backend, which need DeePMD-kit to be installed.
+        A ``.dp``; or a ``.pth`` or a checkpoint ``.pt`` of the PyTorch backend, which require DeePMD-kit.
     out : path
-        Folder to write, as a training leaves it; it must be empty or not exist.
+        Folder to write, in the form of a training run; it must be empty or not exist.
 
     Returns
     -------
     LoadedModel
-        What is in the folder. It has no filter: a training that starts from it begins with a fresh one.
+        Model in the folder. It has no filter: a training that starts from it begins with a fresh one.
 
     Raises
     ------
     InputError
-        If the model is of a kind that ekfcore does not know, the message names it; or a file cannot be read or written.
+        If the kind of model is not supported, which the message names; or a file cannot be read or written.
     CheckpointError
         If the file is damaged.
     """

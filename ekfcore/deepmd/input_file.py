@@ -1,4 +1,4 @@
-"""An input of DeePMD-kit as settings of ours."""
+"""Settings from an input of DeePMD-kit."""
 
 import json
 import math
@@ -16,13 +16,13 @@ from ekfcore.training import Settings
 from ekfcore.training.sources import read_sources
 
 from ._section import Section
-from ._translate import data_table, in_their_words, model_table, optimizer_table
+from ._translate import data_table, model_table, optimizer_table, with_their_keys
 
 __all__ = ["load_input"]
 
-# What "auto" stands for in DeePMD-kit
-_ATOMS = 32  # that a batch holds at least
-_ROOM = 1.1  # times the largest number of neighbours in the data
+# Meaning of "auto" in DeePMD-kit
+_ATOMS = 32  # least number of atoms in a batch
+_ROOM = 1.1  # factor on the largest number of neighbours in the data
 
 
 def load_input(
@@ -36,22 +36,22 @@ def load_input(
         A JSON file: descriptor se_e2_a, energy loss, optimizer LKF or Adam. Relative paths start from its folder. For
         LKF the filter is the recommended one, unless the overrides name another.
     overrides : sequence of str
-        ``KEY=VALUE`` with the keys of `Settings`, stronger than the file, see `load_settings`.
+        ``KEY=VALUE`` with the keys of `Settings`, overriding the file, see `load_settings`.
     fresh : bool
-        Whether a new model is to be made, for which "auto" counts neighbours; one that there is has its capacity.
+        Whether a new model will be made, for which "auto" counts neighbours; an existing model has its capacity.
 
     Returns
     -------
     settings : Settings
-        Complete and checked; what the input leaves out has the default of DeePMD-kit.
+        Complete and checked; keys missing in the input have the default of DeePMD-kit.
     notes : list of str
-        What is done otherwise than the input says, to be told.
+        Notes for the user on deviations from the input.
 
     Raises
     ------
     InputError
-        One line: the file is no JSON, a key breaks its rule, or the model or the training is of a kind that ekfcore
-        does not know, which it names.
+        One line: the file is not JSON, a key breaks its rule, or the kind of model or training is not supported, which
+        the message names.
     """
     path = Path(path)
     root = Section(_read(path), str(path))
@@ -78,7 +78,7 @@ def load_input(
         settings = checked(Settings, tables, "")
     except InputError as error:
         given = [assignment.partition("=")[0].strip() for assignment in overrides]
-        raise InputError(f"{path}{in_their_words(str(error), given)}") from None
+        raise InputError(f"{path}{with_their_keys(str(error), given)}") from None
     settings = settings.model_copy(update={"data": settings.data.starting_from(path.parent.resolve())})
     settings, notes = _fitted(settings, tables["training"], length, batch_atoms)
     form = settings.model
@@ -95,12 +95,12 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give an input of DeePMD-kit") from None
-    except (ValueError, RecursionError) as error:  # a wrong encoding, too, or brackets without end
+    except (ValueError, RecursionError) as error:  # includes wrong encodings and brackets nested too deeply
         raise InputError(f"{path}: is not JSON: {error}") from None
 
 
 def _length(training: Section) -> tuple[float, Literal["steps", "epochs"]]:
-    """Return how long to train."""
+    """Return the length of the training, and its unit."""
     epochs = training.take("numb_epoch", "num_epochs", "num_epoch", "numb_epochs")
     if epochs is not None:
         return _positive(training, epochs, "numb_epoch"), "epochs"
@@ -124,28 +124,28 @@ def _data(training: Section) -> Section:
 
 
 def _batch(data: Section, training: dict[str, Any]) -> tuple[float, Callable[[float], int]]:
-    """Take the frames of a batch, or return the atoms of a batch and how their number is rounded to frames."""
+    """Return the atoms of a batch and the function that rounds frames; set the frames of a batch if they are given."""
     batch = data.take("batch_size", default="auto")
     if isinstance(batch, list) and len(set(map(str, batch))) == 1:
-        batch = batch[0]  # said for each system
+        batch = batch[0]  # one value for each system, all the same
     key = "training.training_data.batch_size"
     if isinstance(batch, str):
         word, _, number = batch.partition(":")
-        if word == "auto":  # so many atoms at least
+        if word == "auto":  # at least this number of atoms
             return _number_after_auto(data, key, batch, _ATOMS), math.ceil
         if not number.isdecimal() or int(number) == 0 or word not in ("max", "mixed"):
             raise data.wrong(f'{key} must be a number, "auto", "auto:{_ATOMS}", "max:N" or "mixed:N", got {batch!r}')
-        if word == "max":  # so many atoms at most
+        if word == "max":  # at most this number of atoms
             return int(number), math.floor
-        batch = int(number)  # frames of any composition, as all batches are here
+        batch = int(number)  # frames of mixed composition, as all batches are here
     if isinstance(batch, bool) or not isinstance(batch, int):
         raise data.wrong(f'{key} must be one number, "auto", "max:N" or "mixed:N", got {batch!r}')
     training["batch"] = batch
-    return _ATOMS, math.ceil  # of no effect
+    return _ATOMS, math.ceil  # unused, as the frames of a batch are given
 
 
 def _number_after_auto(section: Section, key: str, text: str, default: float) -> float:
-    """Return 1.2 of "auto:1.2"."""
+    """Return the number in "auto:1.2", or the default."""
     word, _, number = text.partition(":")
     try:
         value = float(number or default)
@@ -157,7 +157,7 @@ def _number_after_auto(section: Section, key: str, text: str, default: float) ->
 
 
 def _with_room(settings: Settings, model: DeepPotentialSettings, room: float) -> DeepPotentialSettings:
-    """Return the model with places for more neighbours than the data have, a multiple of four of them."""
+    """Return the model with a capacity of `room` times the neighbours in the data, rounded up to multiples of four."""
     known = model.elements
     frames = read_sources([*settings.data.train, *settings.data.test], require=(), elements=known)
     elements = known or sorted({symbol for frame in frames for symbol in frame.symbols})
@@ -173,18 +173,18 @@ def _fitted(
     length: tuple[float, Literal["steps", "epochs"]],
     batch_atoms: tuple[float, Callable[[float], int]],
 ) -> tuple[Settings, list[str]]:
-    """Fill in what depends on the data: batch, epochs and what follows from them.
+    """Set what depends on the data: frames of a batch, epochs, and settings that follow from them.
 
     Parameters
     ----------
     settings : Settings
-        As far as the input says.
+        Settings that the input determines.
     given : dict
-        The keys of ``[training]`` that are not to be changed.
+        Keys of ``[training]`` that must not change.
     length : (float, str)
-        How long to train, and in what.
+        Length of the training, and its unit.
     batch_atoms : (float, callable)
-        Atoms of a batch, if its frames are not given, and how frames are rounded.
+        Atoms of a batch, if its frames are not given, and the function that rounds frames.
     """
     known, notes = settings.model.elements, []
     frames = read_sources(settings.data.train, require=(), elements=known)
@@ -210,7 +210,7 @@ def _fitted(
         optimizer = optimizer.model_copy(update={"mode": "batch"})
     steps = training.epochs * batches
     if optimizer.decay_steps is not None and optimizer.decay_steps >= steps:
-        # DeePMD-kit's rule for a training that is shorter than the first stair of its learning rate.
-        stairs = 100 if steps // 10 > 100 else steps // 100 + 1
-        optimizer = optimizer.model_copy(update={"decay_steps": stairs})
+        # DeePMD-kit's rule for a training that ends before the first drop of the learning rate.
+        decay_steps = 100 if steps // 10 > 100 else steps // 100 + 1
+        optimizer = optimizer.model_copy(update={"decay_steps": decay_steps})
     return settings.model_copy(update={"training": training, "optimizer": optimizer}), notes

@@ -1,4 +1,4 @@
-"""DeePMD-kit's own models in PyTorch, with whatever descriptor they have, as models that the filter can train."""
+"""PyTorch models of DeePMD-kit, with any descriptor, as models that the filter can train."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,17 +35,17 @@ _WRITERS = {".dp": write_dp, ".pth": write_torch}
 class DeepmdModel:
     """An energy model of DeePMD-kit; a JacobianProvider whose samples are mappings of tensors.
 
-    The descriptor se_e2_a is trained faster as a `DeepPotential`, which gives the same numbers. This class is for the
-    others: se_e2_r, se_e3, se_atten, dpa2, dpa3, hybrid. DeePMD-kit computes them, and automatic differentiation the
-    gradients. All tensors are on the device that DeePMD-kit has chosen: the first GPU, unless there is none or the
-    environment says ``DEVICE=cpu``.
+    The descriptor se_e2_a is trained faster as a `DeepPotential`, which gives the same numbers. This class is for
+    other descriptors: se_e2_r, se_e3, se_atten, dpa2, dpa3, hybrid. DeePMD-kit computes the model, and automatic
+    differentiation the gradients. All tensors are on the device of DeePMD-kit: the first GPU, unless there is none or
+    the environment has ``DEVICE=cpu``.
 
     Parameters
     ----------
     model : torch.nn.Module
-        What ``deepmd.pt.model.model.get_model`` returns.
+        Result of ``deepmd.pt.model.model.get_model``.
     settings : mapping
-        The section ``model`` of the input that it was made from.
+        Section ``model`` of the input that the model was made from.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class DeepmdModel:
     Raises
     ------
     InputError
-        If the model predicts something else than an energy, or needs more than positions and elements.
+        If the model does not predict an energy, or needs more than positions and elements.
     """
 
     def __init__(self, model: Any, settings: Mapping[str, Any]) -> None:
@@ -65,9 +65,9 @@ class DeepmdModel:
         if model.get_dim_fparam() or model.get_dim_aparam() or model.has_chg_spin_ebd():
             raise InputError(f"{_NAME} takes no parameters of frames or atoms; leave out numb_fparam and its like")
         for parameter in model.parameters():
-            parameter.requires_grad_(parameter.requires_grad and parameter.numel() > 0)  # some only keep a place
+            parameter.requires_grad_(parameter.requires_grad and parameter.numel() > 0)  # some are empty placeholders
         self.settings = dict(settings)
-        self.module = model.train()  # in this mode its forces have gradients
+        self.module = model.train()  # in training mode its forces have gradients
         self._provider = TorchModule(_OneFrame(model), forces=_POSITIONS)
 
     @classmethod
@@ -77,12 +77,12 @@ class DeepmdModel:
         Parameters
         ----------
         settings : mapping
-            The section ``model`` of an input of DeePMD-kit, which has its defaults for what is left out.
+            Section ``model`` of an input of DeePMD-kit, which has defaults for missing keys.
         frames : sequence of Frame
-            Training frames with energies, for the normalisation of the descriptor, the energy of each element, and
-            the number of neighbours where ``sel`` is ``"auto"``.
+            Training frames with energies. They determine the normalisation of the descriptor, the energy of each
+            element, and the number of neighbours where ``sel`` is ``"auto"``.
         seed : int
-            Seed of the weights, unless the settings have their own.
+            Seed of the weights, unless the settings have one.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class DeepmdModel:
 
     @classmethod
     def rebuild(cls, settings: Mapping[str, Any]) -> Self:
-        """Make the model of complete settings, as they stand in `settings`, with constants that mean nothing yet."""
+        """Make the model of complete settings; `restore` sets its constants, which are arbitrary until then."""
         kit = load_kit("deepmd.pt.model.model", _NAME)
         with _refused():
             return cls(kit.get_model(copy.deepcopy(dict(settings))), settings)
@@ -121,7 +121,7 @@ class DeepmdModel:
         Raises
         ------
         InputError
-            If there is no such file, DeePMD-kit is not installed, or the model is of another kind.
+            If the file does not exist, DeePMD-kit is not installed, or the kind of model is not supported.
         CheckpointError
             If the file is damaged.
         """
@@ -137,11 +137,11 @@ class DeepmdModel:
                 return cls(kit.BaseModel.deserialize(data["model"]), data["model_def_script"])
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        except Exception as error:  # DeePMD-kit has no one error for a description that it cannot follow
+        except Exception as error:  # DeePMD-kit raises various exceptions on a description that it cannot read
             raise CheckpointError(f"{path} cannot be rebuilt ({_reason(error)}); freeze it again") from None
 
     def save(self, path: str | Path) -> None:
-        """Write the model, with the weights that `store` has put into it, for DeePMD-kit.
+        """Write the model for DeePMD-kit, with the weights that `store` has set.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class DeepmdModel:
         Raises
         ------
         InputError
-            If the name ends in something else, or the file cannot be written.
+            If the name has another suffix, or the file cannot be written.
         """
         path = Path(path)
         if path.suffix not in _WRITERS:
@@ -184,7 +184,7 @@ class DeepmdModel:
 
     @property
     def cutoff(self) -> float:
-        """How far an atom sees [Å]."""
+        """Cutoff radius [Å]."""
         return float(self.module.get_rcut())
 
     def constants(self) -> dict[str, NDArray[Any]]:
@@ -192,7 +192,7 @@ class DeepmdModel:
         return self._provider.constants()
 
     def restore(self, constants: Mapping[str, NDArray[Any]]) -> None:
-        """Put `constants` back."""
+        """Set the constants to those that `constants` returned."""
         self._provider.restore(constants)
 
     def store(self, w: Tensor) -> None:
@@ -202,13 +202,13 @@ class DeepmdModel:
     def environment(self, frame: Frame, *, like: Array) -> dict[str, Tensor]:
         """Prepare a frame: its atoms with their periodic images, and the neighbours of each atom.
 
-        Where an atom has more neighbours than ``sel``, the nearest are taken, as DeePMD-kit does.
+        An atom with more neighbours than ``sel`` keeps the nearest ones, as in DeePMD-kit.
 
         Raises
         ------
         InputError
-            If the frame has an element that the model does not know, or repeats along some directions only; or if
-            `like` is not of the type and on the device of the weights.
+            If the frame has an element that the model does not have, or is periodic along some directions only; or if
+            `like` does not have type and device of the weights.
         """
         weights = next(self.module.parameters())
         if not isinstance(like, Tensor) or (like.dtype, like.device) != (weights.dtype, weights.device):
@@ -220,7 +220,7 @@ class DeepmdModel:
             _tensor(types[None]),
             self.module.get_rcut(),
             self.module.get_sel(),
-            mixed_types=True,  # the model sorts them by itself
+            mixed_types=True,  # the model sorts neighbours by element itself
             box=None if box is None else _tensor(box[None]),
         )
         return dict(zip((_POSITIONS, "extended_atype", "mapping", "nlist"), arrays, strict=True))
@@ -260,7 +260,7 @@ class _OneFrame(nn.Module):
 
 
 def _tensor(array: Any) -> Tensor:
-    """Return a tensor where DeePMD-kit has its own."""
+    """Return a tensor on the device of DeePMD-kit."""
     return torch.as_tensor(array, device=load_kit("deepmd.pt.utils.env", _NAME).DEVICE)
 
 
@@ -270,7 +270,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _refused() -> Iterator[None]:
-    """Say in one line what DeePMD-kit does not take; it has no one error for that."""
+    """Turn errors of DeePMD-kit on settings, which are of various types, into one line."""
     try:
         with quiet():
             yield

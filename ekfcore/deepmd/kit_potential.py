@@ -1,4 +1,4 @@
-"""DeePMD-kit's own models from the command line: ``[model] type = "deepmd"``."""
+"""Models of DeePMD-kit from the command line: ``[model] type = "deepmd"``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ __all__ = ["KitPotential", "KitSettings"]
 class KitSettings(PotentialSettings):
     """``[model]`` with the tables ``[model.descriptor]`` and ``[model.fitting_net]`` of an input of DeePMD-kit.
 
-    What they may hold is DeePMD-kit's to say, and so are the defaults of what is left out.
+    DeePMD-kit checks the keys of both tables and provides the defaults.
     """
 
     type: Literal["deepmd"] = "deepmd"
@@ -34,7 +34,7 @@ class KitSettings(PotentialSettings):
     fitting_net: dict[str, Any] = {}
 
     def begin(self, train: Sequence[Frame], test: Sequence[Frame], *, seed: int) -> "KitPotential":
-        """Return a model that DeePMD-kit makes and measures on the frames to train on."""
+        """Return a new model of DeePMD-kit with statistics of the training frames."""
         elements = self.choose_elements([*train, *test])
         section = {"type_map": elements, "descriptor": self.descriptor, "fitting_net": self.fitting_net}
         labelled = [frame for frame in train if frame.energy is not None]
@@ -55,19 +55,19 @@ class KitSettings(PotentialSettings):
         return model
 
     def initial_weights(self, model: Potential, *, seed: int, gain: float) -> NDArray[Any]:
-        """Return the weights that DeePMD-kit has drawn."""
+        """Return the initial weights that DeePMD-kit drew."""
         assert isinstance(model, KitPotential)
         return to_numpy(model.model.weights)
 
     @classmethod
     def load(cls, header: Mapping[str, Any], constants: Mapping[str, NDArray[Any]]) -> "KitPotential":
-        """Make the model again, and put its constants back."""
+        """Rebuild the model from its header and constants."""
         model = _kit_model().rebuild(header["settings"])
         model.restore({name.removeprefix(_OWN): constants[name] for name in constants if name.startswith(_OWN)})
         return KitPotential(model, header["asked"], tuple(header["unknown"]))
 
     def completed(self, model: Potential) -> Self:
-        """Return the same settings with what the model was made from."""
+        """Return the same settings with the elements of the model."""
         assert isinstance(model, KitPotential)
         return self.model_copy(update={"elements": list(model.elements)})
 
@@ -75,7 +75,7 @@ class KitSettings(PotentialSettings):
         return {"descriptor": self.descriptor, "fitting_net": self.fitting_net}
 
 
-_OWN = "model/"  # opens the names of a model's arrays in a file
+_OWN = "model/"  # prefix of the names of the arrays of a model in a file
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +87,9 @@ class KitPotential:
     model : DeepmdModel
         The model.
     asked : mapping
-        The tables that it was asked for with.
+        Tables of CONFIG that the model was made from.
     unknown : tuple of str
-        Elements of which the training has seen no atom.
+        Elements that occur in no training frame.
     """
 
     model: Any
@@ -110,7 +110,7 @@ class KitPotential:
 
     @property
     def cutoff(self) -> float:
-        """How far an atom sees [Å]."""
+        """Cutoff radius [Å]."""
         return float(self.model.cutoff)
 
     @property
@@ -138,16 +138,16 @@ class KitPotential:
         return prediction, pull
 
     def refined(self, w: Array, frames: Sequence[Frame]) -> Self:
-        """Return the model itself: it approximates nothing."""
+        """Return the model itself, which has no approximation to refine."""
         return self
 
     def learned(self, frames: Sequence[Frame], energy_bias: NDArray[Any]) -> Self:
-        """Refuse: DeePMD-kit measures a model once.
+        """Refuse new elements: DeePMD-kit computes the statistics of a model once.
 
         Raises
         ------
         InputError
-            In any case.
+            Always.
         """
         raise InputError(
             f"the data hold {', '.join(self.unknown)}, of which this model of DeePMD-kit has seen no atom; train one "
@@ -155,17 +155,17 @@ class KitPotential:
         )
 
     def with_bias(self, energy_bias: NDArray[Any]) -> Self:
-        """Return the model with other energies of the atoms [eV]; it is the same module of DeePMD-kit."""
+        """Return the model with other energies of the atoms [eV]; the module of DeePMD-kit is changed in place."""
         bias = self.model.module.get_out_bias().clone()
         bias[0, :, 0] = bias.new_tensor(energy_bias)
         self.model.module.set_out_bias(bias)
         return self
 
     def tied_weights(self) -> None:
-        """Return nothing: no weights are known to be tied."""
+        """Return None: no weights are known to be tied."""
 
     def header(self) -> dict[str, Any]:
-        """Return what makes the model again."""
+        """Return the header that `KitSettings.load` rebuilds the model from."""
         settings = self.model.settings
         return {"type": "deepmd", "settings": settings, "asked": dict(self.asked), "unknown": list(self.unknown)}
 

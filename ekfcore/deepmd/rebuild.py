@@ -1,4 +1,4 @@
-"""A model of DeePMD-kit as one of ours, if it is of the one kind that both know."""
+"""Conversion of a serialised model of DeePMD-kit to a `DeepPotential`, for the descriptor that both support."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["rebuild"]
 
 _Vector = NDArray[np.float64]
 
-# What a model may say, where it says anything but the form of our own: first the kinds, which name a model best.
+# Supported values of settings beside the architecture. Types come first, as they make the clearest error messages.
 _SUPPORTED: dict[str, tuple[Any, ...]] = {
     "type": ("standard",),
     "descriptor.type": ("se_e2_a", "se_a"),
@@ -41,26 +41,26 @@ _SUPPORTED: dict[str, tuple[Any, ...]] = {
 
 
 def rebuild(data: Mapping[str, Any], source: str) -> tuple[DeepPotential, _Vector]:
-    """Make a model of ours from what DeePMD-kit calls a serialised model.
+    """Return the model and weights of a serialised model of DeePMD-kit.
 
     Parameters
     ----------
     data : mapping
-        The model, as `describe` returns it.
+        Serialised model, as `describe` returns it.
     source : str
-        What to call it in messages.
+        Name of the file in messages.
 
     Returns
     -------
     model : DeepPotential
         Form and constants.
     weights : array, shape (n,)
-        Its weights, in double precision whatever the precision of the model.
+        Weights, in double precision for every precision of the model.
 
     Raises
     ------
     InputError
-        If the model is of another kind; the message names it.
+        If the kind of model is not supported; the message names it.
     CheckpointError
         If the description is incomplete.
     """
@@ -122,7 +122,7 @@ def _statistics(data: Mapping[str, Any], arch: Architecture, source: str) -> Sta
     mean, std = (_shaped(variables[name], (n_types, arch.n_slots, 4), f"{source}: {name}") for name in ("davg", "dstd"))
     if np.ptp(mean, axis=1).any() or np.ptp(std, axis=1).any():
         raise InputError(f"{source}: a model whose davg or dstd differ between neighbours is not supported")
-    # out_std, which a training fills in, is for other quantities: an energy is only shifted.
+    # out_std is ignored although a training sets it: DeePMD-kit shifts an energy, but does not scale it.
     shift = _shaped(data["@variables"]["out_bias"], (1, n_types, 1), f"{source}: out_bias")
     bias = _shaped(data["fitting"]["@variables"]["bias_atom_e"], (n_types, 1), f"{source}: bias_atom_e")
     return Statistics(
@@ -134,7 +134,7 @@ def _statistics(data: Mapping[str, Any], arch: Architecture, source: str) -> Sta
 
 
 def _weights(data: Mapping[str, Any], arch: Architecture, source: str) -> Iterator[_Vector]:
-    """Yield the weights of all networks in our order, which is theirs."""
+    """Yield the weights of all networks in the order of DeePMD-kit, which is that of `DeepPotential`."""
     embeddings, fittings = data["descriptor"]["embeddings"], data["fitting"]["nets"]
     yield from _networks(embeddings["networks"], arch.embedding_net, arch.n_embeddings, f"{source}: embedding net")
     yield from _networks(fittings["networks"], arch.fitting_net, len(arch.elements), f"{source}: fitting net")
@@ -156,7 +156,7 @@ def _networks(networks: Sequence[Any], net: NetworkShape, count: int, name: str)
 
 
 def _shaped(array: Any, shape: tuple[int, ...], name: str) -> _Vector:
-    """Return an array in double precision after comparing its shape."""
+    """Return an array in double precision; refuse another shape."""
     if np.shape(array) != shape:
         raise CheckpointError(f"{name} must have the shape {shape}, got {np.shape(array)}; freeze the model again")
     return np.asarray(array, dtype=np.float64)

@@ -1,9 +1,9 @@
-"""Places for more neighbours in a model that goes to DeePMD-kit, which leaves out those for which it has none.
+"""More places for neighbours in a model for DeePMD-kit, which ignores neighbours beyond its number of places.
 
-DeePMD-kit divides the sum over the neighbours by its number of places and counts the empty ones with what the
-normalisation makes of nothing. More places would make another model of it, so two things go along with them: the first
-matrices of the fitting nets, which take the descriptor, undo the larger divisor squared; and the places of an element
-that no frame has, all of them always empty, take off what the other new ones add. Its embedding nets are constants.
+DeePMD-kit divides the sum over the neighbours by the number of places, and an empty place contributes the normalised
+value of zero. More places would therefore change the model. Two changes compensate for that: the first matrices of the
+fitting nets are multiplied by the square of the ratio of the divisors, and the places of an extra element that no frame
+has, which are always empty, cancel the contribution of the other new places. Its embedding nets are constants.
 """
 
 import math
@@ -18,9 +18,9 @@ from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistic
 __all__ = ["NOBODY", "with_room"]
 
 NOBODY = "X"
-"""Symbol of the element that no frame has; ASE's for no element."""
+"""Symbol of the element that no frame has; ASE uses it for atoms without element."""
 
-_LARGEST = 0.9  # that a constant net gives, whose bias is its inverse hyperbolic tangent
+_LARGEST = 0.9  # largest output of a constant net, whose bias is the inverse hyperbolic tangent of it
 
 _Vector = NDArray[np.float64]
 
@@ -40,11 +40,11 @@ def with_room(model: DeepPotential, weights: _Vector, room: float) -> tuple[Deep
     Returns
     -------
     model : DeepPotential
-        The model with room: its capacity is DeePMD-kit's "sel".
+        Model with the larger capacity, which is "sel" in DeePMD-kit.
     weights : array
         Its weights.
     reason : str
-        Why the model is unchanged although there is to be room; empty if it is not.
+        Why the model is unchanged although more places were asked for; otherwise an empty string.
 
     Raises
     ------
@@ -61,12 +61,12 @@ def with_room(model: DeepPotential, weights: _Vector, room: float) -> tuple[Deep
         return model, weights, reason
     if model.statistics.mean.any():
         return *_with_nobody(model, weights, sel), ""
-    form = replace(arch, capacity=sel)  # an empty place adds nothing
+    form = replace(arch, capacity=sel)  # without mean, an empty place contributes nothing
     return DeepPotential(form, model.statistics), _rescaled(weights, form, form.n_slots / arch.n_slots), ""
 
 
 def _obstacle(model: DeepPotential) -> str:
-    """Return why the model cannot have more places, or nothing."""
+    """Return why the model cannot have more places, or an empty string."""
     arch = model.architecture
     if arch.fitting_net.layers[0].copies:
         return "the fitting net passes its input on, which cannot be rescaled"
@@ -82,7 +82,7 @@ def _obstacle(model: DeepPotential) -> str:
 
 
 def _with_nobody(model: DeepPotential, weights: _Vector, sel: tuple[int, ...]) -> tuple[DeepPotential, _Vector]:
-    """Add an element whose empty places take off what the new ones of the others add."""
+    """Add an element whose empty places cancel the contribution of the new places of the other elements."""
     arch, statistics = model.architecture, model.statistics
     added = np.asarray([_added(model, weights, sel, centre) for centre in range(len(arch.elements))])
     places = max(1, math.ceil(np.max(np.abs(added)) / _LARGEST))

@@ -8,7 +8,7 @@ __all__ = ["LoadedModel", "evaluate", "load_model"]
 
 if TYPE_CHECKING:
     from .calculator import EKFCalculator as EKFCalculator
-else:  # not in `__all__`, because it needs ASE: everything else here can be imported without
+else:  # not in `__all__`: it needs ASE, and all other names can be imported without ASE
 
     def __getattr__(name: str) -> Any:
         if name == "EKFCalculator":

@@ -26,7 +26,7 @@ __all__ = ["EKFCalculator", "ForceUncertainty"]
 
 
 class ForceUncertainty(Protocol):
-    """What an uncertainty tells of a frame."""
+    """Uncertainty of a frame, as the calculator needs it."""
 
     @property
     def force_mean(self) -> float:
@@ -36,7 +36,7 @@ class ForceUncertainty(Protocol):
 class EKFCalculator(Calculator):
     """Energy, energies of the atoms, forces and stress of a trained model.
 
-    It computes as the training did: with a nodal embedding, where that had one.
+    It computes as the training did, with a nodal embedding if the training used one.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class EKFCalculator(Calculator):
         The model, its file, or the folder of its run.
     uncertainty : callable, optional
         Takes a frame and returns its uncertainty, as `KalmanUncertainty`. With it, ``get_property("kpu", atoms)`` gives
-        the mean over the atoms of the variance of the force [(eV/Å)^2], computed when it is asked for and not before.
+        the mean over the atoms of the variance of the force [(eV/Å)^2], computed on request only.
     backend, device : str
         Where to compute, see `place`.
 
@@ -56,8 +56,8 @@ class EKFCalculator(Calculator):
 
     Notes
     -----
-    Energies of the atoms include the energy bias of their elements, and are computed when they are asked for. Stress is
-    there for cells that span a volume [eV/Å^3].
+    Energies of the atoms include the energy bias of their elements, and are computed on request. Stress [eV/Å^3] exists
+    for cells that span a volume.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class EKFCalculator(Calculator):
         return super().get_property(name, atoms, allow_calculation)
 
     def export_properties(self) -> Properties:
-        """Return the results for which ASE has a name."""
+        """Return the results that ASE has a name for."""
         return Properties({name: value for name, value in self.results.items() if name != "kpu"})
 
     def calculate(
@@ -107,7 +107,7 @@ class EKFCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Compute `properties`; those that cost nothing more come with them."""
+        """Compute `properties`, and others that come at no extra cost."""
         super().calculate(atoms, properties, system_changes)
         frame, wanted = _frame(self.atoms), set(properties)  # the copy that ASE keeps
         if "kpu" in wanted and self._uncertainty is not None:
@@ -129,7 +129,7 @@ class EKFCalculator(Calculator):
 
 
 def _frame(atoms: Any) -> Frame:
-    """Return the configuration alone: the labels that atoms carry are nothing to a calculator."""
+    """Return the configuration without the labels of the atoms, which a calculator ignores."""
     frame = Frame(
         numbers=np.asarray(atoms.numbers, dtype=np.int64),
         positions=np.asarray(atoms.positions, dtype=np.float64),

@@ -1,4 +1,4 @@
-"""Whether error bars hold: how many errors they cover on labelled frames, and the factor with which they would."""
+"""Calibration of error bars: the share of errors that they cover on labelled frames, and a factor to correct it."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -35,9 +35,9 @@ def force_errors(found: FrameUncertainty, forces: Any, frame: Frame) -> _Vector:
 
 
 def bar_factor(pairs: Iterable[tuple[FrameUncertainty, _Vector]]) -> float:
-    """Return how many times as long error bars would cover 68.3 % of the errors, as one standard deviation does.
+    """Return the factor with which error bars would cover 68.3 % of the errors, as one standard deviation does.
 
-    Few errors that KPU knows nothing of do not spoil it, as those of forces that only the model has vanish by symmetry.
+    As a quantile, it is robust against a few errors that KPU misses, such as those of forces that vanish by symmetry.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def bar_factor(pairs: Iterable[tuple[FrameUncertainty, _Vector]]) -> float:
 
 
 def coverage(pairs: Iterable[tuple[FrameUncertainty, _Vector]]) -> tuple[float, float]:
-    """Return the shares of the errors of force components below one and below two error bars, without any factor.
+    """Return the shares of force-component errors within one and within two error bars, without any factor.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The committee that the uncertainty of one model replaces: several models, and how far they differ.
+"""Deviations within a committee of models, the alternative to the uncertainty of one model.
 
 DP-GEN's scheme (Y. Zhang et al., Comput. Phys. Commun. 253, 107206 (2020), arXiv 1910.12690).
 """
@@ -16,7 +16,7 @@ __all__ = ["committee_deviations", "force_deviation"]
 
 
 def force_deviation(forces: NDArray[np.float64]) -> NDArray[np.float64]:
-    r"""Return how far models differ on each atom.
+    r"""Return the deviation of the models on each atom.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def force_deviation(forces: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def committee_deviations(models: Sequence[LoadedModel], frames: Sequence[Frame]) -> list[NDArray[np.float64]]:
-    """Return how far models differ on each atom of each frame [eV/Å].
+    """Return the deviation of the models on each atom of each frame [eV/Å].
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Frames to learn from or to be judged by, prepared for a model when they are asked for."""
+"""Training or test frames, prepared for a model on demand."""
 
 import math
 from collections.abc import Sequence
@@ -15,27 +15,27 @@ __all__ = ["Dataset"]
 
 
 class Dataset(Sequence[Sample]):
-    """A sequence of samples, of which as many stay prepared as fit into some memory.
+    """A sequence of samples, cached up to a limit of memory.
 
     Parameters
     ----------
     model : Potential
-        What the frames are prepared for.
+        Model that the frames are prepared for.
     frames : sequence of Frame
         Labelled frames.
     like : array
         Gives library, dtype and device.
     memory : float
-        How much the samples may take that stay [bytes]. An epoch asks for each of them once, so that the first to
-        come are as good as any to keep.
+        Memory for cached samples [bytes]. An epoch uses each sample once, so no choice of samples to cache is better
+        than the first ones.
     """
 
     def __init__(self, model: Potential, frames: Sequence[Frame], *, like: Array, memory: float = math.inf) -> None:
         self.model, self.frames, self.memory = model, frames, memory
         self._like = like
-        self._kept: dict[int, Sample] = {}
+        self._cached: dict[int, Sample] = {}
         self.nbytes = 0
-        """Memory of the samples that stay."""
+        """Memory of the cached samples [bytes]."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -55,21 +55,21 @@ class Dataset(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
         k = range(len(self))[index]
-        if k in self._kept:
-            return self._kept[k]
+        if k in self._cached:
+            return self._cached[k]
         sample = prepare_sample(self.model, self.frames[k], like=self._like)
         if self.nbytes + sample.nbytes <= self.memory:
-            self._kept[k] = sample
+            self._cached[k] = sample
             self.nbytes += sample.nbytes
         return sample
 
     def check(self) -> None:
-        """Prepare every frame once, so that one that does not fit the model is not found in the middle of a training.
+        """Prepare every frame once, to find a frame that does not fit the model before the training starts.
 
         Raises
         ------
         InputError
-            If there is one.
+            If a frame does not fit the model.
         """
         for _ in self:
             pass

@@ -1,4 +1,4 @@
-"""The scale of P: variances that are as large as the errors on the frames of the training."""
+"""Scale of P that makes the variances as large as the errors on the training frames."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from .sample import Sample
 
 __all__ = ["KpuScale", "kpu_scale"]
 
-_FRAMES, _PROBES = 32, 2  # at most so many frames, and sums of force components in each
+_FRAMES, _PROBES = 32, 2  # largest number of frames, and signed sums of force components in each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class KpuScale:
     Parameters
     ----------
     energy, force : float
-        For the energy per atom and for forces; 1 leaves the variance that the filter gave.
+        For the energy per atom and for forces; 1 leaves the variance of the filter.
     """
 
     energy: float = 1.0
@@ -38,21 +38,21 @@ class KpuScale:
 
 
 def kpu_scale(model: JacobianProvider[Any], state: EKFState, samples: Sequence[Sample]) -> KpuScale:
-    """Return the factors with which H P H^T is on average the squared error.
+    """Return the factors that make H P H^T equal to the squared error on average.
 
     The noise of a training is chosen so that it converges: a group of forces is trusted as one number, whatever the
-    correlation of its errors, and earlier frames count less than later ones. Which prediction is more uncertain than
-    another does not depend on that; how uncertain they are all together is counted here, on labelled frames. As in a
-    least-squares fit whose residuals give the scale of its covariance, those of the training serve.
+    correlation of its errors, and earlier frames count less than later ones. The order of
+    uncertainties does not depend on that, but their scale does, which is fitted here to labelled frames. Training
+    frames serve, as in a least-squares fit whose residuals give the scale of its covariance.
 
     Parameters
     ----------
     model : JacobianProvider
         Predicts energy and forces.
     state : EKFState
-        Weights, of which the average is used, and P.
+        State of the filter: its average weights and P are used.
     samples : sequence of Sample
-        Labelled frames, of which at most 32 are looked at; each counts for the labels that it has.
+        Labelled frames, of which at most 32 are used; each counts for the labels that it has.
     """
     chosen = [samples[k] for k in np.unique(np.linspace(0, len(samples) - 1, _FRAMES).round().astype(int))]
     squares, variances = np.zeros(2), np.zeros(2)
@@ -63,7 +63,7 @@ def kpu_scale(model: JacobianProvider[Any], state: EKFState, samples: Sequence[S
         functionals: list[Cotangent] = [{"energy": _like(prediction["energy"], np.asarray(1 / n))}]
         functionals += [{"forces": _like(forces, z)} for z in signs]
         hph = to_numpy(kpu(state, pull(functionals)[1]))
-        # The square of a sum with random signs is on average the sum of the squares.
+        # On average over the signs, the square of a signed sum is the sum of the squares.
         if sample.energy is not None:
             variances[0] += hph[0]
             squares[0] += (float(sample.energy - prediction["energy"]) / n) ** 2

@@ -1,4 +1,4 @@
-"""Which frames a training has learned from and which it was judged by, so that it can go on with the same."""
+"""Digests of training and test frames, by which a resumed training finds the same frames again."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Fingerprint:
     Parameters
     ----------
     train, test : array of uint64, shape (n_frames,)
-        Of the frames to train on and of those to test on.
+        Digests of the training frames and of the test frames.
     """
 
     train: NDArray[np.uint64]
@@ -39,21 +39,21 @@ def find_frames(frames: Sequence[Frame], digests: NDArray[np.uint64], purpose: s
     Parameters
     ----------
     frames : sequence of Frame
-        What the data hold now.
+        Frames in the data now.
     digests : array of uint64
-        Digests of the frames that are looked for.
+        Digests of the frames to find.
     purpose : str
-        What they are for, to be told.
+        How messages call the use of the frames, as in ``"to train on"``.
 
     Returns
     -------
     found, others : list of Frame
-        In the order of the digests, and what is left, in its own order.
+        Frames in the order of the digests, and the other frames in their own order.
 
     Raises
     ------
     InputError
-        If one is missing or has changed.
+        If a frame is missing or has changed.
     """
     places = defaultdict(list)
     for index, digest in reversed(list(enumerate(_digests(frames).tolist()))):
@@ -75,7 +75,7 @@ def _digests(frames: Sequence[Frame]) -> NDArray[np.uint64]:
 
 
 def _digest(frame: Frame) -> int:
-    """Return a number made of all that a training sees of a frame."""
+    """Return a hash of everything that a training uses of a frame."""
     state = blake2b(digest_size=8)
     for part in (frame.numbers, frame.positions, frame.cell, frame.pbc, frame.energy, frame.forces, frame.virial):
         state.update(b"-" if part is None else b"+" + np.ascontiguousarray(part).tobytes())

@@ -13,7 +13,7 @@ from ekfcore.protocols import Cotangent
 
 __all__ = ["energy_per_atom", "force_component", "frame_gradients"]
 
-_TOGETHER = 1024  # functionals times atoms whose gradients are computed at once: what is in between fits into the cache
+_TOGETHER = 1024  # functionals times atoms in one pullback, so that its intermediate arrays fit into the cache
 
 
 def frame_gradients(model: Potential, w: Array, frame: Frame, functionals: Sequence[Mapping[str, Any]]) -> Array:
@@ -28,7 +28,7 @@ def frame_gradients(model: Potential, w: Array, frame: Frame, functionals: Seque
     frame : Frame
         Atoms.
     functionals : sequence of m mappings
-        As cotangents, of arrays of NumPy.
+        Cotangents as NumPy arrays.
     """
     xp = array_namespace(w)
     cotangents: list[Cotangent] = [

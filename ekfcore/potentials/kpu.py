@@ -1,4 +1,4 @@
-"""Kalman prediction uncertainty of frames: how far the energy and the force on each atom may be off."""
+"""Kalman prediction uncertainty of frames: variances of the energy and of the force on each atom."""
 
 import contextlib
 import math
@@ -38,7 +38,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameUncertainty:
-    """Variances that P gives to what is predicted for one frame.
+    """Variances that P gives to the predictions for one frame.
 
     Parameters
     ----------
@@ -73,24 +73,24 @@ class KalmanUncertainty:
     model : Potential
         The model that the filter trained.
     state : EKFState
-        Its weights and their covariance, of which a root is kept; the state may go on.
+        Weights and covariance. Only a root of the covariance is kept, so the state may be updated further.
     fraction : float
-        Share of the atoms whose forces count, at least one atom. Which ones is drawn anew for each frame, from `seed`
-        and the positions: the same frame always gets the same atoms.
+        Share of the atoms whose forces count, at least one atom. The atoms are drawn for each frame from `seed` and the
+        positions: the same frame always gets the same atoms.
     seed : int
-        Seed of that choice.
+        Seed of the choice of atoms.
     parameters : array of int, optional
-        Weights that count, as `DeepPotential.last_layer`; all of them if not given.
+        Weights whose uncertainty counts, as `DeepPotential.last_layer`; all weights by default.
     scale : KpuScale, optional
-        Factors on the variances; without them they are those of the filter's own P.
+        Factors on the variances; 1 by default, which gives the variances of the filter's own P.
     dtype : {"float64", "float32"}, optional
-        Precision of the product with the root of P, which takes about half of the time; that of P if not given.
+        Precision of the product with the root of P, which takes about half of the time; that of P by default.
         Gradients keep the precision of the weights.
 
     Raises
     ------
     InputError
-        If a setting breaks its rule.
+        If a setting is out of its range.
     FilterError
         If P is no covariance, see `CovarianceRoot`.
     """
@@ -129,14 +129,14 @@ class KalmanUncertainty:
     ) -> "KalmanUncertainty":
         """Take model and filter from a model file, the folder of a run, or what `load_model` returned.
 
-        The variances have the scale that the training found after its last epoch. With the frames of the training as
+        The variances have the scale fitted after the last epoch of the training. With the frames of the training as
         `refresh`, P is computed afresh from them, see `refreshed`, and so is the scale; then the model may have been
         trained with Adam as well.
 
         Raises
         ------
         InputError
-            If the model was trained without the filter, or a setting breaks its rule.
+            If the model was trained without the filter, or a setting is out of its range.
         CheckpointError
             If the file is damaged.
         """
@@ -179,11 +179,11 @@ class KalmanUncertainty:
         )
 
     def many(self, frames: Sequence[Frame]) -> list[FrameUncertainty]:
-        """Return the uncertainty of each frame; on the host, as many frames at the same time as there are threads."""
+        """Return the uncertainty of each frame; on the host, frames are computed in parallel threads."""
         return self._in_threads(self, frames)
 
     def probes(self, frame: Frame, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return whitened gradients of a frame: a few rows that stand for all of its forces.
+        """Return whitened gradients of a frame: a few random rows that represent all of its forces.
 
         Parameters
         ----------
@@ -219,13 +219,13 @@ class KalmanUncertainty:
         if workers <= 1:
             return [function(frame) for frame in frames]
         with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
-            # The threads of a pool know the limit only in a copy of this context, one for each call.
+            # The limit is a context variable: each call in the pool needs its own copy of this context to see it.
             contexts = [copy_context() for _ in frames]
             return list(pool.map(lambda context, frame: context.run(function, frame), contexts, frames))
 
 
 @contextlib.contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Leave the threads to the frames: kernels and linear algebra get one each."""
+    """Limit kernels and linear algebra to one thread, because the frames themselves run in parallel."""
     with limited_threads(1), threadpool_limits(1):
         yield

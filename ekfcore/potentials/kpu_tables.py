@@ -1,4 +1,4 @@
-"""What ``ekfcore kpu`` writes beside its picture: a table, and the layout of DP-GEN."""
+"""Tables that ``ekfcore kpu`` writes beside its picture: its own, and one in the layout of DP-GEN."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _Vector = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Row:
-    """One frame: its uncertainty, and its errors where labels tell them.
+    """One frame: its uncertainty, and its errors where it has labels.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Row:
     force_rmse : float, optional
         Over all components of all atoms [eV/Å].
     force_errors : array, shape (k, 3), optional
-        Of the atoms whose uncertainty is known [eV/Å].
+        Errors of the atoms whose uncertainty is known [eV/Å].
     """
 
     n_atoms: int
@@ -55,10 +55,10 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
 
 
 def write_deviations(rows: Sequence[Row], path: Path) -> None:
-    """Write DP-GEN's columns.
+    """Write the columns of DP-GEN.
 
-    The deviation of an atom's force is the root of its variance, as that of a committee would be. That of the virial is
-    not calculated: zeros.
+    The deviation of the force on an atom is the root of its variance, where DP-GEN has that of a committee. Deviations
+    of the virial are not calculated: zeros.
     """
     names = [f"{kind}_devi_{quantity}" for quantity in "vf" for kind in ("max", "min", "avg")]
     lines = [f"#{'step':>11}" + "".join(f"{name:>19}" for name in names)]

@@ -1,4 +1,4 @@
-"""The file that a training leaves: model, weights, filter and where it stood."""
+"""Model files, which a training writes: model, weights, optimizer and position."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,14 +33,14 @@ _FRAMES = ("train", "test")
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LoadedModel:
-    """What a model file holds.
+    """Contents of a model file.
 
     Parameters
     ----------
     model : Potential
         Form and constants.
     weights : array, shape (n,)
-        Trained weights to predict with; a filter that averages goes on from others.
+        Trained weights for predictions; a filter that averages continues from other ones.
     settings : mapping
         The CONFIG of the run, as JSON.
     position : Position
@@ -49,11 +49,11 @@ class LoadedModel:
         Description of the optimizer, to restore it from; its "type" is "filter", "adam", or for a model without one
         the name of where the model comes from.
     arrays : mapping of str to array
-        Its arrays, read when they are asked for.
+        Arrays of the optimizer, read on access.
     frames : Fingerprint, optional
-        Which frames it was trained on and judged by; older files do not tell.
+        Digests of training and test frames; older files lack them.
     inputs : str
-        Digest of all that decides what comes out of the training, where whoever trained gave one.
+        Digest of everything that determines the result of the training, if the caller gave one.
     """
 
     model: Potential
@@ -67,19 +67,19 @@ class LoadedModel:
 
     @property
     def has_optimizer(self) -> bool:
-        """Whether there is a filter or Adam to go on with."""
+        """Whether the file has a filter or Adam to continue with."""
         return self.optimizer.get("type") in ("filter", "adam")
 
     @property
     def kpu_scale(self) -> KpuScale:
-        """Factors that give the variances of P the size of the errors, found after the last whole epoch."""
+        """Factors that scale the variances of P to the errors, fitted after the last complete epoch."""
         last = self.position.records[-1] if self.position.records else None
         if last is None or last.energy_kpu_scale is None or last.force_kpu_scale is None:
             return KpuScale()
         return KpuScale(energy=last.energy_kpu_scale, force=last.force_kpu_scale)
 
     def without_optimizer(self) -> "LoadedModel":
-        """Return the same model, from whose weights a training begins with a fresh filter."""
+        """Return the same model without its optimizer, so that a training starts with a fresh one."""
         return replace(self, optimizer={"type": "nothing"}, arrays={})
 
 
@@ -94,12 +94,12 @@ def save_model(
     frames: Fingerprint | None = None,
     inputs: str = "",
 ) -> None:
-    """Write a model file in the place of the old one.
+    """Write a model file, replacing an old one.
 
     Raises
     ------
     InputError
-        If it cannot be written; the old file is then intact.
+        If the file cannot be written; an old file is then intact.
     """
     header: dict[str, Any] = {
         "kind": "model",
@@ -129,15 +129,15 @@ def load_model(path: str | Path, *, whole: bool = True) -> LoadedModel:
     path : path
         The file, or the folder of a run.
     whole : bool
-        Check every byte of the file. Without, the time to read P is saved, which is nearly all of it; what is read is
-        checked in any case.
+        Check every byte of the file. If false, P is not read, which takes nearly all of the time; arrays that are read
+        are always checked.
 
     Raises
     ------
     CheckpointError
-        If it is truncated, altered, or not such a file.
+        If the file is truncated, altered, or not a model file.
     InputError
-        If there is none.
+        If the file does not exist.
     """
     path = Path(path)
     if path.is_dir():
@@ -147,7 +147,7 @@ def load_model(path: str | Path, *, whole: bool = True) -> LoadedModel:
         header = upgraded(header)
         position = known_fields(Position, header["position"])
         position["records"] = tuple(EpochRecord(**known_fields(EpochRecord, record)) for record in position["records"])
-        told = f"{_FRAMES[0]}_frames" in arrays
+        has_frames = f"{_FRAMES[0]}_frames" in arrays
         return LoadedModel(
             model=settings_for(header["model"]).load(header["model"], arrays),
             weights=arrays["average" if "average" in arrays else "weights"],
@@ -155,7 +155,7 @@ def load_model(path: str | Path, *, whole: bool = True) -> LoadedModel:
             position=Position(**position),
             optimizer=header["optimizer"],
             arrays=arrays,
-            frames=Fingerprint(**{name: arrays[f"{name}_frames"] for name in _FRAMES}) if told else None,
+            frames=Fingerprint(**{name: arrays[f"{name}_frames"] for name in _FRAMES}) if has_frames else None,
             inputs=header["inputs"],
         )
     except CheckpointError as error:

@@ -16,20 +16,20 @@ _T = TypeVar("_T", bound="WithModel")
 
 
 def default_model() -> PotentialSettings:
-    """Return the table ``[model]`` where there is none."""
+    """Return the default of the table ``[model]``."""
     return settings_for({}).model_validate({})
 
 
 class WithModel(Table):
     """Base of tables with a field ``model: SerializeAsAny[PotentialSettings]``.
 
-    Read from a file, the class is made for the kind of model first: then a wrong key of its table is found like any
-    other, with its name and its rule.
+    When a file is read, the class for its kind of model is chosen first, so that errors in the table ``[model]`` name
+    the key and its rule, as for all other tables.
     """
 
     @classmethod
     def for_data(cls: type[_T], data: dict[str, Any]) -> type[_T]:
-        """Return this class with the table of the kind of model that the data ask for."""
+        """Return this class with the table ``[model]`` of the kind of model in the data."""
         table = data.get("model")
         return _made_for(cls, settings_for(table if isinstance(table, dict) else {}))
 

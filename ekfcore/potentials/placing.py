@@ -1,4 +1,4 @@
-"""Weights where a model can be computed."""
+"""Weights on a backend and a device that fit a model."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ __all__ = ["place_weights"]
 
 
 def place_weights(model: Potential, weights: NDArray[Any], *, backend: str = "auto", device: str = "cpu") -> Array:
-    """Bring weights into the library of a backend that the model can be computed with, onto a device.
+    """Return weights as an array of a backend that can compute the model, on a device.
 
     Parameters
     ----------
     model : Potential
-        Says whether it needs the arrays of one library.
+        Model, which may need the arrays of one library.
     weights : array of NumPy, shape (n,)
-        What to bring there.
+        Weights to place.
     backend, device : str
         See `place`; "auto" is the backend that the model needs, or else the fastest on that device.
 

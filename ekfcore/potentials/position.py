@@ -1,4 +1,4 @@
-"""How far a training has come, and what its epochs brought."""
+"""Position of a training, and the records of its epochs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -9,26 +9,26 @@ __all__ = ["EpochRecord", "Position", "known_fields"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRecord:
-    """Where the training stands after an epoch.
+    """Errors and diagnostics after an epoch.
 
     Parameters
     ----------
     epoch, step : int
         Epochs and batches done.
     wall_s : float
-        Time spent in updates, evaluations not counted [s].
+        Time spent in updates, without evaluations [s].
     lam : float
         Memory factor; the learning rate for Adam.
     energy_rmse_train, energy_rmse_test : float
-        Over the frames that have an energy; nan if there are none [meV/atom].
+        Error over the frames that have an energy; nan if there are none [meV/atom].
     force_rmse_train, force_rmse_test : float
-        Over the frames that have forces; nan if there are none [meV/Å].
+        Error over the frames that have forces; nan if there are none [meV/Å].
     virial_rmse_train, virial_rmse_test : float, optional
-        Over the frames that have a virial, if there are any [meV/atom].
+        Error over the frames that have a virial, if there are any [meV/atom].
     energy_noise, force_noise : float, optional
         Standard deviation that the filter gives a measured energy [meV/atom] and the mean of a group of forces [meV/Å].
     energy_kpu_scale, force_kpu_scale : float, optional
-        Factors that make the variances of P those of the errors on training frames, see `kpu_scale`.
+        Factors that scale the variances of P to the errors on training frames, see `kpu_scale`.
     """
 
     epoch: int
@@ -49,14 +49,14 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """How far a training has come; with the seed it fixes every random choice that follows.
+    """Position of a training; with the seed it determines every later random choice.
 
     Parameters
     ----------
     epoch, batch : int
-        Epochs done, and batches done in the epoch under way.
+        Epochs done, and batches done in the current epoch.
     update : int
-        Updates done in the batch under way, if one of them broke down.
+        Updates done in the current batch before one of them broke down.
     step : int
         Batches done in all.
     wall_s : float
@@ -74,6 +74,6 @@ class Position:
 
 
 def known_fields(kind: type[EpochRecord | Position], data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what this version knows of a description; a later one may have written more."""
+    """Return the fields that this version knows; a file of a later version may have more."""
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in data.items() if name in names}

@@ -1,7 +1,7 @@
-"""The covariance computed afresh, at the weights where a training has ended.
+"""Covariance computed afresh at the final weights of a training.
 
-The P that a training leaves was gathered while the weights moved. This one is that of the training frames at the final
-weights alone, and any optimizer will do.
+A training accumulates P while the weights move. The P computed here belongs to the training frames at the final weights
+alone, and works for any optimizer.
 """
 
 import math
@@ -26,7 +26,7 @@ __all__ = ["ENERGY_NOISE", "FORCE_NOISE", "refreshed"]
 FORCE_NOISE, ENERGY_NOISE = 1.0, 0.03
 """Standard deviations of a force component [eV/Å] and of an energy per atom [eV], relative to each other."""
 
-_ROWS, _TOGETHER = 128, 32  # rows that join the blocks, and measurements absorbed at once
+_ROWS, _TOGETHER = 128, 32  # rows that join the blocks, and measurements in one update
 
 
 def refreshed(
@@ -53,14 +53,14 @@ def refreshed(
     frames : sequence of Frame
         Frames of the training; their labels are not used.
     layout : BlockLayout, optional
-        Blocks of P; of at most 256 weights if not given.
+        Blocks of P; by default of at most 256 weights.
     probes : int
-        Sums of all force components of a frame, signed at random, that stand for the components one by one: on average
-        over the signs their information is the same.
+        Number of randomly signed sums of all force components of a frame, which replace the single components: on
+        average over the signs their information is the same.
     force_noise, energy_noise : float
         Standard deviations of a force component [eV/Å] and of an energy per atom [eV]; only their ratio and `p0` count.
     p0 : float
-        Variance of each weight before the frames were seen: large, so that what they do not excite is uncertain.
+        Prior variance of each weight: large, so that directions which the frames do not determine stay uncertain.
     seed : int
         Seed of the signs.
     backend : str, optional
@@ -69,8 +69,8 @@ def refreshed(
     Returns
     -------
     EKFState
-        With these weights. Each block of the inverse of P is :math:`I / p_0 + \sum H_l^T R^{-1} H_l` over all energies
-        and forces of the frames; what the last of them say about several blocks at once is there as well.
+        State with these weights. Each block of the inverse of P is :math:`I / p_0 + \sum H_l^T R^{-1} H_l` over all
+        energies and forces of the frames; rows that join the blocks add correlations from the last measurements.
 
     Raises
     ------
@@ -92,6 +92,6 @@ def refreshed(
         for k in range(0, len(noise), _TOGETHER):
             some = slice(k, k + _TOGETHER)
             rows = H[some, :]
-            nothing = xp.zeros_like(rows[:, 0])  # innovations of zero leave the weights where they are
+            nothing = xp.zeros_like(rows[:, 0])  # innovations of zero do not change the weights
             state, _ = update(state, rows, nothing, config=config, noise=noise[some], throw=True, donate=True)
     return state

@@ -11,13 +11,13 @@ from ekfcore.models.settings import PotentialSettings
 __all__ = ["DEFAULT", "KINDS", "settings_for"]
 
 DEFAULT = "deep_potential"
-"""The kind of model where nobody names one."""
+"""The default kind of model."""
 
 KINDS = {
     "deep_potential": "ekfcore.models.deep_potential.settings:DeepPotentialSettings",
     "deepmd": "ekfcore.deepmd.kit_potential:KitSettings",
 }
-"""Where the table of each kind is; a new native model adds its line here."""
+"""Import path of the table of each kind; a new native model adds its line here."""
 
 
 def settings_for(table: Mapping[str, Any]) -> type[PotentialSettings]:
@@ -26,7 +26,7 @@ def settings_for(table: Mapping[str, Any]) -> type[PotentialSettings]:
     Parameters
     ----------
     table : mapping
-        The keys that are given. ``type`` is one of `KINDS`; ``"torch"`` with the import path of a module in ``module``;
+        Keys of the table. ``type`` is one of `KINDS`; ``"torch"`` with the import path of a module in ``module``;
         or the import path of a factory.
 
     Raises

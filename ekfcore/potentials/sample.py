@@ -12,7 +12,7 @@ from ekfcore.atoms.potential import Potential
 
 __all__ = ["Sample", "prepare_sample"]
 
-_ITEM = 8  # bytes of the largest numbers there are
+_ITEM = 8  # [bytes] of a number in double precision
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -22,7 +22,7 @@ class Sample:
     Parameters
     ----------
     environment : object
-        What the model sees.
+        Frame as the model prepared it.
     energy : array, 0-d, or None
         [eV]
     forces : array, shape (N, 3), or None
@@ -32,7 +32,7 @@ class Sample:
     n_atoms : int
         N.
     weight : float
-        How much the frame counts, see `Frame`.
+        Weight of the frame, see `Frame`.
     """
 
     environment: Any
@@ -44,7 +44,7 @@ class Sample:
 
     @property
     def nbytes(self) -> int:
-        """Memory that the arrays take, numbers of less than eight bytes counted as if they had eight."""
+        """Memory of the arrays [bytes], an upper bound that counts eight bytes for every number."""
         return _nbytes(self)
 
 

@@ -1,7 +1,7 @@
-"""Headers of model files as earlier versions wrote them, brought to the present form one step after the other.
+"""Upgrade of headers of model files of earlier versions to the present form, step by step.
 
-Each step makes of a header of its form one of the next, and knows nothing of those after it. A version that changes
-the form adds its step at the end, and a small file that it wrote to ``tests/files``.
+Each step upgrades a header of one form to the next form, independently of later steps. A version that changes the form
+adds its step at the end, and a small file of the old form to ``tests/files``.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ _Header = dict[str, Any]
 
 
 def upgraded(header: _Header) -> _Header:
-    """Return a header in the present form; KeyError or TypeError where it lacks what its version had.
+    """Return a header in the present form; KeyError or TypeError if an entry is missing.
 
     Raises
     ------
     CheckpointError
-        If a later version wrote it.
+        If a later version wrote the file.
     """
     if header.get("form", 1) > FORM:
         raise CheckpointError("was written by a later version of ekfcore; install that, or a later one")
@@ -30,12 +30,12 @@ def upgraded(header: _Header) -> _Header:
 
 
 def _to_2(header: _Header) -> _Header:
-    """Give the model a table of its own with a type, and the distance of its nodes, which was the training's."""
+    """Collect architecture, unknown elements and node spacing in a table of the model, which has a type."""
     old, position = dict(header), dict(header["position"])
     model = {
         "type": "deep_potential",
         "architecture": old.pop("architecture"),
-        "unknown": old.pop("unknown", []),  # older ones know all their elements
+        "unknown": old.pop("unknown", []),  # older models have learned all their elements
         "spacing": position.pop("spacing", None),
     }
     return {"inputs": "", **old, "model": model, "position": position, "form": 2}

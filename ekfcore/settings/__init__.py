@@ -1,1 +1,1 @@
-"""Tables of settings in TOML: how they are read, checked and refused."""
+"""Tables of settings in TOML: reading, checking, and messages for errors."""

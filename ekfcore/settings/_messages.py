@@ -1,4 +1,4 @@
-"""One line for what pydantic found wrong with a CONFIG."""
+"""One-line messages for validation errors of pydantic."""
 
 import difflib
 import json
@@ -12,22 +12,22 @@ __all__ = ["explain"]
 
 
 def explain(error: ValidationError, data: dict[str, Any], settings: type[BaseModel], source: str) -> str:
-    """Return the first thing that is wrong: where, its rule and the value.
+    """Return a message on the first error: its key, the rule and the value.
 
     Parameters
     ----------
     error : ValidationError
-        What pydantic raised for `data`.
+        Error that pydantic raised for `data`.
     data : dict
         The tables that were validated.
     settings : type
         The model of all tables.
     source : str
-        File that opens the line.
+        File, with which the message begins.
     """
     found = error.errors(include_url=False)
     path = _path(data, found[0])
-    # A key that may be text or a table gives an error for each; a table's own keys say more.
+    # A key that may be text or a table gives an error for each type; errors within the table are more specific.
     first = max((e for e in found if _path(data, e)[: len(path)] == path), key=lambda e: len(_path(data, e)))
     path, kind = _path(data, first), first["type"]
     key = _name(path)
@@ -38,16 +38,16 @@ def explain(error: ValidationError, data: dict[str, Any], settings: type[BaseMod
     if kind == "model_type":
         return f"{source}: {key} must be a table [{key}], got {_show(_lookup(data, path))}"
     if kind == "value_error" and isinstance(_lookup(data, path), dict):
-        # The rule of a whole table opens with a key of it, in backquotes, and tells the value.
+        # A rule on a whole table begins with one of its keys, in backquotes, and contains the value.
         return f"{source}: " + re.sub(r"`(\w+)`", rf"{key}.\1", str(first["ctx"]["error"]))
-    # A key that may be of several types gives an error for each of them.
+    # A key of several possible types gives an error for each of them.
     rules = dict.fromkeys(_rule(e) for e in found if _path(data, e) == path)
     rule = " or ".join(rules).replace(" or be ", " or ")
     return f"{source}: {key} must {rule}, got {_show(_lookup(data, path))}"
 
 
 def _path(data: Any, error: Any) -> tuple[str | int, ...]:
-    """Return the keys and indices that lead to an error, without the types that pydantic adds to them."""
+    """Return the keys and indices that lead to an error, without the type names that pydantic inserts."""
     path: list[str | int] = []
     for part in error["loc"]:
         if isinstance(data, dict) and (part in data or (error["type"] == "missing" and part == error["loc"][-1])):
@@ -65,7 +65,7 @@ def _name(path: tuple[str | int, ...]) -> str:
 
 
 def _missing(path: tuple[str | int, ...]) -> str:
-    """Say what is missing and what to write."""
+    """Return what is missing and what to write, as text."""
     if path in (("data",), ("data", "train")):
         return 'data.train is missing; name at least one file: [data] train = ["train.xyz"]'
     *above, last = path
@@ -92,7 +92,7 @@ _SHORTER = {
 
 
 def _suggest(path: tuple[str | int, ...], settings: type[BaseModel]) -> str:
-    """Name the known key that looks most like this one, first in the same table, then in the others."""
+    """Return the most similar known key as a question, from the same table or else from another; or all known keys."""
     *above, last = (part for part in path if isinstance(part, str))
     tables = dict(_tables(settings))
     prefix = "".join(f"{part}." for part in above)
@@ -106,12 +106,12 @@ def _suggest(path: tuple[str | int, ...], settings: type[BaseModel]) -> str:
 
 
 def _shown(key: str, tables: dict[str, list[str]]) -> str:
-    """Return a table in brackets."""
+    """Return a key as it is written, a table in brackets."""
     return f"[{key}]" if f"{key}." in tables else key
 
 
 def _tables(table: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Yield each table with its keys, by the prefix that its keys have."""
+    """Yield each table with its keys, by the prefix of its keys."""
     yield prefix, list(table.model_fields)
     for name, field in table.model_fields.items():
         for kind in _kinds(field.annotation):
@@ -120,7 +120,7 @@ def _tables(table: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, lis
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
-    """Yield a type and those that it consists of."""
+    """Yield a type and its type arguments, recursively."""
     yield annotation
     for part in get_args(annotation):
         yield from _kinds(part)

@@ -1,4 +1,4 @@
-"""Types that several tables of settings have for their fields."""
+"""Types of fields that several tables of settings share."""
 
 from typing import Annotated
 

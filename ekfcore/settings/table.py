@@ -1,4 +1,4 @@
-"""Tables of CONFIG, and how they are read and checked."""
+"""Base class of the tables of CONFIG, and functions that read and check them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ __all__ = ["Table", "checked", "read_table"]
 
 
 class Table(BaseModel):
-    """Base of all tables: keys that a table does not know are refused, and numbers are not made from text."""
+    """Base of all tables: unknown keys are refused, and text is not converted to numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
 
     @classmethod
     def for_data(cls, data: dict[str, Any]) -> type[Self]:
-        """Return the class that these data are for: this one, unless a key decides what others there are."""
+        """Return the class for these data: this class, unless the value of a key determines the other keys."""
         return cls
 
 
@@ -52,12 +52,12 @@ def read_table(table: type[_T], path: Path, overrides: Sequence[str] = ()) -> _T
     Parameters
     ----------
     table : type
-        What it must hold.
+        Class of the table.
     path : Path
-        The file.
+        TOML file.
     overrides : sequence of str
-        ``KEY=VALUE`` as in ``optimizer.block_size=1024``, stronger than the file. The value is TOML; what is no TOML is
-        text, so that words need no quotes.
+        ``KEY=VALUE`` as in ``optimizer.block_size=1024``, overriding the file. The value is TOML; a value that is not
+        TOML is text, so that words need no quotes.
 
     Raises
     ------

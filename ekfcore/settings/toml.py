@@ -15,23 +15,23 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If it cannot be read or is no TOML; the message names the line.
+        If the file cannot be read or is not TOML; the message names the line.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a TOML file with the settings") from None
-    except (ValueError, RecursionError) as error:  # a wrong encoding, too, or brackets without end
+    except (ValueError, RecursionError) as error:  # includes wrong encodings and brackets nested too deeply
         raise InputError(f"{path}: is not TOML: {error}") from None
 
 
 def set_key(tables: dict[str, Any], assignment: str) -> None:
-    """Set one key from ``TABLE.KEY=VALUE``; what is no TOML value is text.
+    """Set one key from ``TABLE.KEY=VALUE``; a value that is not TOML is text.
 
     Raises
     ------
     InputError
-        If it does not read like that, or the table is none.
+        If the assignment has another form, or TABLE is not a table.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def set_key(tables: dict[str, Any], assignment: str) -> None:
         raise InputError(f"--set must read TABLE.KEY=VALUE, as optimizer.block_size=1024, got {assignment!r}")
     try:
         lines = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):  # no TOML, or a number of thousands of digits
+    except (ValueError, RecursionError):  # not TOML, or a number of thousands of digits
         lines = {}
     section = tables.setdefault(table, {})
     if not isinstance(section, dict):

@@ -1,4 +1,4 @@
-"""The blocks of P, if the memory can hold them."""
+"""Blocks of P, and whether the memory can hold them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,7 +36,7 @@ def fitting_layout(settings: Settings, layer_sizes: Sequence[int]) -> BlockLayou
 
 
 def _bytes(settings: Settings, recipe: Recipe, layout: BlockLayout) -> int:
-    """Return how much memory P takes: its blocks, and the rows that join them twice, as they are and as they act."""
+    """Return the memory of P [bytes]: its blocks, and the rows that join them, which are stored in two forms."""
     like = _one(settings)
     itemsize = 4 if recipe.config.dtype == "float32" else 8
     blocks = get_backend(settings.run.backend, like=like).store_size(layout, like=like)
@@ -44,12 +44,12 @@ def _bytes(settings: Settings, recipe: Recipe, layout: BlockLayout) -> int:
 
 
 def _one(settings: Settings) -> Array:
-    """Return an array of one number where the run takes place."""
+    """Return an array of one number on the backend and the device of the run."""
     return place(np.zeros(1), backend=settings.run.backend, device=settings.run.device)
 
 
 def _fitting(settings: Settings, layer_sizes: Sequence[int], recipe: Recipe, available: int) -> str:
-    """Say which block size, or how many rows, the memory could hold."""
+    """Return advice: the largest block size, and the number of rows, that the memory could hold."""
     ignores_size = recipe.strategy in ("global", "layer")
     strategy = "rlekf" if ignores_size else recipe.strategy
     change = f"optimizer.strategy = {strategy!r} with " if ignores_size else ""

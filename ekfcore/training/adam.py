@@ -32,7 +32,7 @@ class AdamSettings:
     learning_rate, final_learning_rate : float
         First and last value of an exponential decay over the whole training.
     decay_steps : int
-        Steps for which the learning rate stays the same before it drops, as in DeePMD-kit; 1 for a smooth decay.
+        Steps between two drops of the learning rate, as in DeePMD-kit; 1 for a smooth decay.
     energy_prefactors, force_prefactors, virial_prefactors : pair of float
         First and last weight in the loss; in between they follow the learning rate, as in DeePMD-kit.
     """
@@ -81,21 +81,21 @@ class AdamOptimizer:
         self.first, self.second = xp.zeros_like(weights), xp.zeros_like(weights)
 
     @property
-    def pace(self) -> float:
+    def rate(self) -> float:
         """Learning rate of the next step."""
         decay = self.settings.final_learning_rate / self.settings.learning_rate
         stairs = self.count // self.settings.decay_steps * self.settings.decay_steps
         return float(self.settings.learning_rate * decay ** (stairs / self.total_steps))
 
     def diagnose(self, samples: Sequence[Sample]) -> Mapping[str, float]:
-        """Return nothing: a gradient alone tells neither noise nor uncertainty."""
+        """Return nothing: a gradient alone gives neither noise nor uncertainty."""
         return {}
 
     def step(self, samples: Sequence[Sample], rng: np.random.Generator, *, skip: int = 0) -> None:
-        """Descend along the mean gradient of a batch, all at once: there is nothing of it to skip."""
+        """Descend along the mean gradient of a batch; a batch is one update, so `skip` has no effect."""
         xp = array_namespace(self.weights)
         gradient = sum(self._gradient(xp, sample) for sample in samples) / len(samples)
-        rate = self.pace
+        rate = self.rate
         self.count += 1
         self.first = _BETA1 * self.first + (1 - _BETA1) * gradient
         self.second = _BETA2 * self.second + (1 - _BETA2) * gradient**2
@@ -115,7 +115,7 @@ class AdamOptimizer:
         weight of the frame.
         """
         s, n = self.settings, sample.n_atoms
-        done = self.pace / s.learning_rate
+        done = self.rate / s.learning_rate
         cotangent = {}
         for quantity in QUANTITIES:
             first, last = getattr(s, f"{quantity.name}_prefactors")
@@ -139,7 +139,7 @@ class AdamOptimizer:
         yield "second", to_numpy(self.second)
 
     def restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the optimizer from a checkpoint."""
         xp = array_namespace(self.weights)
         kind = {"dtype": self.weights.dtype, "device": self.weights.device}
         self.count = int(header["count"])

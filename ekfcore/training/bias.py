@@ -1,4 +1,4 @@
-"""Energies of another zero: a model that goes on with data of another code or functional."""
+"""Energies of atoms fitted anew, to continue with data of another code or functional, whose zero of energy differs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ __all__ = ["refit_bias"]
 def refit_bias(loaded: LoadedModel, frames: Sequence[Frame]) -> LoadedModel:
     """Shift the energy of an atom of each element so that the model's energies fit those of the frames best.
 
-    Forces and virial stay as they are, and so do the elements that no frame holds.
+    Forces and virial do not change, nor do the energies of elements that no frame holds.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The frames of a training: which it learns from and which it is judged by."""
+"""The training frames and the test frames of a run."""
 
 from collections.abc import Sequence
 
@@ -26,22 +26,22 @@ def read_data(
     settings : Settings
         CONFIG.
     saved : LoadedModel, optional
-        The training that goes on. Its frames stay what they were, in their order; from the start of an epoch there may
-        be others besides.
+        The run to resume. Its frames keep their order and their part, training or test; new frames may be added at
+        the start of an epoch.
     start : LoadedModel, optional
-        The model that a training begins with.
+        The model that the training starts from.
 
     Returns
     -------
     train, test : list of Frame
         The frames.
     note : str
-        What is to be told of them, if anything.
+        Note for the user, or an empty string.
 
     Raises
     ------
     InputError
-        If frames cannot be read, or those of the training that goes on are not there any more.
+        If frames cannot be read, or frames of the run to resume are missing.
     """
     origin = saved or start
     elements = settings.model.elements or (list(origin.model.elements) if origin else None)
@@ -50,31 +50,31 @@ def read_data(
     for frame in [*train, *test]:
         check_labelled(frame)
     if saved is not None and saved.frames is not None:
-        return _go_on(settings, train, test, saved.frames, saved)
+        return _resumed_data(settings, train, test, saved.frames, saved)
     if not test:
         train, test = _split(settings, train)
     if saved is not None and saved.has_optimizer:
         return train, test, "the model file is older than the list of its frames: whether they are the same is unknown"
-    return train, test, _seen(train, test, start)
+    return train, test, _overlap_note(train, test, start)
 
 
 def _split(settings: Settings, frames: Sequence[Frame]) -> _Parts:
-    assert settings.data.test_fraction is not None  # the settings see to it
+    assert settings.data.test_fraction is not None  # guaranteed by `DataSettings`
     if settings.data.test_fraction == 0:
         return list(frames), []
     return split_frames(frames, settings.data.test_fraction, settings.training.seed)
 
 
-def _go_on(
+def _resumed_data(
     settings: Settings, train: Sequence[Frame], test: Sequence[Frame], known: Fingerprint, saved: LoadedModel
 ) -> tuple[list[Frame], list[Frame], str]:
-    """Return the frames as they were, and the new ones behind them."""
+    """Return the frames of the run in their order, followed by the new ones."""
     old_train, new_train = find_frames(train, known.train, "to train on")
     if settings.data.test:
         old_test, new_test = find_frames(test, known.test, "to test on")
     else:
         old_test, new = find_frames(new_train, known.test, "to test on")
-        new_train, new_test = _share(settings, new)
+        new_train, new_test = _split_new(settings, new)
     added = len(new_train) + len(new_test)
     where = f"epoch {saved.position.epoch}"
     if not added:
@@ -84,22 +84,22 @@ def _go_on(
             f"{added} frames are new, and this training stopped within an epoch; take them out, go on to the end of it "
             f"with --set training.epochs={saved.position.epoch + 1}, and add them then"
         )
-    seen = _seen([*old_train, *new_train], [*old_test, *new_test], None)
+    overlap = _overlap_note([*old_train, *new_train], [*old_test, *new_test], None)
     note = (
         f"goes on after {where} with {len(new_train)} new frames to train on and {len(new_test)} to test on; "
         "the others stay what they were, as do normalisation and energies of atoms"
     )
-    return old_train + new_train, old_test + new_test, "\n".join(filter(None, [note, seen]))
+    return old_train + new_train, old_test + new_test, "\n".join(filter(None, [note, overlap]))
 
 
-def _share(settings: Settings, frames: Sequence[Frame]) -> _Parts:
-    """Share new frames out; too few to be shared out are all for training."""
+def _split_new(settings: Settings, frames: Sequence[Frame]) -> _Parts:
+    """Split new frames into training and test frames; too few to split are all for training."""
     fraction = settings.data.test_fraction or 0.0
     return _split(settings, frames) if 0 < round(fraction * len(frames)) < len(frames) else (list(frames), [])
 
 
-def _seen(train: Sequence[Frame], test: Sequence[Frame], start: LoadedModel | None) -> str:
-    """Tell of frames to test on that are learned from as well, here or by the model to start from."""
+def _overlap_note(train: Sequence[Frame], test: Sequence[Frame], start: LoadedModel | None) -> str:
+    """Return a note on test frames that are also training frames, here or of the model to start from."""
     now = Fingerprint.of(train, test)
     before = set(start.frames.train.tolist()) if start is not None and start.frames is not None else set()
     notes = [

@@ -1,4 +1,4 @@
-"""Elements that a model has, and those that its training has seen."""
+"""Elements of a model, and those of them that occur in its training frames."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -10,18 +10,18 @@ from ekfcore.atoms.energies import fit_bias
 from ekfcore.atoms.potential import Potential
 from ekfcore.errors import InputError
 
-__all__ = ["check_energies", "learn_elements", "strangers", "without_unknown"]
+__all__ = ["check_energies", "learn_elements", "unseen_pairs", "without_unknown"]
 
 
 def learn_elements(model: Potential, frames: Sequence[Frame], given: Mapping[str, float]) -> Potential:
-    """Make elements known to a model that has seen none of their atoms before these frames.
+    """Add to the learned elements of a model those that occur in these frames for the first time.
 
-    Their constants come from the frames; those of the others stay.
+    Their constants come from the frames; those of the other elements do not change.
 
     Parameters
     ----------
     model : Potential
-        The model to go on with.
+        The model to continue with.
     frames : sequence of Frame
         Frames to train on.
     given : mapping of str to float
@@ -41,7 +41,7 @@ def check_energies(model: Potential, given: Mapping[str, float]) -> None:
     Raises
     ------
     InputError
-        If one differs, or its element is none of the model's.
+        If an energy differs, or the model does not have the element.
     """
     elements = model.elements
     for element, energy in given.items():
@@ -55,12 +55,12 @@ def check_energies(model: Potential, given: Mapping[str, float]) -> None:
 
 
 def without_unknown(model: Potential, frames: Sequence[Frame]) -> tuple[list[Frame], str]:
-    """Return the frames that a model can be judged by, and what is to be told of elements that it has not learned.
+    """Return the test frames whose elements the model has learned, and a note on those that it has not learned.
 
     Raises
     ------
     InputError
-        If there are none.
+        If no such frame is left.
     """
     unknown = model.unknown
     if not unknown:
@@ -78,8 +78,8 @@ def without_unknown(model: Potential, frames: Sequence[Frame]) -> tuple[list[Fra
     return left, f"{note}: {len(frames) - len(left)} of the {len(frames)} frames to test on hold it and are left out"
 
 
-def strangers(frames: Sequence[Frame], cutoff: float) -> str:
-    """Say which elements of the frames never come within the cutoff [Å] of each other, or nothing; 0 is no cutoff."""
+def unseen_pairs(frames: Sequence[Frame], cutoff: float) -> str:
+    """Return a note on pairs of elements that never come within the cutoff [Å], or an empty string; 0 is no cutoff."""
     if not cutoff:
         return ""
     present = sorted({symbol for frame in frames for symbol in frame.symbols})

@@ -1,4 +1,4 @@
-"""Training with the filter: what is measured in a batch, and in which updates."""
+"""Training with the filter: the measurements of a batch, and the updates that absorb them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from ekfcore.potentials.sample import Sample
 from ekfcore.presets import Recipe
 from ekfcore.protocols import Cotangent, JacobianProvider, Prediction
 
-from .schedule import Kind, factor, plan, variance
+from .schedule import Measured, factor, plan, variance
 
 __all__ = ["KalmanOptimizer"]
 
@@ -37,7 +37,7 @@ class KalmanOptimizer:
     Attributes
     ----------
     absorbed : int
-        Updates that the last batch got before one broke down; 0 if none did.
+        Updates of the last batch that were done before one broke down; 0 if none broke down.
     """
 
     def __init__(self, model: JacobianProvider[Any], recipe: Recipe, state: EKFState) -> None:
@@ -50,7 +50,7 @@ class KalmanOptimizer:
         return self.state.average
 
     @property
-    def pace(self) -> float:
+    def rate(self) -> float:
         """Memory factor lambda."""
         return self.state.lam
 
@@ -76,12 +76,12 @@ class KalmanOptimizer:
         rng : numpy.random.Generator
             Draws the groups of atoms.
         skip : int
-            Updates that the state has absorbed already, when the batch broke down before.
+            Updates of this batch that the state has absorbed before an earlier run broke down in it.
 
         Raises
         ------
         FilterError
-            If an update breaks down; the state is the one before that update, and `absorbed` says which that is.
+            If an update breaks down; the state is the one before that update, and `absorbed` is its index.
         """
         self.absorbed = 0
         batches = [[sample] for sample in samples] if self.recipe.mode == "sequential" else [list(samples)]
@@ -102,8 +102,8 @@ class KalmanOptimizer:
             return []
         return atom_groups(rng, sample.n_atoms, size=self.recipe.group_size, count=self.recipe.groups)
 
-    def _update(self, batch: Sequence[Sample], groups: Sequence[list[list[int]]], kinds: Sequence[Kind]) -> None:
-        """Measure these kinds in all frames of the batch, at the same weights, and update once."""
+    def _update(self, batch: Sequence[Sample], groups: Sequence[list[list[int]]], kinds: Sequence[Measured]) -> None:
+        """Measure these quantities in all frames of the batch, at the same weights, and update once."""
         xp = array_namespace(self.state.weights)
         rows, innovations, noise, tracked = [], [], [], []
         for sample, drawn in zip(batch, groups, strict=True):
@@ -119,15 +119,15 @@ class KalmanOptimizer:
             noise, tracked = noise[:1], tracked[:1]
         else:
             H, e = xp.stack(rows), xp.stack(innovations)
-        # An energy that swings must not be trusted less, or it swings the more: forces alone tell the level of noise.
+        # Forces alone set the noise level: an oscillating energy that got more noise would oscillate even more.
         self.state, _ = update(
             self.state, H, e, config=self.recipe.config, noise=noise, tracked=tracked, throw=True, donate=True
         )
 
     def _measure(
-        self, xp: Namespace, sample: Sample, groups: list[list[int]], kinds: Sequence[Kind]
+        self, xp: Namespace, sample: Sample, groups: list[list[int]], kinds: Sequence[Measured]
     ) -> tuple[list[Array], list[Array], list[float], list[bool]]:
-        """Return gradient, innovation, noise and whether it is of forces, for each measurement that this frame has."""
+        """Return gradient, innovation, noise and whether it is a force, of each measurement that has a label."""
         kinds = [k for k in kinds if (k < len(groups) if isinstance(k, int) else getattr(sample, k) is not None)]
         if not kinds:
             return [], [], [], []
@@ -138,7 +138,7 @@ class KalmanOptimizer:
                 cotangent, e = _measure_forces(xp, sample, prediction, groups[kind])
             else:
                 cotangent, e = _measure_total(sample, prediction, kind)
-            # With sqrt(weight), which is as good as noise / weight.
+            # Scaling by sqrt(weight) is equivalent to dividing the noise by the weight.
             scale = factor(self.recipe, kind, sample.n_atoms) * sample.weight**0.5
             cotangents.append({name: values * scale for name, values in cotangent.items()})
             innovations.append(e * scale)
@@ -146,7 +146,7 @@ class KalmanOptimizer:
         _, H = pull(cotangents)
         return list(H), innovations, noise, [isinstance(kind, int) for kind in kinds]
 
-    def _variance(self, kind: Kind) -> float:
+    def _variance(self, kind: Measured) -> float:
         n_blocks = len(self.state.covariance.layout.sizes)
         return variance(self.recipe, kind, count=self.state.count, n_blocks=n_blocks)
 

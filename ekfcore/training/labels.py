@@ -1,4 +1,4 @@
-"""What is to be told of the labels of a training: which are lacking, and which are not learned."""
+"""Notes on the labels of a training: which are missing, and which are not learned."""
 
 from collections.abc import Collection, Sequence
 
@@ -11,13 +11,13 @@ from ekfcore.errors import InputError
 
 from .settings import OptimizerSettings
 
-__all__ = ["label_notes", "missing_labels", "undetermined_energies", "unseen", "without_doubtful_virials"]
+__all__ = ["label_notes", "missing_labels", "undetermined_energies", "unseen_inputs", "without_doubtful_virials"]
 
 
 def label_notes(
     train: Sequence[Frame], test: Sequence[Frame], optimizer: OptimizerSettings, given: Collection[str], doubt: str
 ) -> list[str]:
-    """Say which labels the frames lack, and which are not learned; some lines may be empty.
+    """Return notes on labels that are missing and labels that are not learned; some notes may be empty.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def label_notes(
     given : collection of str
         Elements whose energies are not fitted.
     doubt : str
-        Why virials are left out, see `without_doubtful_virials`, or nothing.
+        Why virials are left out, see `without_doubtful_virials`, or an empty string.
 
     Raises
     ------
@@ -40,19 +40,19 @@ def label_notes(
         missing and f"{missing}: what they have is learned",
         missing_labels(test, "to test on"),
         undetermined_energies(train, given),
-        doubt or _virials(optimizer, train),
+        doubt or _virial_note(optimizer, train),
     ]
 
 
 def missing_labels(frames: Sequence[Frame], purpose: str) -> str:
-    """Say how many frames have no energy and how many no forces, or nothing.
+    """Return how many frames have no energy and how many no forces, as text, or an empty string.
 
     Parameters
     ----------
     frames : sequence of Frame
         Each with a label.
     purpose : str
-        What they are for.
+        How messages call the use of the frames, as in ``"to train on"``.
     """
     without = {
         "energy": sum(frame.energy is None for frame in frames),
@@ -72,7 +72,7 @@ def missing_labels(frames: Sequence[Frame], purpose: str) -> str:
 
 
 def undetermined_energies(frames: Sequence[Frame], given: Collection[str]) -> str:
-    """Say of which elements no frame with an energy has an atom, unless theirs are given, or nothing."""
+    """Return a note on elements without given energy that occur in no frame with an energy, or an empty string."""
     present = {symbol for frame in frames for symbol in frame.symbols}
     known = {symbol for frame in frames if frame.energy is not None for symbol in frame.symbols}
     left = sorted(present - known - set(given))
@@ -84,8 +84,8 @@ def undetermined_energies(frames: Sequence[Frame], given: Collection[str]) -> st
     )
 
 
-def unseen(frames: Sequence[Frame]) -> str:
-    """Name what makes frames differ that the model does not see."""
+def unseen_inputs(frames: Sequence[Frame]) -> str:
+    """Return a note on inputs of the calculations that differ between frames and that the model does not see."""
     given = [
         {name: float(np.sum(np.asarray(values))) for name, values in [*f.arrays.items(), *f.info.items()]}
         for f in frames
@@ -96,24 +96,24 @@ def unseen(frames: Sequence[Frame]) -> str:
 
 
 def without_doubtful_virials(optimizer: OptimizerSettings, frames: Sequence[Frame]) -> tuple[OptimizerSettings, str]:
-    """Leave out virials that look wrong where nobody asks for them by name, and say so.
+    """Leave out virials that look wrong, unless CONFIG asks for them explicitly.
 
     Parameters
     ----------
     optimizer : OptimizerSettings
         Table of CONFIG.
     frames : sequence of Frame
-        Those to train on.
+        Training frames.
 
     Returns
     -------
     optimizer : OptimizerSettings
-        The same, or without virials.
+        The same table, or one without virials.
     note : str
-        Why, or nothing.
+        Reason, or an empty string.
     """
     known = sum(frame.virial is not None for frame in frames)
-    if not known or optimizer.virial_prefactor is not None or not _wanted(optimizer)[1]:
+    if not known or optimizer.virial_prefactor is not None or not _virials_wanted(optimizer)[1]:
         return optimizer, ""
     doubt = next(doubtful_virials(inspect_frames(frames)), None)
     if doubt is None:
@@ -124,16 +124,16 @@ def without_doubtful_virials(optimizer: OptimizerSettings, frames: Sequence[Fram
     )
 
 
-def _wanted(optimizer: OptimizerSettings) -> tuple[str, bool]:
+def _virials_wanted(optimizer: OptimizerSettings) -> tuple[str, bool]:
     """Return the key that decides whether virials are learned, and whether they are."""
     if optimizer.preset == "adam":
         return "virial_prefactors", max(optimizer.adam().virial_prefactors) > 0
     return "virial_prefactor", optimizer.recipe(1).virial_prefactor > 0
 
 
-def _virials(optimizer: OptimizerSettings, frames: Sequence[Frame]) -> str:
-    """Say whether virials are learned; refuse to learn them where they were asked for and there are none."""
-    key, wanted = _wanted(optimizer)
+def _virial_note(optimizer: OptimizerSettings, frames: Sequence[Frame]) -> str:
+    """Return a note on missing or unlearned virials; refuse CONFIG if it asks for virials and none exists."""
+    key, wanted = _virials_wanted(optimizer)
     known = sum(frame.virial is not None for frame in frames)
     if wanted and not known and getattr(optimizer, key) is not None:
         raise InputError(

@@ -14,9 +14,9 @@ _QUANTITIES = ("energy", "force", "virial")
 def write_lcurve(path: Path, records: Sequence[EpochRecord]) -> None:
     """Write the table, replacing the old one only once the new one is complete.
 
-    Energies and virials are in eV/atom and forces in eV/Å, over all frames; the columns of the virial are there if a
-    frame has one. The root of the loss, with which DeePMD-kit begins, is nan: a filter has none. The last column, there
-    the learning rate, is the memory factor of a filter.
+    Energies and virials are in eV/atom and forces in eV/Å, over all frames; the virial has columns if any frame has
+    one. The first two columns, the root of the loss in DeePMD-kit, are nan, as a filter has no loss. The last column,
+    the learning rate in DeePMD-kit, is the memory factor of a filter.
 
     Raises
     ------
@@ -40,5 +40,5 @@ def _errors(record: EpochRecord, quantity: str) -> tuple[float | None, float | N
 
 
 def _pairs(cells: Sequence[str]) -> str:
-    """Set validation and training close to each other."""
+    """Join the cells in pairs of validation and training, with less space within a pair than between pairs."""
     return "".join(f"   {cells[k]} {cells[k + 1]}" for k in range(0, len(cells), 2))

@@ -25,24 +25,24 @@ __all__ = ["Optimizer", "Progress", "Trainer"]
 
 
 class Optimizer(Protocol):
-    """What the loop needs of a filter or of Adam."""
+    """Interface of the filter and of Adam to the training loop."""
 
     model: JacobianProvider[Any]
-    absorbed: int  # updates of a batch in which one broke down
+    absorbed: int  # updates done in a batch before one broke down
 
     @property
     def weights(self) -> Array:
         """Current weights, shape (n,)."""
 
     @property
-    def pace(self) -> float:
+    def rate(self) -> float:
         """Memory factor or learning rate, for the table of metrics."""
 
     def diagnose(self, samples: Sequence[Sample]) -> Mapping[str, float]:
-        """Return what there is to tell beside the errors, by the name of its column in the table of metrics."""
+        """Return values for further columns of the table of metrics, by the name of the column."""
 
     def step(self, samples: Sequence[Sample], rng: np.random.Generator, *, skip: int = 0) -> None:
-        """Learn from one batch, but for its first `skip` updates."""
+        """Learn from one batch, without its first `skip` updates."""
 
     def header(self) -> Mapping[str, Any]:
         """Return what a checkpoint needs beside the arrays."""
@@ -58,7 +58,7 @@ class Progress:
     Parameters
     ----------
     epoch, epochs : int
-        Epochs done, and epochs wanted.
+        Epochs done, and epochs in all.
     step, steps : int
         Batches done, and batches in all.
     records : tuple of EpochRecord
@@ -73,7 +73,7 @@ class Progress:
 
 
 class Trainer:
-    """Runs an optimizer over a data set and keeps what it has reached.
+    """Runs an optimizer over a data set and saves the model.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class Trainer:
     optimizer : Optimizer
         Holds the weights.
     train, test : Dataset
-        What is learned from and what is judged by.
+        Training frames and test frames.
     epochs, batch, seed : int
         Epochs in all, frames a batch, and the seed of the order of frames and of the choice of atoms.
     settings : mapping
@@ -90,13 +90,13 @@ class Trainer:
     out : Path
         Folder for the model.
     frames : Fingerprint
-        Which frames these are, kept in the model file.
+        Digests of the frames, kept in the model file.
     position : Position
-        Where to go on from.
+        Where to continue.
     writers : sequence of callables
         Called with all records whenever the model is saved.
     notes : sequence of str
-        What is to be told before the training starts.
+        Notes for the user, shown before the training starts.
     inputs : str
         See `LoadedModel`.
     """
@@ -146,14 +146,14 @@ class Trainer:
         on_step: Callable[[Progress], None] = lambda progress: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Train until all epochs are done or `should_stop` says so.
+        """Train until all epochs are done or `should_stop` returns true.
 
         Parameters
         ----------
         on_step : callable
             Called with a Progress after each batch and after each evaluation.
         should_stop : callable
-            Asked after each batch; the checkpoint that is then written goes on exactly where it stopped.
+            Called after each batch; a training resumed from the checkpoint then written continues exactly there.
 
         Returns
         -------
@@ -163,9 +163,9 @@ class Trainer:
         Raises
         ------
         FilterError
-            If the filter broke down; the state before that update has been saved.
+            If the filter broke down; the state before the failing update has been saved.
         InputError
-            If a file cannot be written, or another process trains in the folder or has done so meanwhile.
+            If a file cannot be written, or another process trains in the folder or has changed its model.
         """
         with locked(self.out, "trains in"):
             if self._read_stamp() != self._stamp:
@@ -174,7 +174,7 @@ class Trainer:
                     "from it with --resume, or choose another folder"
                 )
             sweep(self.out)
-            if self.records:  # a kill may have come between the model and what the writers write
+            if self.records:  # an earlier run may have been killed after saving the model, before the writers ran
                 self._write()
             return self._run(on_step, should_stop)
 
@@ -197,7 +197,7 @@ class Trainer:
         return True
 
     def save(self) -> None:
-        """Write the model file, and what the writers write."""
+        """Write the model file, and call the writers."""
         save_model(
             self.out / MODEL_FILE,
             self.model,
@@ -216,7 +216,7 @@ class Trainer:
             write(self.records)
 
     def _read_stamp(self) -> tuple[int, int] | None:
-        """Return what tells the model file from another one that takes its place."""
+        """Return inode and modification time of the model file, which change when another process replaces it."""
         try:
             found = (self.out / MODEL_FILE).stat()
         except OSError:
@@ -224,20 +224,20 @@ class Trainer:
         return found.st_ino, found.st_mtime_ns
 
     def refine(self) -> None:
-        """Prepare the data anew if the model approximates something that has become too coarse."""
+        """Prepare the data again if an approximation in the model has become too coarse for the weights."""
         model, like = self.model.refined(self.weights, self.train.frames), self.weights
         if model is self.model:
             return
         self.model = self.optimizer.model = model
-        # The old samples go before the new ones are made.
+        # Replacing both data sets frees the old samples before new ones are prepared.
         self.train, self.test = (
             Dataset(model, data.frames, like=like, memory=data.memory) for data in (self.train, self.test)
         )
 
     def _epoch(self, on_step: Callable[[Progress], None], should_stop: Callable[[], bool]) -> bool:
-        """Train on what is left of an epoch; return whether it is complete."""
+        """Train on the remaining batches of an epoch; return whether it is complete."""
         epoch = self.position.epoch
-        # Order and atoms follow from the seed and the position alone, so a restart needs no state of a generator.
+        # Seed and position alone fix the order of frames and the choice of atoms: a restart needs no generator state.
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.train))
         for index in range(self.position.batch, self.batches):
             chosen = [self.train[k] for k in order[index * self.batch : (index + 1) * self.batch]]
@@ -257,7 +257,7 @@ class Trainer:
             epoch=self.position.epoch + 1,
             step=self.position.step,
             wall_s=self.position.wall_s,
-            lam=self.optimizer.pace,
+            lam=self.optimizer.rate,
             **{
                 f"{quantity.name}_rmse_{part}": getattr(found, f"{quantity.name}_rmse")
                 for quantity in QUANTITIES

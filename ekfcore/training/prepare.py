@@ -1,4 +1,4 @@
-"""From CONFIG to a training that is ready to run."""
+"""Build a training from CONFIG."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,9 +23,9 @@ from ._layout import fitting_layout
 from .adam import AdamOptimizer
 from .bias import refit_bias
 from .data import read_data
-from .elements import check_energies, learn_elements, strangers, without_unknown
+from .elements import check_energies, learn_elements, unseen_pairs, without_unknown
 from .kalman import KalmanOptimizer
-from .labels import label_notes, unseen, without_doubtful_virials
+from .labels import label_notes, unseen_inputs, without_doubtful_virials
 from .lcurve import write_lcurve
 from .loop import Optimizer, Trainer
 from .records import METRICS_FILE, write_metrics
@@ -35,7 +35,7 @@ from .tensorboard import TensorBoard
 
 __all__ = ["prepare"]
 
-# A filter then needs fewer steps, see docs/explanation/differences.md; Adam ends higher.
+# Factor on initial weights: a filter then needs fewer steps, see docs/explanation/differences.md; Adam ends higher.
 _GAIN = 10.0
 
 
@@ -48,7 +48,7 @@ def prepare(
     shift_energies: bool = False,
     inputs: str = "",
 ) -> Trainer:
-    """Read the data, build or restore the model, and return the training.
+    """Read the data, build or restore the model, and return a trainer.
 
     Parameters
     ----------
@@ -57,10 +57,10 @@ def prepare(
     out : Path
         Folder for the model and the metrics; made here.
     resume : bool
-        Go on from the model in `out`; from the beginning where the training was killed before it saved one.
+        Continue from the model in `out`; start from the beginning if the training was killed before it saved one.
     start : LoadedModel, optional
-        Begin with this model, its weights and its filter, where there is nothing to go on from; with a fresh filter if
-        the model has none. Adam begins anew in any case, with the first learning rate.
+        Model whose weights and filter the training starts from, unless it resumes one; with a fresh filter if the model
+        has none. Adam always restarts with the first learning rate.
     shift_energies : bool
         Fit the energies of `start` to the training frames first, see `refit_bias`.
     inputs : str
@@ -71,7 +71,7 @@ def prepare(
     InputError
         If the data, the settings, the memory or the folder do not allow the training.
     CheckpointError
-        If the model to go on from cannot be used.
+        If the model to continue from cannot be used.
     """
     _check_folder(out, resume)
     begun = out.is_dir() and is_vacant(out)
@@ -81,7 +81,7 @@ def prepare(
     frames = Fingerprint.of(train, test)
     given = settings.model.given_energies
     optimizer, doubt = without_doubtful_virials(settings.optimizer, train)
-    notes = [note, *label_notes(train, test, settings.optimizer, given, doubt), unseen(train)]
+    notes = [note, *label_notes(train, test, settings.optimizer, given, doubt), unseen_inputs(train)]
     if resume and saved is None:
         begun_with = "" if start else "; if it was to start from another model, give that beside --resume"
         notes.append(f"{out} holds no model yet: the training starts from the beginning{begun_with}")
@@ -93,7 +93,7 @@ def prepare(
     if start is not None and shift_energies:
         start = refit_bias(start, train)
     if start is not None and start.optimizer.get("type") == "adam":
-        start = start.without_optimizer()  # whose learning rate has run out
+        start = start.without_optimizer()  # its learning rate has decayed already
     if start is not None and not _fits(settings, start):
         start = start.without_optimizer()
         notes.append("the filter of the model to start from is of another form; its weights begin with a fresh one")
@@ -103,9 +103,9 @@ def prepare(
     _make_folder(out)
     check_energies(model, given)
     test, note = without_unknown(model, test)
-    notes += [note, "" if origin else strangers(train, model.cutoff)]
+    notes += [note, "" if origin else unseen_pairs(train, model.cutoff)]
     like = _weights(settings, model, origin)
-    model = model if saved else model.refined(like, train)  # of a training that goes on, the loop refines it
+    model = model if saved else model.refined(like, train)  # the loop refines the model of a resumed training
     position = saved.position if saved else Position()
     datasets = _datasets(model, train, test, like, memory=settings.run.sample_memory * 2**30)
     return Trainer(
@@ -129,7 +129,7 @@ def prepare(
 def _model(
     settings: Settings, train: Sequence[Frame], test: Sequence[Frame], origin: LoadedModel | None, *, resumed: bool
 ) -> tuple[Potential, Settings]:
-    """Return the model, and CONFIG with what it leaves out, whether the data or a model told it."""
+    """Return the model, and CONFIG completed with what the model or the data determine."""
     wanted = settings.model
     if origin is None:
         model = wanted.begin(train, test, seed=settings.training.seed)
@@ -146,7 +146,7 @@ def _model(
 
 
 def _check_folder(out: Path, resume: bool) -> None:
-    """Refuse a folder that holds something already, or nothing to go on from."""
+    """Refuse a folder that is not empty, or for a resumed training one without a model."""
     if resume and not (out / MODEL_FILE).exists() and not (out.is_dir() and is_vacant(out)):
         raise InputError(
             f"{out} holds no {MODEL_FILE} to go on from; give the folder of a run with --out, or leave out --resume to "
@@ -166,7 +166,7 @@ def _make_folder(out: Path) -> None:
 
 
 def _writers(settings: Settings, out: Path, *, known: int) -> list[Callable[[Sequence[EpochRecord]], None]]:
-    """Return what keeps the errors of each epoch; `known` are those that are kept already."""
+    """Return the writers of the errors of each epoch; `known` is the number of records written before."""
     writers: list[Callable[[Sequence[EpochRecord]], None]] = [partial(write_metrics, out / METRICS_FILE)]
     if settings.training.lcurve:
         writers.append(partial(write_lcurve, out / Path(settings.training.lcurve).name))
@@ -176,7 +176,7 @@ def _writers(settings: Settings, out: Path, *, known: int) -> list[Callable[[Seq
 
 
 def _weights(settings: Settings, model: Potential, saved: LoadedModel | None) -> Array:
-    """Return the weights to start from, in the library and on the device of the run."""
+    """Return the initial weights, in the library and on the device of the run."""
     gain = 1.0 if settings.optimizer.preset == "adam" else _GAIN
     fresh = partial(settings.model.initial_weights, model, seed=settings.training.seed, gain=gain)
     weights = saved.weights if saved else fresh()
@@ -186,12 +186,12 @@ def _weights(settings: Settings, model: Potential, saved: LoadedModel | None) ->
 def _datasets(
     model: Potential, train: Sequence[Frame], test: Sequence[Frame], like: Array, *, memory: float
 ) -> tuple[Dataset, Dataset]:
-    """Check that all frames fit the model; what memory the training frames leave is for the others."""
-    learned = Dataset(model, train, like=like, memory=memory)
-    learned.check()
-    judged = Dataset(model, test, like=like, memory=memory - learned.nbytes)
-    judged.check()
-    return learned, judged
+    """Return checked data sets; test frames may use the memory that training frames leave."""
+    training = Dataset(model, train, like=like, memory=memory)
+    training.check()
+    testing = Dataset(model, test, like=like, memory=memory - training.nbytes)
+    testing.check()
+    return training, testing
 
 
 def _optimizer(
@@ -202,7 +202,7 @@ def _optimizer(
     train: Sequence[Frame],
     saved: LoadedModel | None,
 ) -> Optimizer:
-    """Return the filter or Adam, restored if there is something to go on from."""
+    """Return the filter or Adam, restored if a saved optimizer exists."""
     if saved is not None and not saved.has_optimizer:
         saved = None
     kind = "adam" if layout is None else "filter"
@@ -217,8 +217,8 @@ def _optimizer(
         if saved is not None:
             adam.restore(saved.optimizer, saved.arrays)
         return adam
-    pace = measurements(settings.optimizer.recipe(1), train, batch=settings.training.batch)
-    recipe = settings.optimizer.recipe(pace)
+    per_epoch = measurements(settings.optimizer.recipe(1), train, batch=settings.training.batch)
+    recipe = settings.optimizer.recipe(per_epoch)
     if saved is None:
         return KalmanOptimizer(model, recipe, init(weights, layout, recipe.config, backend=settings.run.backend))
     coupled = bool(saved.optimizer.get("coupled"))
@@ -244,7 +244,7 @@ def _optimizer(
 
 
 def _fits(settings: Settings, start: LoadedModel) -> bool:
-    """Return whether the filter of a model, if it has one, can go on as that of CONFIG."""
+    """Return whether the filter of a model, if it has one, has the form that CONFIG asks for."""
     if settings.optimizer.preset == "adam" or start.optimizer.get("type") != "filter":
         return True
     return bool(start.optimizer.get("coupled")) == (settings.optimizer.recipe(1).config.rows > 0)

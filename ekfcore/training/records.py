@@ -45,7 +45,7 @@ def read_metrics(path: Path) -> list[EpochRecord]:
         raise InputError(f"{path} is not a table of metrics ({error}); give the metrics.csv of a run") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give the metrics.csv of a run") from None
-    # A table that was written before there were the last columns lacks them.
+    # Tables of earlier versions lack the last columns.
     if not rows or len(rows[0]) < _REQUIRED or tuple(rows[0]) != _COLUMNS[: len(rows[0])]:
         raise InputError(f"{path} is not a table of metrics: its columns must be {', '.join(_COLUMNS)}")
     records = [_record(path, line, rows[0], row) for line, row in enumerate(rows[1:], start=2)]

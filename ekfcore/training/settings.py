@@ -1,4 +1,4 @@
-"""CONFIG, the file that says what to train, on what and how."""
+"""CONFIG, the file with all settings of a training."""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 _TEST_FRACTION = 0.2
-_TAKEN = (MODEL_FILE, METRICS_FILE, "tensorboard", "learning_curve.png", "parity.png")  # in the folder of a run
+_TAKEN = (MODEL_FILE, METRICS_FILE, "tensorboard", "learning_curve.png", "parity.png")  # names in the folder of a run
 
 
 class DataSettings(Table):
-    """``[data]``: the labelled frames; with neither `test` nor `test_fraction`, a fifth of them is for testing.
+    """``[data]``: the labelled frames; without `test` and `test_fraction`, a fifth of them is for testing.
 
     A `test_fraction` of 0 trains on all of them and tests on none.
 
@@ -68,7 +68,7 @@ class DataSettings(Table):
 
 
 class OptimizerSettings(Table):
-    """``[optimizer]``: a preset and whatever is to differ from it, see `Recipe`, `EKFConfig` and `AdamSettings`."""
+    """``[optimizer]``: a preset and the settings that differ from it, see `Recipe`, `EKFConfig` and `AdamSettings`."""
 
     preset: str = "recommended"
     # For the filters
@@ -122,7 +122,7 @@ class OptimizerSettings(Table):
                 raise InputError(
                     f"`{name}` belongs to {owner}, got it beside preset {self.preset!r}; remove one of them"
                 )
-        # Only these know the rules of their numbers.
+        # These constructors check the values.
         if self.preset == "adam":
             self.adam()
         else:
@@ -135,7 +135,7 @@ class OptimizerSettings(Table):
         Parameters
         ----------
         measurements_per_epoch : int
-            Sets the pace of what a preset anneals.
+            Number of measurements in an epoch, the time scale of annealed settings.
 
         Returns
         -------
@@ -145,7 +145,7 @@ class OptimizerSettings(Table):
         Raises
         ------
         InputError
-            If the preset is "adam", which is no filter, or a number breaks its rule.
+            If the preset is "adam", which is no filter, or a value is out of its range.
         """
         base = preset(self.preset, measurements_per_epoch=measurements_per_epoch)
         given = self._given()
@@ -183,13 +183,13 @@ _CONFIG = {field.name for field in fields(EKFConfig)} - _MEMORY.keys()
 
 
 class TrainingSettings(Table):
-    """``[training]``: epochs, frames a step, and the seed of all that is random."""
+    """``[training]``: epochs, frames a step, and the seed of all random choices."""
 
     epochs: Count = 10
     batch: Count = 1
     seed: Annotated[int, Field(ge=0)] = 0
     lcurve: str = ""  # name of a second table of the errors, in the layout of DeePMD-kit's lcurve.out
-    tensorboard: bool = False  # write the errors for TensorBoard, too
+    tensorboard: bool = False  # also write the errors for TensorBoard
 
     @field_validator("lcurve")
     @classmethod
@@ -205,7 +205,7 @@ class RunSettings(Table):
     backend: str = "auto"
     device: str = "cpu"
     threads: Count | None = None
-    sample_memory: NotNegative = 4.0  # [GiB] for frames that stay prepared; others are prepared whenever needed
+    sample_memory: NotNegative = 4.0  # [GiB] for cached samples; other frames are prepared each time they are needed
 
 
 class Settings(WithModel):
@@ -218,7 +218,7 @@ class Settings(WithModel):
     run: RunSettings = RunSettings()
 
     def as_json(self) -> dict[str, Any]:
-        """Return a JSON-ready description, from which `from_json` rebuilds it."""
+        """Return a JSON-ready description, which `from_json` reads."""
         return self.model_dump(mode="json")
 
     @classmethod
@@ -228,7 +228,7 @@ class Settings(WithModel):
         Raises
         ------
         InputError
-            If it is not one; the message names the key, its rule and the value.
+            If the description is invalid; the message names the key, its rule and the value.
         """
         return checked(cls, data, "settings")
 
@@ -241,8 +241,8 @@ def load_settings(path: str | PathLike[str], overrides: Sequence[str] = ()) -> S
     path : path
         A TOML file. Relative paths in its ``[data]`` start from its folder.
     overrides : sequence of str
-        ``KEY=VALUE`` as in ``optimizer.block_size=1024``, stronger than the file. The value is TOML; what is no TOML is
-        text, so that words need no quotes.
+        ``KEY=VALUE`` as in ``optimizer.block_size=1024``, overriding the file. The value is TOML; a value that is not
+        TOML is text, so that words need no quotes.
 
     Returns
     -------

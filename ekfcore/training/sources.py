@@ -1,4 +1,4 @@
-"""Where frames come from: the entries of ``train`` and ``test`` in CONFIG."""
+"""Sources of frames: the entries of ``train`` and ``test`` in CONFIG."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -14,18 +14,18 @@ __all__ = ["Source", "Sources", "read_sources"]
 
 
 class Source(Table):
-    """A place with frames of which more is to be said than where it is; see `read_frames` and `Frame`.
+    """A source of frames with options beside its path; see `read_frames` and `Frame`.
 
     Parameters
     ----------
     path : str
         A file, a folder, a group of an HDF5 file, or a pattern of them.
     format : str, optional
-        Its name in dpdata or in ASE, where the file does not tell.
+        Its name in dpdata or in ASE, if it cannot be recognised from the file.
     weight : float
-        A factor on the weights that the file gives to its frames, which are 1 where it gives none.
+        Factor on the weights of the frames in the file, which are 1 where it gives none.
     type_map : list or table, optional
-        Elements of types that are numbers, or the element of each name that is none.
+        Elements of numbered types, or the element of each name that is not a chemical symbol.
     energy_key, forces_key, virial_key, stress_key, weight_key : str, optional
         Names of the labels in files that ASE reads.
     energy_unit, length_unit : str, optional
@@ -48,7 +48,7 @@ class Source(Table):
     keep_unconverged: bool = False
 
     def starting_from(self, folder: Path) -> Self:
-        """Return the same with an absolute path, where a relative one starts from `folder`."""
+        """Return the same source with an absolute path; a relative one starts from `folder`."""
         return self.model_copy(update={"path": str(folder / Path(self.path).expanduser())})
 
 
@@ -59,7 +59,7 @@ Sources = Annotated[list[str | Source], BeforeValidator(lambda value: value if i
 def read_sources(
     sources: Sequence[str | Source], *, require: Collection[str], elements: Sequence[str] | None = None
 ) -> list[Frame]:
-    """Read all frames, see `read_frames`; the elements are those of the model, as far as they are known."""
+    """Read all frames, see `read_frames`; `elements` are those of the model, if they are known."""
     frames = []
     for source in (Source(path=source) if isinstance(source, str) else source for source in sources):
         options = source.model_dump(exclude={"path", "weight"})

@@ -15,15 +15,15 @@ _UNITS = {"energy": "meV_per_atom", "force": "meV_per_A", "virial": "meV_per_ato
 
 
 class TensorBoard:
-    """Called with all records, writes the new ones as scalars; look at them with ``tensorboard --logdir FOLDER``.
+    """Writes new records as scalars when called with all records; ``tensorboard --logdir FOLDER`` shows them.
 
     Parameters
     ----------
     folder : Path
-        Where the event files go.
+        Folder of the event files.
     known : int
-        Records that an earlier run had in its model. The last of them is written again, since a kill may have come
-        between the model and this.
+        Number of records that an earlier run has saved in its model. The last of them is written again, since that run
+        may have been killed after saving the model and before writing this record.
 
     Raises
     ------
@@ -45,10 +45,10 @@ class TensorBoard:
         self._folder, self._known = folder, max(0, known - 1)
 
     def __call__(self, records: Sequence[EpochRecord]) -> None:
-        """Write what is new; the step of a scalar is its epoch. InputError if the folder cannot be written."""
-        if self._writer is None:  # not before there is a model beside it: its folder is no sign of a training
+        """Write the new records; the step of a scalar is its epoch. InputError if the folder cannot be written."""
+        if self._writer is None:  # opened late: this folder must not exist before the model does
             self._writer = self._open()
-            # TensorBoard then forgets what earlier files hold from here on.
+            # A START event makes TensorBoard discard later steps of earlier files.
             start = self._events.SessionLog(status=self._events.SessionLog.START)
             self._add(self._known + 1, session_log=start)
         for record in records[self._known :]:
@@ -62,7 +62,7 @@ class TensorBoard:
         self._writer.add_event(self._events.Event(wall_time=time.time(), step=epoch, **what))
 
     def _open(self) -> Any:
-        # TensorBoard reads files in the order of their names, which tell the second they were begun in and no more.
+        # TensorBoard reads files in the order of their names, which hold their start time in whole seconds.
         begun = [path.name.split(".")[3] for path in self._folder.glob("events.out.tfevents.*")]
         last = max((int(second) for second in begun if second.isdecimal()), default=0)
         time.sleep(min(1.0, max(0.0, last + 1 - time.time())))

@@ -50,7 +50,7 @@ def test_the_learning_rate_stays_between_drops(linear: "Linear", samples: Sample
     settings = adam.AdamSettings(learning_rate=1e-2, final_learning_rate=1e-4, decay_steps=4)
     optimizer, rates = adam.AdamOptimizer(linear, settings, np.zeros(12), total_steps=8), []
     for _ in range(8):
-        rates.append(optimizer.pace)
+        rates.append(optimizer.rate)
         optimizer.step(samples(False), np.random.default_rng(0))
     np.testing.assert_allclose(rates, [1e-2] * 4 + [1e-3] * 4)
 

@@ -109,7 +109,7 @@ def test_modes(
     state = expected(recipe, linear, batch, plan)
     np.testing.assert_allclose(optimizer.weights, state.weights, rtol=1e-12)
     assert optimizer.state.count == state.count
-    assert optimizer.pace == state.lam
+    assert optimizer.rate == state.lam
 
 
 def test_sequential_takes_one_frame_at_a_time(linear: "Linear", samples: Samples) -> None:
