@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ekfcore.errors import CheckpointError, InputError
 from ekfcore.files import is_vacant
 from ekfcore.models.deep_potential import Architecture, DeepPotential
+from ekfcore.models.wrapped import WrappedPotential
 from ekfcore.potentials import LoadedModel
 from ekfcore.potentials.model_file import MODEL_FILE, save_model
 from ekfcore.potentials.position import Position
@@ -18,7 +19,7 @@ from ekfcore.potentials.position import Position
 from ._kit import read_torch, write_torch
 from .description import describe, settings_of
 from .dp_file import read_dp, write_dp
-from .kit_potential import KitPotential
+from .kit_potential import export_kit_model
 from .rebuild import rebuild
 from .room import with_room
 
@@ -54,11 +55,11 @@ def export_model(loaded: LoadedModel, path: str | Path, *, room: float = 1.2) ->
     path = Path(path)
     if path.suffix not in (".dp", ".pth"):
         raise InputError(f"{path} must end in .dp or .pth, so that DeePMD-kit knows what it is")
-    if isinstance(loaded.model, KitPotential):
-        loaded.model.export(loaded.weights, path)
+    kind = loaded.model.header()["type"]
+    if kind == "deepmd" and isinstance(loaded.model, WrappedPotential):
+        export_kit_model(loaded.model, loaded.weights, path)
         return []
     if not isinstance(loaded.model, DeepPotential):
-        kind = loaded.model.header()["type"]
         raise InputError(f'DeePMD-kit knows no model of type "{kind}"; export a "deep_potential" or a "deepmd" one')
     model, weights, reason = with_room(loaded.model, np.asarray(loaded.weights, dtype=np.float64), room)
     data: dict[str, Any] = {

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ekfcore._typing import Array
+from ekfcore.arrays import to_numpy
 from ekfcore.atoms import Frame
 from ekfcore.atoms.types import atom_types
 from ekfcore.errors import CheckpointError, InputError
@@ -181,6 +182,12 @@ class DeepmdModel:
     def weights(self) -> Tensor:
         """A copy of the parameters, shape (n,)."""
         return self._provider.weights
+
+    library = "torch"
+
+    def initial_weights(self, *, seed: int) -> NDArray[Any]:
+        """Return the weights that DeePMD-kit has drawn, shape (n,)."""
+        return to_numpy(self.weights)
 
     @property
     def cutoff(self) -> float:

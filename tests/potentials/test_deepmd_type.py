@@ -109,5 +109,5 @@ def test_tables_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"DeePMD-kit refuses the section `model`: .*neuronn"):
         prepare(_settings(tmp_path, descriptor={**DESCRIPTOR, "neuronn": [4]}), tmp_path / "run")
     prepare(_settings(tmp_path), tmp_path / "run").run()
-    with pytest.raises(InputError, match=r"\[model.fitting_net\] differs from that of the model to go on from"):
+    with pytest.raises(InputError, match=r"model.fitting_net = \{'neuron': \[9\]\} differs from"):
         prepare(_settings(tmp_path, fitting_net={"neuron": [9]}), tmp_path / "run", resume=True)
