@@ -105,6 +105,7 @@ def _whole(value: object) -> int:
 
 def _gather(parts: Iterable[int], block_size: int) -> list[int]:
     """Join neighbours while their sum stays within `block_size`."""
+    # A part larger than that stays whole, by itself.
     blocks: list[int] = []
     pending = 0
     for size in parts:
@@ -126,6 +127,7 @@ def _rlekf(parts: Sequence[int], block_size: int) -> list[int]:
 
 def _deepmd(parts: Sequence[int], block_size: int) -> list[int]:
     blocks: list[int] = []
+    # Gathered before it is split, the other way round than in the paper: a remainder stays a block of its own.
     for size in _gather(parts, block_size):
         whole, rest = divmod(size, block_size)
         blocks += [block_size] * whole + [rest] * (rest > 0)
@@ -135,7 +137,7 @@ def _deepmd(parts: Sequence[int], block_size: int) -> list[int]:
 def _even(parts: Sequence[int], block_size: int) -> list[int]:
     n = sum(parts)
     count = -(-n // block_size)
-    small, larger = divmod(n, count)
+    small, larger = divmod(n, count)  # sizes differ by one at most
     return [small + 1] * larger + [small] * (count - larger)
 
 

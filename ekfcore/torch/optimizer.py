@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ekfcore._kinds import check_kind
 from ekfcore._numbers import number, variances
+from ekfcore._types import check_type
 from ekfcore.arrays import check_dense, check_real, to_numpy
 from ekfcore.checkpoint import restore_state, state_arrays, state_header
 from ekfcore.config import EKFConfig
@@ -88,7 +88,7 @@ class EKF(Optimizer):
             raise InputError(f"`measure` must be signed_mean or each, got {measure!r}")
         _check_processes()
         self.config, self.measure = EKFConfig() if config is None else config, measure
-        check_kind(self.config, EKFConfig, "config")
+        check_type(self.config, EKFConfig, "config")
         self.noise = None if noise is None else _plain(noise)
         self._parameters: FlatParameters | None = None
         try:
