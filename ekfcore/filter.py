@@ -226,8 +226,8 @@ def update(
     values, whiten = _whitening(xp, HPH, lam * R)
     active = state.covariance.touched(H)
     hph = xp.linalg.diagonal(HPH)
-    # H P H^T of a covariance is not negative; what rounding may leave is small against the noise. The pivots do not show
-    # it where lam R exceeds it.
+    # H P H^T of a covariance is not negative; what rounding may leave is small against the noise. The pivots
+    # of S do not show it as long as lam R is larger.
     positive = xp.all(values > 0) & xp.all(hph > -_ROUNDING * lam * R)
     status = _status(xp, e, values, positive, active) if check else "unchecked"
     moved = status in ("ok", "unchecked")

@@ -50,6 +50,7 @@ def interpolation_error(nodal: NodalPotential, w: Array, frames: Sequence[Frame]
     """
     if not frames:
         raise InputError("`frames` must hold at least one frame to compare on, got none")
+    # Forces and two gradients, each with a scale of its own; the forces may vanish, the gradients do not.
     worst, largest = np.zeros(3), np.asarray([_SMALLEST_FORCE, 0.0, 0.0])
     for frame in frames:
         for k, (exact, near) in enumerate(zip(*(_numbers(m, w, frame) for m in (nodal.exact, nodal)), strict=True)):
@@ -105,5 +106,5 @@ def fit_nodes(
         nodal = NodalPotential(exact, spacing, kernels)
         if interpolation_error(nodal, w, frames) <= _SLACK * tolerance:
             return nodal
-        spacing /= 2
+        spacing /= 2  # divides the error by up to 2^8, the order of the interpolation
     return None
