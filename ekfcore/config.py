@@ -100,7 +100,7 @@ class EKFConfig:
         self._check_counts()
         if not 0 <= keep_number(self, "averaging") <= 1:
             raise InputError(f"`averaging` must be a share from 0 to 1, got {self.averaging!r}")
-        # The types of NumPy equal their names, and are none.
+        # np.dtype("float64") == "float64", but it is no string.
         if type(self.dtype) is not str or self.dtype not in ("float64", "float32"):
             raise InputError(f'`dtype` must be "float64" or "float32", got {self.dtype!r}')
 

@@ -98,7 +98,7 @@ def _positive(sizes: object) -> tuple[int, ...]:
 
 
 def _whole(value: object) -> int:
-    """Return an integer of any library, or 0, which is no size, for what is none."""
+    """Return an integer of any library; 0, which is no size, for anything else."""
     found = number(value)
     return int(found) if float(found).is_integer() else 0
 

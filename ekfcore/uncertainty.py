@@ -25,7 +25,7 @@ from ekfcore.filter import EKFState
 
 __all__ = ["CovarianceRoot", "entropy_change", "fisher_information", "kpu"]
 
-_PANEL = 128  # columns multiplied at once: wide enough for a fast product, narrow enough to skip most of the zeros
+_PANEL = 128  # columns multiplied at once: wide enough for a fast product, narrow enough to skip most zeros of L
 
 
 def kpu(state: EKFState, H: Array) -> Array:

@@ -122,7 +122,7 @@ class NetworkShape:
     def tangent(self, xp: Namespace, tapes: list[Tape], xdot: Array, *, zdot: Array | None = None) -> Array:
         """Return the change of y, shape (..., rows, n_out), for the change `xdot` of x, and note it on the tape.
 
-        Whoever knows ``zdot = xdot W^T`` of the first layer may spare the network the product.
+        A caller that knows ``zdot = xdot W^T`` of the first layer may pass it and spare the product.
         """
         for layer, tape in zip(self.layers, tapes, strict=True):
             tape.xdot, tape.zdot = xdot, xdot @ tape.W.T if zdot is None else zdot

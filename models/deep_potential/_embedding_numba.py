@@ -123,7 +123,7 @@ def _lanes(atom, first, count, capacity):  # type: ignore[no-untyped-def]
 def _load(rows, first, start, stop, columns):  # type: ignore[no-untyped-def]
     """Copy the rows of the neighbours in lanes `start` to `stop` to columns, shape (4, LANES); the others get zeros.
 
-    With zeros, loops over lanes have the same length always, and need no remainder that is slow.
+    With zeros, all loops over lanes have the same length, and no slow remainder.
     """
     table = rows.reshape(rows.shape[0] * rows.shape[1], 4)
     for k in range(4):

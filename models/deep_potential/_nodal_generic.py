@@ -94,7 +94,7 @@ def _places(xp: Namespace, group: NodalGroup) -> Array:
 
 
 def _add_at(xp: Namespace, out: Array, places: Array, values: Array) -> Array:
-    """Return `out` with `values` added to the rows `places`, of which some may be named more than once."""
+    """Return `out` with `values` added to the rows `places`, which may repeat."""
     if is_torch_namespace(xp):
         return out.index_add(0, places, values)
     if is_jax_namespace(xp):

@@ -89,7 +89,7 @@ def _row(pair, mean, scale):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _nodes(table, first):  # type: ignore[no-untyped-def]
-    """Return the nodes of a pair in each row of `table`, shape (4, K); vectors, so that they are seen as contiguous."""
+    """Return the nodes of a pair in each row of `table`, shape (4, K), as vectors that Numba sees as contiguous."""
     last = first + ORDER
     return table[0, first:last], table[1, first:last], table[2, first:last], table[3, first:last]
 

@@ -3,7 +3,7 @@
 A panel is an array (channels, 2 LANES): a column for the value at each neighbour, and behind them one for each slope in
 s. A weight matrix multiplies both alike, and its gradient is one product over all columns. Channels are padded with
 zeros to a multiple of ten, because the products work on blocks of two by five, whose sums fit into the registers. What
-stands in the padding of a product is of no matter: no number of the others depends on it.
+a product leaves in the padding does not matter: no other number depends on it.
 """
 
 import numpy as np
