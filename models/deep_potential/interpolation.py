@@ -107,5 +107,5 @@ def fit_nodes(
         nodal = NodalPotential(exact, spacing, kernels)
         if interpolation_error(nodal, w, frames) <= _SLACK * tolerance:
             return nodal
-        spacing /= 2  # divides the error by up to 2^8, the order of the interpolation
+        spacing /= 2  # divides the error by about 2^8, once the nodes resolve the net
     return None
