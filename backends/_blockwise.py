@@ -69,6 +69,7 @@ class BlockwiseBackend(ABC):
 
     def multiply(self, store: Blocks, H: Array, V: Array, scale: Array, shift: Array) -> Array:
         """Return H P, shape (m, n)."""
+        # H_l P_l = s_l (H_l Q_l + d_l H_l - (H_l V_l^T) V_l), by (m, k) products: V_l^T V_l is never made.
         columns = []
         for index, (part, Q) in enumerate(zip(store.layout.slices, store.matrices, strict=True)):
             h, v = H[:, part], V[:, part]
@@ -80,7 +81,7 @@ class BlockwiseBackend(ABC):
 
     def correlate(self, H: Array, V: Array) -> Array:
         """Return (H V^T) V, shape (m, n)."""
-        return (H @ V.T) @ V
+        return (H @ V.T) @ V  # 4 m k n operations, where H (V^T V) would take n^2 numbers
 
     def fold(self, store: Blocks, V: Array, scale: Array, shift: Array, *, donate: bool) -> Blocks:
         """Return the store of P."""

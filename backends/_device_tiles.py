@@ -60,12 +60,13 @@ class TileLayout:
         >>> tiles.row, tiles.column
         (array([0, 1, 2, 3, 1, 2, 2], dtype=int32), array([0, 1, 2, 3, 0, 0, 1], dtype=int32))
         """
-        counts = [-(-n // edge) for n in blocks.sizes]
+        counts = [-(-n // edge) for n in blocks.sizes]  # chunks of each block; the last may be short
         firsts = np.cumsum([0, *counts])
         start = np.concat([part.start + edge * np.arange(c) for part, c in zip(blocks.slices, counts, strict=True)])
         block = np.repeat(np.arange(len(counts)), counts)
         end = np.cumsum(blocks.sizes)[block]
         pairs = [np.stack(np.tril_indices(c, -1)) + first for c, first in zip(counts, firsts[:-1], strict=True)]
+        # The diagonal first, so that `numbers[:C]` are these tiles, and `numbers[C:]` those with a mirror image.
         row, column = np.concat([np.tile(np.arange(len(start)), (2, 1)), *pairs], axis=1)
         arrays = (start, np.minimum(edge, end - start), block, row, column)
         return cls(blocks, edge, *(array.astype(np.int32) for array in arrays))
@@ -84,6 +85,7 @@ class TileLayout:
     def square(self, index: int) -> _Indices:
         """Return the tile at each place of a block's square, shape (c, c); above the diagonal, some tile."""
         chunks = np.flatnonzero(self.block == index)
+        # The tile of chunk c on the diagonal is tile c: a filler for the places above.
         square = np.repeat(chunks[:, None], len(chunks), axis=1)
         mine = np.flatnonzero(self.block[self.row] == index)
         square[self.row[mine] - chunks[0], self.column[mine] - chunks[0]] = mine
@@ -140,7 +142,7 @@ class TileBackend(ABC):
         """Return the store of `value` times the identity."""
         xp, tiles = array_namespace(like), TileLayout.of(layout, self._edge)
         kind = {"dtype": like.dtype, "device": like.device}
-        inside = xp.asarray(tiles.weight < layout.n_params, **kind)
+        inside = xp.asarray(tiles.weight < layout.n_params, **kind)  # the padding stays zero
         diagonal = inside[:, :, None] * xp.eye(self._edge, **kind) * value
         below = xp.zeros((len(tiles.row) - tiles.n_chunks, self._edge, self._edge), **kind)
         return Tiles(tiles, self._tables(tiles, like), xp.concat([diagonal, below]))
@@ -154,6 +156,7 @@ class TileBackend(ABC):
         xp, numbers = array_namespace(store.numbers), store.numbers
         square, n = store.layout.square(index), store.layout.blocks.sizes[index]
         chosen = xp.take(numbers, xp.asarray(square.ravel(), dtype=xp.int64, device=numbers.device), axis=0)
+        # (c, c, edge, edge) -> (c, edge, c, edge), the order of a square's rows and columns.
         grid = xp.permute_dims(xp.reshape(chosen, (*square.shape, *numbers.shape[1:])), (0, 2, 1, 3))
         return xp.reshape(grid, (square.shape[0] * self._edge,) * 2)[:n, :n]
 
@@ -166,7 +169,7 @@ class TileBackend(ABC):
             below += [grid[k, :k, :, :] for k in range(grid.shape[0])]
         xp, tiles = array_namespace(*diagonal), TileLayout.of(layout, self._edge)
         squares = xp.concat(diagonal)
-        squares = xp.tril(squares) + xp.tril(squares, k=-1).mT
+        squares = xp.tril(squares) + xp.tril(squares, k=-1).mT  # above the diagonal, `matrices` have no meaning
         return Tiles(tiles, self._tables(tiles, squares), xp.concat([squares, *below]))
 
 

@@ -22,7 +22,7 @@ class GenericBackend(BlockwiseBackend):
     def _folded(self, Q: Array, V: Array, scale: Array, shift: Array, *, donate: bool) -> Array:
         """Return a new array, whatever `donate` says."""
         eye = array_namespace(Q).eye(Q.shape[0], dtype=Q.dtype, device=device(Q))
-        # Mirrored, because a matrix product need not round V^T V symmetrically (torch's does not).
+        # `_square` mirrors the lower triangle: a matrix product need not round V^T V symmetrically (torch's does not).
         return self._square(scale * (Q + shift * eye - V.T @ V))
 
 

@@ -59,7 +59,7 @@ class NumbaBackend:
             product: _Array = (H @ V.T) @ V
             return product
         H, V = _plain(H, V)
-        # The bands depend on the number of rows alone, so that the sum does not depend on how many threads there are.
+        # The bands depend on the number of rows alone, and so does the order of the sum: not on the number of threads.
         bounds = np.append(np.arange(0, len(V), _BAND), len(V))
         bands = len(bounds) - 1
         sums = aligned((bands, *H.shape), H.dtype)
@@ -76,7 +76,8 @@ class NumbaBackend:
         if not donate:
             tiles = aligned(tiles.shape, tiles.dtype)
             tiles[...] = store.tiles
-        packed = aligned((len(grid.corners), -(-len(V) // 4) * 4, TILE), V.dtype)
+        packed = aligned((len(grid.corners), -(-len(V) // 4) * 4, TILE), V.dtype)  # rows in fours for `fold_bands`
+        # sqrt(s) on both factors of V^T V makes s V^T V.
         kernels.pack(grid.blocks, V, np.sqrt(scale), packed)
         bands, _ = shares(grid, thread_count())
         in_parallel(kernels.fold_bands, bands, grid.blocks, grid.bands, tiles, packed, scale, shift)
@@ -108,7 +109,7 @@ def _multiply_blocks(
 ) -> None:
     """Write H P, shape (m, n), in some blocks, by matrix products."""
     sizes, slices = store.grid.layout.sizes, store.grid.layout.slices
-    # One for all blocks: memory that was not in use before costs as much as the product.
+    # One room for all blocks: the first touch of fresh memory costs as much as the product.
     room = np.empty(max(sizes[first:last]) ** 2, dtype=G.dtype)
     for index in range(first, last):
         size, part = sizes[index], slices[index]

@@ -52,6 +52,7 @@ def pack(blocks: _Table, rows: _Array, factors: _Array, packed: _Array) -> None:
         for first in range(0, size, TILE):
             target = packed[row + first // TILE]
             count = min(TILE, size - first)
+            # Zeros behind the end of the block and behind the last row: kernels work on whole tiles and groups of rows.
             target[:, count:] = 0
             target[len(rows) :] = 0
             for q in range(len(rows)):
@@ -69,11 +70,12 @@ def multiply_bands(
         block, start, end, tile, here = bands[band]
         row = blocks[block, 2]
         x, y = X[row : row + end], sums[here : here + end]
-        y[:] = 0
+        y[:] = 0  # before the shortcut, for `finish` adds up the sums of every band
         if not np.any(x):
-            continue
+            continue  # the measurements do not touch these weights: an element that the frame lacks
         for i in range(start, end):
             for j in range(i):
+                # Below the diagonal, a tile serves its mirror image as well: the triangle is read once.
                 for q in range(0, m - 1, 2):
                     _multiply_two(tiles[tile], x[i], x[j], y[i], y[j], q)
                 if m % 2:
@@ -86,11 +88,11 @@ def multiply_bands(
 @inlined
 def _multiply_two(A: _Array, xi: _Array, xj: _Array, yi: _Array, yj: _Array, q: int) -> None:
     """Add A xj to yi and A^T xi to yj, for the measurements q and q + 1."""
-    zero = A.dtype.type(0)
+    zero = A.dtype.type(0)  # 0.0 would make sums of float32 float64
     x0, x1, y0, y1 = xj[q], xj[q + 1], yj[q], yj[q + 1]
     for r in range(TILE):
         a = A[r]
-        if q == 0:
+        if q == 0:  # later pairs find the tile in the cache
             _prefetch_row(a)
         h0, h1 = xi[q, r], xi[q + 1, r]
         g0, g1 = zero, zero
@@ -157,6 +159,7 @@ def finish(
             h, g = H[q][start : start + size], G[q][start : start + size]
             for j in range(size):
                 g[j] = shift[block] * h[j]
+            # Always in the order of the bands, whichever thread made them: the same bits with any number of threads.
             for band in range(first_band, last_band):
                 for column in range(bands[band, 2]):
                     part, here = sums[bands[band, 4] + column, q], g[column * TILE :]
@@ -171,6 +174,7 @@ def finish(
 def _subtract_pending(h: _Array, V: _Array, g: _Array, start: int) -> None:
     """Subtract (h V^T) V from g in the block that starts there, four rows of V at a time."""
     size, k, zero = len(h), len(V), h.dtype.type(0)
+    # Four rows share a pass over h and one over g.
     for p in range(0, k - 3, 4):
         v0, v1 = V[p][start : start + size], V[p + 1][start : start + size]
         v2, v3 = V[p + 2][start : start + size], V[p + 3][start : start + size]
@@ -243,6 +247,7 @@ def fold_bands(
             for j in range(i + 1):
                 _fold_tile(tiles[tile], V[row + i], V[row + j], scale[block])
                 tile += 1
+            # The last tile of a row is the one on the diagonal. P = s (Q + d I) - V^T V with the scaled V.
             for r in range(min(TILE, size - i * TILE)):
                 tiles[tile - 1, r, r] += scale[block] * shift[block]
 
@@ -250,6 +255,7 @@ def fold_bands(
 @inlined
 def _fold_tile(A: _Array, u: _Array, v: _Array, scale: float) -> None:
     """Overwrite A by scale A - u^T v, in steps of four rows of A and four rows of u and v."""
+    # Four by four: each number of v serves four rows of A, and each of A is written once for four rows of v.
     for r in range(0, TILE, 4):
         a0, a1, a2, a3 = A[r], A[r + 1], A[r + 2], A[r + 3]
         for a in (a0, a1, a2, a3):
@@ -263,7 +269,7 @@ def _fold_tile(A: _Array, u: _Array, v: _Array, scale: float) -> None:
             u20, u21, u22, u23 = u[p + 2, r], u[p + 2, r + 1], u[p + 2, r + 2], u[p + 2, r + 3]
             u30, u31, u32, u33 = u[p + 3, r], u[p + 3, r + 1], u[p + 3, r + 2], u[p + 3, r + 3]
             for c in range(TILE):
-                # Read before anything is written: the compiler does not know that A and v are apart.
+                # All reads come before the writes: the compiler cannot know that A and v do not overlap.
                 w0, w1, w2, w3 = v0[c], v1[c], v2[c], v3[c]
                 b0 = a0[c] - (u00 * w0 + u10 * w1 + u20 * w2 + u30 * w3)
                 b1 = a1[c] - (u01 * w0 + u11 * w1 + u21 * w2 + u31 * w3)

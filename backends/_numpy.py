@@ -15,11 +15,12 @@ class NumpyBackend(BlockwiseBackend):
     """Blocks as square matrices in column order of which only the lower triangle is kept up to date."""
 
     def _square(self, matrix: NDArray[np.floating]) -> NDArray[np.floating]:
-        return np.asfortranarray(matrix)
+        return np.asfortranarray(matrix)  # BLAS reads columns; f2py would copy any other order at every call
 
     def _product(self, Q: NDArray[np.floating], H: NDArray[np.floating]) -> NDArray[np.floating]:
         if len(H) > _MOST_VECTORS:
             symm = get_blas_funcs("symm", dtype=Q.dtype)
+            # Q H^T = (H Q)^T, since Q is symmetric.
             product: NDArray[np.floating] = symm(1.0, Q, H.T, lower=1).T
             return product
         symv = get_blas_funcs("symv", dtype=Q.dtype)
@@ -38,6 +39,7 @@ class NumpyBackend(BlockwiseBackend):
         if shift:
             Q[np.diag_indices_from(Q)] += shift
         syrk = get_blas_funcs("syrk", dtype=Q.dtype)
+        # s Q - s V^T V, into the memory of Q.
         folded: NDArray[np.floating] = syrk(-scale, V.T, beta=scale, c=Q, lower=1, overwrite_c=1)
         return folded
 

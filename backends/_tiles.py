@@ -82,13 +82,13 @@ def tile_grid(layout: BlockLayout) -> TileGrid:
     corners: list[int] = []
     weight = row = tile = n_sums = 0
     for block, size in enumerate(layout.sizes):
-        n_rows = -(-size // TILE)
+        n_rows = -(-size // TILE)  # rounded up; the last row sticks out
         bounds = _band_bounds(n_rows)
         blocks.append((weight, size, row, len(bands), len(bands) + len(bounds) - 1))
         for start, end in pairwise(bounds):
             bands.append((block, start, end, tile + _triangle(start), n_sums))
-            n_sums += end
-        corners += [tile + _triangle(i + 1) - 1 for i in range(n_rows)]
+            n_sums += end  # rows of tiles up to `end` reach the columns 0 to end - 1, themselves or mirrored
+        corners += [tile + _triangle(i + 1) - 1 for i in range(n_rows)]  # row i has i + 1 tiles
         weight, row, tile = weight + size, row + n_rows, tile + _triangle(n_rows)
     return TileGrid(layout, _table(blocks), _table(bands), _table(corners), tile, n_sums)
 
@@ -109,7 +109,7 @@ def shares(grid: TileGrid, count: int) -> tuple[Sequence[int], Sequence[int]]:
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any], make: Callable[..., NDArray[Any]] = np.empty) -> NDArray[Any]:
     """Return an array whose first element lies on a cache line: a register crosses no line then."""
     count = prod(shape)
-    raw = make(count + _ALIGNMENT // dtype.itemsize, dtype=dtype)
+    raw = make(count + _ALIGNMENT // dtype.itemsize, dtype=dtype)  # one line of the cache too long
     offset = -raw.__array_interface__["data"][0] % _ALIGNMENT // dtype.itemsize
     return raw[offset : offset + count].reshape(shape)
 
@@ -117,10 +117,11 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any], make: Callable[..., ND
 def identity(layout: BlockLayout, value: float, dtype: np.dtype[Any]) -> Tiles:
     """Return `value` times the identity."""
     grid = tile_grid(layout)
-    # From zeros, which take no memory before they are written.
+    # `np.zeros` takes no memory before a page is written, and the fill touches the tiles on the diagonal only.
     store = Tiles(grid, aligned((grid.n_tiles, TILE, TILE), dtype, np.zeros))
     for index, size in enumerate(layout.sizes):
         for start, row in _rows(store, index):
+            # Not in the padding, which has to stay zero for the products and the traces.
             np.fill_diagonal(row[-1][: size - start, : size - start], value)
     return store
 
@@ -135,7 +136,7 @@ def from_lower(layout: BlockLayout, matrices: Iterable[NDArray[Any]]) -> Tiles:
             part = matrix[start : start + TILE]
             for column, tile in enumerate(row[:-1]):
                 tile[: len(part)] = part[:, column * TILE : (column + 1) * TILE]
-            corner = np.tril(part[:, start : start + TILE])
+            corner = np.tril(part[:, start : start + TILE])  # mirrored: kernels read tiles on the diagonal whole
             row[-1][: len(part), : len(part)] = corner + np.tril(corner, k=-1).T
     assert store is not None, "a layout has at least one block"
     return store
@@ -160,12 +161,13 @@ def square(store: Tiles, index: int, matrix: NDArray[Any]) -> None:
         for column, tile in enumerate(row):
             here = slice(column * TILE, (column + 1) * TILE)
             part[:, here] = tile[: len(part), : n - column * TILE]
-            if here.start < start:
+            if here.start < start:  # a tile on the diagonal is symmetric and already written
                 mirrored[here] = tile[: len(part)].T
 
 
 def traces(store: Tiles) -> NDArray[Any]:
     """Return the trace of each block, shape (L,)."""
+    # Every (TILE + 1)-th number of a flat tile lies on its diagonal; the padding adds zeros.
     diagonals = store.tiles.reshape(-1, TILE * TILE)[store.grid.corners, :: TILE + 1]
     return np.add.reduceat(diagonals.sum(axis=1), store.grid.blocks[:, 2])
 
@@ -195,5 +197,6 @@ def _band_bounds(n_rows: int) -> list[int]:
 
 def _even_bounds(ends: Sequence[int], count: int) -> list[int]:
     """Cut a sequence of running totals, which starts with zero, into at most `count` runs of about as much each."""
+    # As a set: a run that would be empty, because one item is larger than a share, disappears.
     marks = (bisect_left(ends, ends[-1] * part / count) for part in range(1, count))
     return sorted({0, *marks, len(ends) - 1})

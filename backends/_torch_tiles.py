@@ -42,14 +42,17 @@ class TorchTiles(TileBackend):
         """Return H P, shape (m, n)."""
         tables, numbers, chunks = store.tables, store.numbers, self._chunks(store, H)
         count, m, edge = chunks.shape
+        # G_row += H_column tile^T and, for the mirror image of a tile below the diagonal, G_column += H_row tile.
         rows = torch.bmm(chunks[tables.column], numbers.mT)
         columns = torch.bmm(chunks[tables.row[count:]], numbers[count:])
         products = torch.cat([rows, columns, chunks.new_zeros((1, m, edge))])
         width = tables.terms.shape[0] // count
+        # Gathered in a fixed order: `index_add_` on a GPU adds in whatever order its threads come.
         G = products[tables.terms].reshape(count, width, m, edge).sum(dim=1)
         G += self._each(store, shift) * chunks
         if V.shape[0]:
             pending = self._chunks(store, V)
+            # H_l V_l^T of a chunk's whole block, summed over its chunks, then times the chunk of V.
             G -= torch.bmm(self._sums(store, torch.bmm(chunks, pending.mT))[tables.block], pending)
         return self._flat(store, G * self._each(store, scale))
 
@@ -57,7 +60,7 @@ class TorchTiles(TileBackend):
         """Return the store of P."""
         tables, pending, count = store.tables, self._chunks(store, V), store.layout.n_chunks
         numbers = store.numbers if donate else store.numbers.clone()
-        diagonal = numbers[:count]
+        diagonal = numbers[:count]  # a view, as the next one is: both write into `numbers`
         diagonal.diagonal(dim1=1, dim2=2).add_(shift[tables.block][:, None] * tables.inside)
         numbers.baddbmm_(pending[tables.row].mT, pending[tables.column], alpha=-1)
         numbers.mul_(scale[tables.block[tables.row]][:, None, None])
@@ -96,6 +99,7 @@ class TorchTiles(TileBackend):
 
     def _chunks(self, store: Tiles, A: Tensor) -> Tensor:
         """Return the chunks of the rows of `A`, shape (m, n), filled up with zeros, shape (C, m, edge)."""
+        # A column of zeros behind A, number n, fills the places behind the end of a block.
         places = torch.nn.functional.pad(A, (0, 1))[:, store.tables.weight]
         return places.reshape(A.shape[0], store.layout.n_chunks, self._edge).permute(1, 0, 2)
 
@@ -110,6 +114,7 @@ class TorchTiles(TileBackend):
 
     def _sums(self, store: Tiles, values: Tensor) -> Tensor:
         """Return sums over the chunks of each block, shape (L, ...), of `values`, shape (C, ...)."""
+        # A product with the (L, C) table of members, in place of a scatter.
         sums: Tensor = torch.tensordot(store.tables.member, values, dims=1)
         return sums
 
@@ -122,8 +127,9 @@ def _terms(layout: TileLayout) -> NDArray[np.int64]:
     """
     count = layout.n_chunks
     owner = np.concat([layout.row, layout.column[count:]])
-    order = np.argsort(owner, kind="stable")
+    order = np.argsort(owner, kind="stable")  # products of a chunk stay in the order of the tiles
     counts = np.bincount(owner, minlength=count)
+    # How many products of the same chunk come before each.
     rank = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
     table = np.full((count, counts.max()), len(owner))
     table[owner[order], rank] = order

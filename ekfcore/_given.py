@@ -1,4 +1,4 @@
-"""What `update` is given, held against the state before any kernel trusts it."""
+"""Check the arguments of `update` against the state, before a kernel relies on them."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ __all__ = ["check_settings", "flags", "measurement"]
 
 
 def check_settings(xp: Namespace, state: "EKFState", config: EKFConfig) -> None:
-    """Refuse settings that need another P."""
+    """Refuse settings for which P would need another form or precision."""
     P = state.covariance
     if P.coupled != (config.rows > 0):
         begun = "keeps rows that join the blocks" if P.coupled else "keeps none"
@@ -35,7 +35,7 @@ def check_settings(xp: Namespace, state: "EKFState", config: EKFConfig) -> None:
 def measurement(xp: Namespace, state: "EKFState", H: Array, innovation: Array | float) -> tuple[Array, Array]:
     """Bring H to shape (m, n) and the innovation to (m,), in the precision of P."""
     like = state.covariance.scale
-    # Kernels trust P's layout, library and device, so H is held against them: the user may exchange the weights.
+    # H is checked against P, not against the weights: kernels rely on P, and the user may exchange the weights.
     n = state.covariance.layout.n_params
     check_array(H, "H", like=like)
     if H.ndim not in (1, 2) or H.shape[-1] != n or H.shape[0] == 0:
@@ -92,7 +92,7 @@ def _float(value: Any) -> float:
 
 
 def _is_on_host(xp: Namespace, innovation: Array | float) -> bool:
-    """Return whether an innovation is a number of Python or NumPy, and no array of the library of the weights."""
+    """Return whether an innovation is a number of Python or NumPy rather than an array of the weights' library."""
     if isinstance(innovation, Real):
         return True
     return is_numpy_array(innovation) and not is_numpy_namespace(xp) and innovation.ndim == 0

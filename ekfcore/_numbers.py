@@ -18,11 +18,11 @@ __all__ = ["keep_number", "number", "variances"]
 def number(value: object) -> float:
     """Return a real number, or an array without axes that holds one, as a number of Python; NaN for anything else.
 
-    An integer that no float can hold is infinite. NaN breaks every rule that a number may have, so what is no number is
-    refused by the same comparison.
+    An integer that no float can hold is infinite. NaN fails every comparison, so a caller's rule for numbers refuses
+    what is no number as well.
     """
     if isinstance(value, bool):
-        return math.nan  # arithmetic would take it for one or zero
+        return math.nan  # True is an integer of Python
     if isinstance(value, Integral):
         whole = int(value)
         return whole if abs(whole) <= sys.float_info.max else (math.inf if whole > 0 else -math.inf)
@@ -33,7 +33,7 @@ def number(value: object) -> float:
 
 def _without_axes(array: Any) -> float:
     if array is np.ma.masked or (is_torch_array(array) and array.is_meta):
-        return math.nan  # there is no number
+        return math.nan  # a masked number, or a tensor without memory, has no value
     xp, array = array_namespace(array), detach(array)
     if array.ndim == 0 and xp.isdtype(array.dtype, "integral"):
         return int(array)

@@ -11,7 +11,7 @@ __all__ = ["check_numbers", "chosen_weights", "row_root", "sum_columns", "sum_gr
 def check_numbers(
     given: object, name: str, within: range | None = None, *, shape: tuple[int, ...] | None = None
 ) -> None:
-    """Refuse what is no array of integers, holds none, or one that is not within a range; None is nothing given.
+    """Refuse anything but a vector of at least one integer, all of them within a range; None passes.
 
     Raises
     ------
@@ -52,6 +52,8 @@ def sum_groups(
     if group is None:
         part: NDArray[np.floating] = P[np.ix_(rows, rows)]
         return part
+    # A row of H with equal numbers in a group needs only the sum of P over the group. `reduceat` sums runs, so that
+    # the weights of a group must stand side by side.
     order = np.argsort(group, kind="stable")
     starts = np.searchsorted(group[order], np.arange(np.max(group) + 1))
     rows = rows[order]
@@ -66,7 +68,7 @@ def sum_columns(
     if group is None:
         return V[:, columns]
     sums = np.zeros((int(np.max(group)) + 1, len(V)), dtype=V.dtype)
-    np.add.at(sums, group, V[:, columns].T)
+    np.add.at(sums, group, V[:, columns].T)  # `sums[group] += ...` would add one weight of each group only
     return sums.T
 
 
@@ -76,7 +78,8 @@ def row_root(W: NDArray[np.floating]) -> NDArray[np.float64]:
     With :math:`W W^T = Z \Sigma Z^T` it is :math:`Z (1 + \sqrt{1 - \Sigma})^{-1} Z^T`. Rounding may leave an eigenvalue
     slightly above one; the variance is zero there.
     """
-    values, Z = np.linalg.eigh(W @ W.T)
+    # For each eigenvalue sigma, 2 x - sigma x^2 = 1: x = (1 - sqrt(1 - sigma)) / sigma, written without 0 / 0.
+    values, Z = np.linalg.eigh(W @ W.T)  # (k, k), however many weights there are
     X: NDArray[np.float64] = (Z / (1 + np.sqrt(np.maximum(1 - values, 0.0)))) @ Z.T
     return X
 
@@ -101,6 +104,6 @@ def triangular_root(P: NDArray[np.floating], index: int, tolerance: float) -> tu
             f"block {index} of P is no covariance: its eigenvalues reach from {values[0]:.3g} to {values[-1]:.3g}; "
             f"{advice}"
         )
-    B = (vectors * np.sqrt(np.maximum(values, 0.0))).T
+    B = (vectors * np.sqrt(np.maximum(values, 0.0))).T  # B^T B = P
     R: NDArray[np.float64] = np.asarray(np.linalg.qr(B, mode="r"))
-    return R.T, max(lowest, 0.0)
+    return R.T, max(lowest, 0.0)  # the diagonal may be negative, which no variance |H L|^2 shows

@@ -32,8 +32,8 @@ _ZIP = b"PK\x03\x04"  # first bytes of any zip file that has members
 _MARK = b"ekfcore sha256 "
 _DIGEST = 64  # hexadecimal digits of a SHA-256
 _CHUNK = 2**20  # [bytes]
-# What altered bytes lead to that no digest has been held against: members that seem to be encrypted or compressed in
-# some way, offsets beyond the end.
+# Errors that altered bytes cause where the digest was not checked first: members that seem to be encrypted or
+# compressed in some way, offsets beyond the end.
 _UNREADABLE = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
     *(KeyError, ValueError, OverflowError, RecursionError, RuntimeError, EOFError),
@@ -151,7 +151,7 @@ def read_archive(
 
 
 def _verify(path: Path, file: BinaryIO, *, whole: bool) -> bytes:
-    """Return the end of the file, which names its contents, once every byte has been checked, if all shall be."""
+    """Return the seal at the end of the file; with `whole`, check every byte against it first."""
     if file.read(len(_ZIP)) != _ZIP:
         raise CheckpointError(f"{path} is not a file that ekfcore saved; choose another file")
     seal = _read_seal(file)
@@ -218,7 +218,7 @@ class _Arrays(Mapping[str, NDArray[Any]]):
 
 
 def _check_member(archive: zipfile.ZipFile, name: str) -> None:
-    """Hold a member against its CRC-32 before an altered shape makes an array of it."""
+    """Check the CRC-32 of a member before an altered shape makes an array of it."""
     with archive.open(name) as member:
         while member.read(_CHUNK):
             pass

@@ -133,11 +133,11 @@ def restore_state(
     average = _take(arrays, "average", layout.n_params) if "average" in arrays else weights
     precision = dtype or _take(arrays, "scale", n_blocks).dtype.name
     check_precision(xp, precision, "P of the saved filter" if dtype is None else "`dtype`", on=device(like))
-    if weights.dtype.name == "float64":  # half precision, which parameters of PyTorch may have, is no matter for P
+    if weights.dtype.name == "float64":  # weights in half precision, as PyTorch may have them, do not limit P
         check_precision(xp, "float64", "the precision of the saved weights", on=device(like))
 
     def bring(array: NDArray[Any]) -> Array:
-        # A copy, for the library's own alignment: it decides about the last bit of some products.
+        # The copy has the library's own alignment, which decides about the last bit of some products.
         return xp.asarray(array.astype(precision, copy=False), device=device(like), copy=True)
 
     def matrices() -> Iterator[Array]:
@@ -221,7 +221,7 @@ def _take(arrays: Mapping[str, NDArray[Any]], name: str, *shape: int | None) -> 
     return array
 
 
-# A mask of the triangle would be shorter, and take so much memory beside the matrix that a run peaks when it saves.
+# Both copy by columns: a mask of the triangle would be shorter, but its memory would make saving the peak of a run.
 
 
 def _pack(square: NDArray[Any]) -> NDArray[Any]:

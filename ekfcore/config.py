@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ekfcore._kinds import check_kind
 from ekfcore._numbers import keep_number
+from ekfcore._types import check_type
 from ekfcore.errors import InputError
 from ekfcore.memory import MemoryFactor
 from ekfcore.noise import AdaptiveNoise
@@ -83,7 +83,7 @@ class EKFConfig:
     dtype: Literal["float64", "float32"] = "float64"
 
     def __post_init__(self) -> None:
-        check_kind(self.memory, MemoryFactor, "memory")
+        check_type(self.memory, MemoryFactor, "memory")
         if isinstance(self.noise, str):
             known = self.noise in ("adaptive", "blocks")
         else:
@@ -100,7 +100,7 @@ class EKFConfig:
         self._check_counts()
         if not 0 <= keep_number(self, "averaging") <= 1:
             raise InputError(f"`averaging` must be a share from 0 to 1, got {self.averaging!r}")
-        # The types of NumPy equal their names, and are none.
+        # np.dtype("float64") == "float64", but it is no string.
         if type(self.dtype) is not str or self.dtype not in ("float64", "float32"):
             raise InputError(f'`dtype` must be "float64" or "float32", got {self.dtype!r}')
 

@@ -90,7 +90,9 @@ class Covariance:
         """Return H P, shape (m, n), for `H` of shape (m, n)."""
         self._check_rows(H, "H")
         if not self.coupled:
+            # D is one number in a block, so P_l = D (...) D = s_l (Q_l + d_l I - V_l^T V_l): one kernel does it all.
             return self.backend.multiply(self.store, H, self.pending, self.scale, self.shift)
+        # H P = H D (Q + d I) D - (H D V^T) V D: the first term by blocks, the second across them.
         G = self.backend.multiply(self.store, H, self.rows[:0, :], self.scale, self.shift)
         if not self.count:
             return G
@@ -100,6 +102,7 @@ class Covariance:
     def touched(self, H: Array) -> Array:
         """Return the blocks in which `H`, shape (m, n), is not zero throughout, shape (L,)."""
         xp = array_namespace(H)
+        # Elements that are not zero are counted; a sum of H itself could cancel. `block_sums` takes real numbers.
         return xp.any(self.backend.block_sums(self.store, xp.astype(H != 0, H.dtype)) > 0, axis=0)
 
     def downdate(
@@ -134,21 +137,25 @@ class Covariance:
         self._check_rows(U, "U")
         xp = array_namespace(U)
         scale = xp.where(active, self.scale / lam, self.scale)
+        # trace(U_l^T U_l) is the sum of the squares, so the trace needs no pass over Q.
         taken = xp.sum(self.backend.block_sums(self.store, U**2), axis=0)
         traces = self.traces - taken
         traces = xp.where(active, traces / lam, traces)
         shift = self.shift
         if process_noise:
+            # n_l for each block, without a copy from the host.
             sizes = self.backend.block_sums(self.store, xp.ones_like(U[:1, :]))[0, :]
             q = xp.where(active, xp.full_like(scale, process_noise), xp.zeros_like(scale))
-            shift, traces = shift + q / scale, traces + q * sizes
-        D = self._each(xp.sqrt(self.scale))
+            shift, traces = shift + q / scale, traces + q * sizes  # q / s_l, for s_l multiplies d_l, too
+        D = self._each(xp.sqrt(self.scale))  # before the division by lam: U is taken off first
         told = self.information
         if told is not None:
             assert information is not None
+            # D P^-1 D gains (A D)^T A D; dividing P by lam multiplies D^2 by 1 / lam, and leaves D P^-1 D as it is.
             told = _append(told, self.count, information * D, donate=donate)
         return replace(
             self,
+            # P - U^T U = D (... - D^-1 U^T U D^-1) D.
             rows=_append(self.rows, self.count, U / D, donate=donate),
             count=self.count + U.shape[0],
             information=told,
@@ -167,11 +174,11 @@ class Covariance:
         return replace(
             self,
             store=store,
-            rows=self.rows if donate else self.rows[:0, :],
+            rows=self.rows if donate else self.rows[:0, :],  # donated, it keeps its capacity for the next rows
             count=0,
             scale=xp.ones_like(self.scale),
             shift=xp.zeros_like(self.shift),
-            # Counted afresh: the running differences lose digits once P has shrunk by orders of magnitude.
+            # Summed anew from Q: the running differences lose digits once P has shrunk by orders of magnitude.
             traces=self.backend.traces(store),
         )
 
@@ -192,14 +199,18 @@ class Covariance:
         """
         assert self.information is not None
         xp = array_namespace(self.scale)
+        # With scale 1, shift 0 and no rows, `multiply` is the product with Q. Coupled rows have d = 0 throughout.
         ones, zeros, none = xp.ones_like(self.scale), xp.zeros_like(self.shift), self.rows[:0, :]
         old = self.information[: self.count - keep, :]
+        # Woodbury in each block: (Q^-1 + u^T u)^-1 = Q - Q u^T (I + u Q u^T)^-1 u Q = Q - V^T V.
         lost = self._within(old, self.backend.multiply(self.store, old, none, ones, zeros))
-        # D goes into Q as well, for s grows without end where the memory factor stays below one.
+        # The fold multiplies Q by D^2, too: s grows without end where the memory factor stays below one.
         store = self.backend.fold(self.store, lost, self.scale, zeros, donate=donate)
-        # An array of its own: below, the places that it comes from and goes to may overlap.
+        # D = I from here on, so P^-1 = D^-1 (Q^-1 + U^T U) D^-1 asks for the rows U D^-1. The division makes a copy:
+        # `_append` below writes into the buffer that they are read from.
         recent = self.information[self.count - keep : self.count, :] / self._each(self.scale**0.5)
         product = self.backend.multiply(store, recent, none, ones, zeros)
+        # V = (I + U Q U^T)^-1/2 U Q across all blocks; the inverse of a Cholesky factor serves as the root.
         rows = _inverse_root(product @ recent.T) @ product
         return replace(
             self,
@@ -214,6 +225,7 @@ class Covariance:
     def _within(self, U: Array, UQ: Array) -> Array:
         """Return V, shape (k, n), with Q_l - V_l^T V_l the inverse of Q_l^-1 + U_l^T U_l in each block."""
         xp, parts = array_namespace(U), self.layout.slices
+        # u_l Q_l u_l^T is (k, k) in a block of any size, so that one batched factorisation serves all blocks.
         roots = _inverse_root(xp.stack([UQ[:, part] @ U[:, part].T for part in parts]))
         return xp.concat([roots[index, :, :] @ UQ[:, part] for index, part in enumerate(parts)], axis=1)
 
@@ -231,7 +243,7 @@ class Covariance:
         """Return block `index` of D (Q + d I) D, that is of P without its rows, shape (n_l, n_l)."""
         lower = self.backend.lower(self.store, index)
         xp = array_namespace(lower)
-        Q = xp.tril(lower) + xp.tril(lower, k=-1).T
+        Q = xp.tril(lower) + xp.tril(lower, k=-1).T  # what stands above the diagonal has no meaning
         eye = xp.eye(Q.shape[0], dtype=Q.dtype, device=device(Q))
         return self.scale[index] * (Q + self.shift[index] * eye)
 
@@ -244,14 +256,15 @@ class Covariance:
 def _inverse_root(A: Array) -> Array:
     """Return L^-1 with L L^T = I + A for a positive matrix, or for each of a stack.
 
-    The factorisation of a library, for it is needed once in dozens of updates: there, a GPU may wait for the host.
+    The library factorises A, unlike in the filter's whitening: this runs once in dozens of updates, so that a GPU may
+    wait for the host.
     """
     xp, k = array_namespace(A), A.shape[-1]
     if not k:
         return A
     eye = xp.eye(k, dtype=A.dtype, device=device(A))
     largest = xp.max(xp.linalg.diagonal(A), axis=-1)
-    # Rounding leaves A with eigenvalues down to minus this; without it the factorisation might not exist.
+    # Rounding leaves A with eigenvalues down to minus this, relative to the one of I; without it, Cholesky might fail.
     slack = k * float(xp.finfo(A.dtype).eps) * largest[..., None, None]
     return xp.linalg.inv(xp.linalg.cholesky((A + A.mT) / 2 + (1 + slack) * eye))
 
@@ -263,7 +276,7 @@ def _append(rows: Array, count: int, new: Array, *, donate: bool) -> Array:
         return xp.concat([rows[:count, :], new])
     total = count + new.shape[0]
     if total > rows.shape[0]:
-        # Doubled, so that it stops growing after a few updates: a fold keeps it.
+        # Doubling stops after a few updates, since a fold keeps the buffer.
         room = max(total, 2 * rows.shape[0]) - count
         rows = xp.concat([rows[:count, :], xp.zeros((room, rows.shape[1]), dtype=rows.dtype, device=device(rows))])
     rows[count:total, :] = new

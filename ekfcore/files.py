@@ -115,7 +115,7 @@ def locked(path: Path, does: str) -> Iterator[None]:
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = lock.stat().st_ino == os.fstat(handle.fileno()).st_ino  # not of a process that has just ended
+            ours = lock.stat().st_ino == os.fstat(handle.fileno()).st_ino  # not that of a process that has just ended
         except (BlockingIOError, FileNotFoundError):
             ours = False
         if not ours:

@@ -7,8 +7,8 @@ from typing import Literal
 from array_api_compat import array_namespace, device
 
 from ekfcore._given import check_settings, flags, measurement
-from ekfcore._kinds import check_kind
 from ekfcore._numbers import variances
+from ekfcore._types import check_type
 from ekfcore._typing import Array, Namespace
 from ekfcore.arrays import check_dense, check_precision, detach, is_array
 from ekfcore.config import EKFConfig
@@ -116,8 +116,8 @@ def init(w: Array, layout: BlockLayout, config: EKFConfig | None = None, *, back
     (0.98, (2, 1))
     """
     config = EKFConfig() if config is None else config
-    check_kind(layout, BlockLayout, "layout")
-    check_kind(config, EKFConfig, "config")
+    check_type(layout, BlockLayout, "layout")
+    check_type(config, EKFConfig, "config")
     if not is_array(w):
         raise InputError(f"`w` must be an array, got {type(w).__module__}.{type(w).__qualname__}")
     xp = array_namespace(w)
@@ -213,28 +213,31 @@ def update(
     >>> info.status, float(info.hph[0])
     ('ok', 1.0)
     """
-    check_kind(state, EKFState, "state")
-    check_kind(config, EKFConfig, "config")
+    check_type(state, EKFState, "state")
+    check_type(config, EKFConfig, "config")
     xp = array_namespace(state.covariance.scale)
     check_settings(xp, state, config)
     H, e = measurement(xp, state, H, innovation)
     R, level = _noise(xp, state, config, noise, tracked, H, e)
     lam = state.lam
+    # Equation `vector` of the docs, with rows: G = H P is G_l^T there, and S = lam R + H P H^T.
     G = state.covariance.multiply(H)
     HPH = G @ H.T
     values, whiten = _whitening(xp, HPH, lam * R)
     active = state.covariance.touched(H)
     hph = xp.linalg.diagonal(HPH)
-    # H P H^T of a covariance is not negative; what rounding may leave is small against the noise.
+    # H P H^T of a covariance is not negative; what rounding may leave is small against the noise. The pivots
+    # of S do not show it as long as lam R is larger.
     positive = xp.all(values > 0) & xp.all(hph > -_ROUNDING * lam * R)
     status = _status(xp, e, values, positive, active) if check else "unchecked"
     moved = status in ("ok", "unchecked")
     if throw and status in ("non_finite", "not_psd"):
         raise FilterError(f"update {state.count} of the filter broke down: {_REASON[status]}")
-    U = whiten @ G
-    gain = (whiten.T @ U).T
+    U = whiten @ G  # U^T U = G^T S^-1 G, what the measurements take off P: symmetric to the last bit
+    gain = (whiten.T @ U).T  # G^T S^-1, divided by S as K_l of the docs is not
     new = state
     if moved:
+        # Woodbury: (P - U^T U)^-1 = P^-1 + H^T (lam R)^-1 H.
         information = H / xp.sqrt(lam * R)[:, None] if config.rows else None
         new = _advance(xp, state, U, whiten @ e, active, information, config, donate)
         new = replace(new, noise=level)
@@ -243,7 +246,7 @@ def update(
     return new, info
 
 
-_ROUNDING = 1e-6
+_ROUNDING = 1e-6  # of lam R: how far below zero H P H^T may lie
 _REASON = {
     "non_finite": "H, the innovation or H P H^T is not finite; look at the labels of this sample, or at the noise",
     "not_psd": "H P H^T is negative, so P is not a covariance any more but rounding; "
@@ -264,14 +267,15 @@ def _noise(
     if noise is None:
         noise = config.noise_at(state.count, len(state.covariance.layout.sizes))
     values = variances(noise, e.shape[0])
-    # Filled in where they are needed: PyTorch makes the host wait when numbers go to a GPU.
+    # `full` writes each number on the device; PyTorch makes the host wait when it copies numbers to a GPU.
     R = xp.stack([xp.full((), value, dtype=e.dtype, device=device(e)) for value in values])
     counts = flags(tracked, e.shape[0])
-    adaptive = config.adaptive
+    adaptive = config.adaptive  # with it, R so far is the relative variance r of equation `adaptive`
     if adaptive is None:
         return R, state.noise
     level = state.noise.follow(e**2 / R, counts, adaptive.window)
-    # Innovations may vanish; below this, H P H^T would be nothing but rounding.
+    # Innovations may vanish, but R must not: an update leaves H P H^T < R, a difference of numbers that begin at
+    # p0 |H|^2. The floor lies above their rounding, eps p0 |H|^2, by eps^-1/4, some 8000 in float64.
     floor = float(xp.finfo(H.dtype).eps) ** 0.75 * config.p0 * xp.sum(H**2, axis=1)
     found = xp.maximum(adaptive.share(state.count) * level.mean * R, floor)
     return xp.where(found == 0, R, found), level  # without a gradient there is no floor, and nothing to learn either
@@ -285,18 +289,21 @@ def _whitening(xp: Namespace, HPH: Array, noise: Array) -> tuple[Array, Array]:
     """
     m = HPH.shape[0]
     eye = xp.eye(m, dtype=HPH.dtype, device=device(HPH))
+    # A matrix product need not round H P H^T symmetrically.
     rows = xp.concat([(HPH + HPH.T) / 2 + eye * noise, eye], axis=1)
     below = xp.tril(xp.ones_like(eye), k=-1)
+    # No pivoting: elimination is stable for a positive definite matrix in any order of its rows.
     for k in range(m - 1):
         factors = below[:, k] * rows[:, k] / rows[k, k]
         rows = rows - factors[:, None] * rows[k, :]
     pivots = xp.linalg.diagonal(rows[:, :m])
+    # W = D^-1/2 L^-1; NaN where S is not positive, so that an unchecked update shows it, too.
     return pivots, rows[:, m:] / xp.sqrt(xp.where(pivots > 0, pivots, xp.nan))[:, None]
 
 
 def _status(xp: Namespace, e: Array, values: Array, positive: Array, active: Array) -> Status:
     """Name the trouble, in one read from the device."""
-    finite = xp.all(xp.isfinite(e)) & xp.all(xp.isfinite(values))
+    finite = xp.all(xp.isfinite(e)) & xp.all(xp.isfinite(values))  # NaN in H or P ends in the pivots of S
     checks = xp.stack([finite, positive, xp.any(active)])
     is_finite, is_positive, is_active = (bool(flag) for flag in checks)
     if not is_finite:
@@ -318,8 +325,9 @@ def _advance(
 ) -> EKFState:
     """Move the weights by U^T e and take U^T U off P."""
     count = e.shape[0]
-    noise = count * config.process_noise_at(state.count)
+    noise = count * config.process_noise_at(state.count)  # q belongs to one measurement, and is added once an update
     covariance = state.covariance.downdate(U, active, state.lam, noise, information=information, donate=donate)
+    # The older half of the rows goes at once, so that the cost of `age` is shared by rows / 2 measurements.
     if config.rows and covariance.count >= config.rows:
         covariance = covariance.age(config.rows // 2, donate=donate)
     elif not config.rows and covariance.count >= config.pending:
@@ -339,4 +347,5 @@ def _average(state: EKFState, weights: Array, count: int, share: float) -> Array
     """Return the mean of the weights over about the last `share` of all measurements, `count` of them new."""
     if not share:
         return weights
+    # Equation `average` of the docs: m = count, and t - m measurements came before.
     return state.average + (weights - state.average) * (count / (count + share * state.count))

@@ -54,6 +54,7 @@ def signed_mean(prediction: Array, label: Array, weight: Array | None = None) ->
     if weight is None:
         weight = xp.full_like(prediction, 1 / size)
     one = xp.ones_like(prediction)
+    # sigma_i = sign(label - prediction); where they are equal, the error is zero and either sign will do.
     cotangent = xp.where(prediction >= label, -one, one) * weight
     return cotangent, xp.sum(xp.abs(label - prediction) * weight)
 
@@ -80,8 +81,8 @@ def atom_groups(rng: np.random.Generator, n_atoms: int, *, size: int | None, cou
     list of list of int
         Indices of the atoms of each group.
     """
-    size = -(-n_atoms // count) if size is None else size
-    drawn = rng.permutation(n_atoms)[: size * count].tolist()
+    size = -(-n_atoms // count) if size is None else size  # rounded up, so that no atom is left over
+    drawn = rng.permutation(n_atoms)[: size * count].tolist()  # one draw without repetition makes the groups disjoint
     return [drawn[start : start + size] for start in range(0, len(drawn), size)]
 
 

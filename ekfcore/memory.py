@@ -47,6 +47,7 @@ class MemoryFactor:
 
     def advance(self, lam: float, measurements: int = 1) -> float:
         """Return lambda after one update with that many measurements."""
+        # Closed form: 1 - (1 - lam) nu^m.
         for _ in range(measurements if self.counts == "measurements" else 1):
-            lam = 1 - self.rate * (1 - lam)  # so written, one stays one
+            lam = 1 - self.rate * (1 - lam)  # in this form 1 stays exactly 1, where lam nu + 1 - nu may round
         return lam

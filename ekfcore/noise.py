@@ -51,6 +51,7 @@ class AdaptiveNoise:
 
     def share(self, count: int) -> float:
         """Return R over the level after `count` measurements, for a relative variance of one."""
+        # kappa c_t of equation `adaptive`; at t = tau, c = 0.1 + 0.9 / 4, about a third.
         return self.factor * (_LAST + (1 - _LAST) / (1 + count / self.settling) ** 2)
 
 
@@ -89,9 +90,11 @@ class NoiseLevel:
         xp = array_namespace(squares)
         count = sum(tracked)
         if not count:
-            # Something has to be known before the first update; what was not meant to count is soon outweighed.
+            # The first update needs a level. It has weight zero, so the first tracked measurement replaces it.
             first = self.weight == 0
             return NoiseLevel(mean=xp.where(first, xp.mean(squares), self.mean), weight=self.weight)
         chosen = xp.stack([squares[k] for k in range(len(tracked)) if tracked[k]])
+        # Equal weights until the window is full, an exponential mean over it from then on. At least `count`, so that
+        # the new measurements together weigh one at most.
         weight = xp.clip(self.weight + count, max=max(window, float(count)))
         return NoiseLevel(mean=self.mean + (xp.mean(chosen) - self.mean) * (count / weight), weight=weight)

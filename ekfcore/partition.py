@@ -98,13 +98,14 @@ def _positive(sizes: object) -> tuple[int, ...]:
 
 
 def _whole(value: object) -> int:
-    """Return an integer of any library, or 0, which is no size, for what is none."""
+    """Return an integer of any library; 0, which is no size, for anything else."""
     found = number(value)
     return int(found) if float(found).is_integer() else 0
 
 
 def _gather(parts: Iterable[int], block_size: int) -> list[int]:
     """Join neighbours while their sum stays within `block_size`."""
+    # A part larger than that stays whole, by itself.
     blocks: list[int] = []
     pending = 0
     for size in parts:
@@ -126,6 +127,7 @@ def _rlekf(parts: Sequence[int], block_size: int) -> list[int]:
 
 def _deepmd(parts: Sequence[int], block_size: int) -> list[int]:
     blocks: list[int] = []
+    # Gathered before it is split, the other way round than in the paper: a remainder stays a block of its own.
     for size in _gather(parts, block_size):
         whole, rest = divmod(size, block_size)
         blocks += [block_size] * whole + [rest] * (rest > 0)
@@ -135,7 +137,7 @@ def _deepmd(parts: Sequence[int], block_size: int) -> list[int]:
 def _even(parts: Sequence[int], block_size: int) -> list[int]:
     n = sum(parts)
     count = -(-n // block_size)
-    small, larger = divmod(n, count)
+    small, larger = divmod(n, count)  # sizes differ by one at most
     return [small + 1] * larger + [small] * (count - larger)
 
 

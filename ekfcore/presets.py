@@ -73,7 +73,7 @@ class Recipe:
                 raise InputError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         for name in ("energy_noise", "force_noise", "virial_noise"):
             value = getattr(self, name)
-            if value is not None and not (value > 0 and 0 < value * value < float("inf")):  # R, which must be one, too
+            if value is not None and not (value > 0 and 0 < value * value < float("inf")):  # R is its square
                 raise InputError(f"`{name}` must be a positive number, got {value}; its square is the variance")
 
 

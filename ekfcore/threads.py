@@ -17,7 +17,7 @@ from ekfcore.errors import InputError
 
 __all__ = ["in_parallel", "limited_threads", "thread_count"]
 
-# Each thread of Python has its own, so that one that leaves its block does not end that of another.
+# A context variable: each thread of Python has its own limit, and leaving a block in one does not end another's.
 _limit: ContextVar[int | None] = ContextVar("_limit", default=None)
 
 

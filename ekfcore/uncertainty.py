@@ -7,7 +7,6 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
-from ekfcore._kinds import check_kind
 from ekfcore._numbers import variances
 from ekfcore._roots import (
     check_numbers,
@@ -18,6 +17,7 @@ from ekfcore._roots import (
     tied_groups,
     triangular_root,
 )
+from ekfcore._types import check_type
 from ekfcore._typing import Array, Namespace
 from ekfcore.arrays import check_array, check_dense, check_precision, check_real, detach, is_array, to_numpy
 from ekfcore.errors import InputError
@@ -25,7 +25,7 @@ from ekfcore.filter import EKFState
 
 __all__ = ["CovarianceRoot", "entropy_change", "fisher_information", "kpu"]
 
-_PANEL = 128  # columns multiplied at once: wide enough for a fast product, narrow enough to skip most of the zeros
+_PANEL = 128  # columns multiplied at once: wide enough for a fast product, narrow enough to skip most zeros of L
 
 
 def kpu(state: EKFState, H: Array) -> Array:
@@ -59,9 +59,10 @@ def kpu(state: EKFState, H: Array) -> Array:
     >>> kpu(init(np.zeros(2), partition([2])), np.asarray([3.0, 4.0]))
     array([25.])
     """
-    check_kind(state, EKFState, "state")
+    check_type(state, EKFState, "state")
     xp = array_namespace(state.weights)
     rows = _rows(xp, state, H)
+    # The diagonal alone: m n products, where H P H^T would take m^2 n.
     return xp.sum(state.covariance.multiply(rows) * rows, axis=1)
 
 
@@ -99,13 +100,14 @@ def entropy_change(state: EKFState, H: Array, noise: float | Sequence[float]) ->
     >>> round(float(entropy_change(state, np.asarray([[1.0, 0.0], [1.0, 0.0]]), noise=1.0)), 6)  # log(3) / 2
     0.549306
     """
-    check_kind(state, EKFState, "state")
+    check_type(state, EKFState, "state")
     xp = array_namespace(state.weights)
     scaled = _scaled(xp, _rows(xp, state, H), noise)
+    # I + R^-1/2 H P H^T R^-1/2, whose determinant is that of S over that of R.
     S = state.covariance.multiply(scaled) @ scaled.T + xp.eye(
         scaled.shape[0], dtype=scaled.dtype, device=device(scaled)
     )
-    return xp.linalg.slogdet(S)[1] / 2
+    return xp.linalg.slogdet(S)[1] / 2  # half, for the entropy of a Gaussian is log det(P) / 2 and a constant
 
 
 def fisher_information(H: Array, noise: float | Sequence[float]) -> Array:
@@ -175,8 +177,8 @@ class CovarianceRoot:
     state : EKFState
         State of the filter; later updates, donated ones too, leave the root as it is.
     parameters : array of int, optional
-        Numbers of the weights that count; all of them if not given. The others are taken as uncertain too, and left
-        out: the root is that of the part of P that belongs to the chosen ones.
+        Numbers of the weights that count; all of them if not given. The root is that of the rows and columns of P of
+        the chosen weights, their covariance while the others stay uncertain, too.
     ties : array of int, shape (n,), optional
         Weights of a block with the same number have equal gradients, and are taken as one.
     dtype : {"float64", "float32"}, optional
@@ -213,7 +215,7 @@ class CovarianceRoot:
         ties: NDArray[np.integer] | None = None,
         dtype: str | None = None,
     ) -> None:
-        check_kind(state, EKFState, "state")
+        check_type(state, EKFState, "state")
         n = state.covariance.layout.n_params
         check_numbers(parameters, "parameters", range(n))
         check_numbers(ties, "ties", shape=(n,))
@@ -223,8 +225,9 @@ class CovarianceRoot:
         if dtype is not None:
             check_precision(xp, dtype, "`dtype`", on=device(P.scale))
         self._dtype = P.scale.dtype if dtype is None else getattr(xp, dtype)
-        tolerance = float(xp.finfo(P.scale.dtype).eps) ** 0.5
+        tolerance = float(xp.finfo(P.scale.dtype).eps) ** 0.5  # of the largest eigenvalue: half of the digits of P
         kept, panels, joining, clipped, start = [], [], [], [], 0
+        # P = D (Q + d I) D - (V D)^T V D: the rows V D stand beside the blocks where they join them.
         V = to_numpy(P.pending * P.backend.spread(P.store, P.scale**0.5)) if P.coupled else np.zeros((0, self._n))
         for index, part in enumerate(P.layout.slices):
             chosen = chosen_weights(part, parameters)
@@ -238,9 +241,10 @@ class CovarianceRoot:
             L, lowest = triangular_root(block, index, tolerance)
             clipped.append(lowest)
             if len(V):
+                # W = V D L^-T, so that P = L (I - W^T W) L^T.
                 joining.append(np.linalg.solve(L, sum_columns(V, chosen, group).T).T)
             for first in range(0, len(L), _PANEL):
-                matrix = np.ascontiguousarray(L[first:, first : first + _PANEL])
+                matrix = np.ascontiguousarray(L[first:, first : first + _PANEL])  # L is zero above these rows
                 matrix = xp.asarray(matrix, dtype=self._dtype, device=device(P.scale))
                 panels.append(_Panel(rows=slice(start + first, start + len(L)), matrix=matrix))
             start += len(L)
@@ -276,7 +280,7 @@ class CovarianceRoot:
         if self._rows is None:
             return Y
         W, X = self._rows
-        return Y - (Y @ W.T @ X) @ W
+        return Y - (Y @ W.T @ X) @ W  # H L (I - W^T X W), small products first
 
     def kpu(self, H: Array) -> Array:
         """Return the diagonal of H P H^T, shape (m,), as `kpu` does, in the precision of the root."""

@@ -104,6 +104,7 @@ class NetworkShape:
         """Return y, shape (rows, n_out), for the input `x`, shape (rows, n_in), and the tape."""
         tapes, start = [], 0
         for layer in self.layers:
+            # (n_out, n_in), transposed against DeePMD-kit's: the weights of one neuron stand together in w.
             W = xp.reshape(w[start : start + layer.n_in * layer.n_out], (layer.n_out, layer.n_in))
             start += layer.n_in * layer.n_out
             b = w[start : start + layer.n_out]
@@ -121,12 +122,12 @@ class NetworkShape:
     def tangent(self, xp: Namespace, tapes: list[Tape], xdot: Array, *, zdot: Array | None = None) -> Array:
         """Return the change of y, shape (..., rows, n_out), for the change `xdot` of x, and note it on the tape.
 
-        Whoever knows ``zdot = xdot W^T`` of the first layer may spare the network the product.
+        A caller that knows ``zdot = xdot W^T`` of the first layer may pass it and spare the product.
         """
         for layer, tape in zip(self.layers, tapes, strict=True):
             tape.xdot, tape.zdot = xdot, xdot @ tape.W.T if zdot is None else zdot
             zdot = None
-            ydot = tape.slope * tape.zdot
+            ydot = tape.slope * tape.zdot  # (act(z))' = act'(z) zdot; the bias has no tangent
             if tape.time_step is not None:
                 ydot = ydot * tape.time_step
             xdot = _add_residual(xp, layer, ydot, xdot)
@@ -137,6 +138,7 @@ class NetworkShape:
         for layer, tape in zip(reversed(self.layers), reversed(tapes), strict=True):
             tape.ybar = ybar
             tape.zbar = tape.slope * (ybar if tape.time_step is None else ybar * tape.time_step)
+            # From z = x W^T + b: xbar = zbar W, and the residual adds ybar itself.
             ybar = _reverse_residual(layer, tape.zbar @ tape.W, ybar)
         return ybar
 
@@ -146,6 +148,7 @@ class NetworkShape:
         for tape in tapes:
             assert tape.zbar is not None  # reverse_input came first
             time_step = None if tape.time_step is None else xp.sum(tape.ybar * tape.a, axis=-2)
+            # Wbar = zbar^T x and bbar = the sum of zbar, over the rows.
             parts += _layer_parts(xp, tape.zbar.mT @ tape.x, xp.sum(tape.zbar, axis=-2), time_step)
         return xp.concat(parts, axis=-1)
 
@@ -158,7 +161,7 @@ class NetworkShape:
             zbar = tape.slope * abar
             time_step = None if tape.time_step is None else xp.sum(ybar * tape.a, axis=-2)
             parts = [*_layer_parts(xp, zbar.mT @ tape.x, xp.sum(zbar, axis=-2), time_step), *parts]
-            if index:
+            if index:  # nobody asks for the gradient with respect to the input
                 ybar = _reverse_residual(layer, zbar @ tape.W, ybar)
         return xp.concat(parts, axis=-1)
 
@@ -184,8 +187,10 @@ class NetworkShape:
         xbar : array, shape (..., rows, n_in)
             Gradient with respect to the input x, the tangent xdot held fixed.
         """
+        # As `reverse_tangent` with ybar = 0 at the output and ydotbar what ybar was for `reverse_input`: tangents go
+        # back by the same recursion as values, so that zdotbar is the zbar on the tape and is not computed again.
         parts: list[Array] = []
-        xbar: Array | None = None
+        xbar: Array | None = None  # None is zero: the value of the output has no weight
         for layer, tape in zip(reversed(self.layers), reversed(tapes), strict=True):
             assert tape.zbar is not None  # reverse_input came first
             dt = tape.time_step
@@ -234,6 +239,7 @@ class NetworkShape:
         for layer, tape in zip(reversed(self.layers), reversed(tapes), strict=True):
             dt = tape.time_step
             adotbar = ydotbar if dt is None else ydotbar * dt
+            # From ydot = act'(z) zdot: zdotbar = act' adotbar, and z itself gets act'' zdot adotbar.
             zdotbar = tape.slope * adotbar
             zbar = tape.curvature * tape.zdot * adotbar
             if ybar is not None:
@@ -243,7 +249,7 @@ class NetworkShape:
                 time_step = xp.sum(ydotbar * tape.slope * tape.zdot, axis=-2)
                 if ybar is not None:
                     time_step = time_step + xp.sum(ybar * tape.a, axis=-2)
-            matrix = zbar.mT @ tape.x + zdotbar.mT @ tape.xdot
+            matrix = zbar.mT @ tape.x + zdotbar.mT @ tape.xdot  # W stands in z = x W^T + b and in zdot = xdot W^T
             parts = [*_layer_parts(xp, matrix, xp.sum(zbar, axis=-2), time_step), *parts]
             xbar = zbar @ tape.W
             ybar = xbar if ybar is None else _reverse_residual(layer, xbar, ybar)
@@ -258,7 +264,7 @@ def _add_residual(xp: Namespace, layer: LayerShape, y: Array, x: Array) -> Array
 
 
 def _reverse_residual(layer: LayerShape, xbar: Array, ybar: Array) -> Array:
-    if layer.copies == 2:
+    if layer.copies == 2:  # x was added twice, so both halves of ybar come back to it
         return xbar + ybar[..., : layer.n_in] + ybar[..., layer.n_in :]
     return xbar + ybar if layer.copies else xbar
 

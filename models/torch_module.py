@@ -180,7 +180,7 @@ def _trained(module: nn.Module) -> dict[str, list[str]]:
 def _places(module: nn.Module, kind: Literal["_parameters", "_buffers"]) -> dict[Tensor, list[str]]:
     """Return the names of all places where each parameter or each buffer stands.
 
-    A module that goes by several names has them in one place. PyTorch's own search takes that for several, and puts the
+    A module under several names has its tensors in one place. PyTorch's own search counts several places, and puts the
     wrong tensors back after a functional call.
     """
     places: dict[Tensor, list[str]] = {}

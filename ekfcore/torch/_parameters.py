@@ -16,7 +16,7 @@ _ANEW = "make a new optimizer, for P belongs to those that it was made for"
 
 
 class ParameterGroup(dict[str, Any]):
-    """A group of parameters that says why it has no learning rate, which schedulers ask for without looking."""
+    """A group of parameters that says why it has no learning rate when a scheduler asks for one."""
 
     def __missing__(self, key: str) -> Any:
         raise InputError(f"a filter has no {key!r} in its groups of parameters: {_NO_RATE}")
@@ -130,7 +130,7 @@ def _check_kinds(trained: Sequence[Tensor]) -> None:
             raise InputError("the parameters must hold numbers, got device meta; use module.to_empty(...)")
         if not p.is_floating_point():
             raise InputError(f"the parameters must be of a floating-point type, got {p.dtype}")
-    # One memory under two names is one parameter: a gradient would count twice, and of two steps one be lost.
+    # Two names of one memory are one parameter: its gradient would count twice, and one of two steps be lost.
     if len({p.data_ptr() or id(p) for p in trained}) < len(trained):
         raise InputError("a parameter must not be listed twice, got one that is; leave out the second")
     kinds = {(p.dtype, p.device) for p in trained}

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ekfcore._kinds import check_kind
 from ekfcore._numbers import number, variances
+from ekfcore._types import check_type
 from ekfcore.arrays import check_dense, check_real, to_numpy
 from ekfcore.checkpoint import restore_state, state_arrays, state_header
 from ekfcore.config import EKFConfig
@@ -88,7 +88,7 @@ class EKF(Optimizer):
             raise InputError(f"`measure` must be signed_mean or each, got {measure!r}")
         _check_processes()
         self.config, self.measure = EKFConfig() if config is None else config, measure
-        check_kind(self.config, EKFConfig, "config")
+        check_type(self.config, EKFConfig, "config")
         self.noise = None if noise is None else _plain(noise)
         self._parameters: FlatParameters | None = None
         try:
@@ -153,7 +153,7 @@ class EKF(Optimizer):
             values, innovations = self._measurements(pairs)
             H = torch.stack([parameters.gradient(value) for value in values])
         e = torch.stack(innovations).to(H.dtype)
-        # The parameters are the user's: whatever numbers were put into them since the last step hold.
+        # The parameters are the user's: numbers that were put into them since the last step count.
         state = replace(self.filter, weights=parameters.weights)
         self.filter, self.info = update(state, H, e, config=self.config, noise=self.noise, throw=True, donate=True)
         parameters.store(self.filter.weights)
@@ -244,13 +244,13 @@ class EKF(Optimizer):
 
 
 def _plain(noise: object) -> float | tuple[float, ...]:
-    """Return a noise in numbers of Python, whatever library it comes in: on a GPU, each step would wait for it."""
+    """Return a noise in numbers of Python: from an array on a GPU, every step would wait for it."""
     values = variances(noise)
     return tuple(values) if math.isnan(number(noise)) else values[0]
 
 
 def _check_processes() -> None:
-    """Refuse to run beside other ranks, whose data the filter of this one would never see."""
+    """Refuse to run beside other ranks: the filter of this one would never see their data."""
     group = torch.distributed
     if group.is_available() and group.is_initialized() and group.get_world_size() > 1:
         raise InputError(

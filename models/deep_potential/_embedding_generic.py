@@ -46,6 +46,7 @@ class WholeEmbedding:
         m, width = changes.shape[0], Abar.shape[-1]
         parts = []
         if m:
+            # A = R^T G and Adot = Rdot^T G + R^T (G' sdot): weights of the values G, and of the slopes G'.
             G_bar = self.rows @ Abars[:m, ...] + changes @ Abar
             slope_bar = changes[..., :1] * (self.rows @ Abar)
             flat = (self.xp.reshape(a, (m, -1, width)) for a in (G_bar, slope_bar))

@@ -41,7 +41,8 @@ class FusedEmbedding:
         self.widths = np.asarray([net.layers[0].n_in, *(layer.n_out for layer in net.layers)])
         self.copies = np.asarray([layer.copies for layer in net.layers])
         self.W, self.b = _padded(net, w)
-        atoms = max(1, _RUN // max(1, capacity), -(-n // _MOST_RUNS))  # in a run
+        # In a run: as many atoms as make _RUN neighbours, or more where there would be too many runs.
+        atoms = max(1, _RUN // max(1, capacity), -(-n // _MOST_RUNS))
         self.runs = np.asarray([*range(0, n, atoms), n])
         self.panels = -(-atoms * capacity // LANES)  # in a run
         width = self.W.shape[1]
@@ -90,7 +91,7 @@ class FusedEmbedding:
 def _padded(net: NetworkShape, w: _Array) -> tuple[_Array, _Array]:
     """Return matrices, shape (L, C, C), and biases, (L, C), padded with zeros."""
     layers = net.layers
-    width = -(-max(layer.n_out for layer in layers) // 10) * 10
+    width = -(-max(layer.n_out for layer in layers) // 10) * 10  # a multiple of the blocks of two by five
     W, b = np.zeros((len(layers), width, width), dtype=w.dtype), np.zeros((len(layers), width), dtype=w.dtype)
     parts = np.split(w, np.cumsum(net.part_sizes)[:-1])
     for k, layer in enumerate(layers):
@@ -122,7 +123,7 @@ def _lanes(atom, first, count, capacity):  # type: ignore[no-untyped-def]
 def _load(rows, first, start, stop, columns):  # type: ignore[no-untyped-def]
     """Copy the rows of the neighbours in lanes `start` to `stop` to columns, shape (4, LANES); the others get zeros.
 
-    With zeros, loops over lanes have the same length always, and need no remainder that is slow.
+    With zeros, all loops over lanes have the same length, and no slow remainder.
     """
     table = rows.reshape(rows.shape[0] * rows.shape[1], 4)
     for k in range(4):
@@ -144,7 +145,7 @@ def _feed(widths, copies, W, b, columns, x, a):  # type: ignore[no-untyped-def]
     """Evaluate the nets at s, whose slope is one."""
     for lane in range(LANES):
         x[0, 0, lane] = columns[0, lane]
-        x[0, 0, LANES + lane] = 1
+        x[0, 0, LANES + lane] = 1  # ds/ds: the second half of a panel carries G'(s)
     forward(widths, copies, W, b, x, a)
 
 
@@ -167,7 +168,7 @@ def _contract_tangent(columns, changes, G, Adot):  # type: ignore[no-untyped-def
     for c in range(Adot.shape[1]):
         a0, a1, a2, a3 = Adot[0, c], Adot[1, c], Adot[2, c], Adot[3, c]
         for lane in range(LANES):
-            value, slope = G[c, lane], G[c, LANES + lane] * changes[0, lane]
+            value, slope = G[c, lane], G[c, LANES + lane] * changes[0, lane]  # G and G' sdot
             a0 += changes[0, lane] * value + columns[0, lane] * slope
             a1 += changes[1, lane] * value + columns[1, lane] * slope
             a2 += changes[2, lane] * value + columns[2, lane] * slope
@@ -198,7 +199,7 @@ def _reverse_contract(columns, G, Abar, bar):  # type: ignore[no-untyped-def]
             bar[1, lane] += a1 * value
             bar[2, lane] += a2 * value
             bar[3, lane] += a3 * value
-            bar[4, lane] += G_bar * G[c, LANES + lane]
+            bar[4, lane] += G_bar * G[c, LANES + lane]  # dE/ds = sum_c dE/dG_c G_c'
 
 
 @inlined
@@ -292,13 +293,13 @@ def _gradients(begin, end, runs, panels, rows, widths, copies, W, b, Abar, Abars
                     start, stop = _lanes(atom, first, count, capacity)
                     _load(rows, first, start, stop, R)
                     _spread(R, Abars[f, atom], ybar)
-                lanes = LANES
+                lanes = LANES  # the energy has no weight on the slopes, so that half of the columns will do
                 if f < changes.shape[0]:
                     lanes = 2 * LANES
                     for atom in _atoms(first, count, capacity):
                         start, stop = _lanes(atom, first, count, capacity)
                         _load(changes[f], first, start, stop, T)
-                        _spread(T, Abar[atom], ybar)
+                        _spread(T, Abar[atom], ybar)  # Rdot^T G stands in Adot as well
                     _load(changes[f], first, 0, count, T)
                     _times(G_bar, T[0], ybar)
                 reverse(widths, copies, WT, x, a, ybar, zbar, Wbar[run, f], bbar[run, f], lanes)

@@ -21,7 +21,7 @@ class GenericKernels:
         at = xp.reshape(xp.take(xp.reshape(C, (-1,)), xp.reshape(_places(xp, group), (-1,)), axis=0), (-1, 4, ORDER))
         rows_bar = xp.sum(at * weights[:, None, :], axis=-1) * group.scale
         s_bar = xp.sum(xp.sum(at * slopes[:, None, :], axis=-1) * _rows(xp, group, unit, s), axis=-1)
-        v = rows_bar[:, 1:]
+        v = rows_bar[:, 1:]  # from here on as `pair_force`
         along = xp.sum(v * unit, axis=-1)
         ratio = s / r
         inward = slope * (rows_bar[:, 0] + s_bar + along) - ratio * along
@@ -73,7 +73,7 @@ def _unpack(xp: Namespace, group: NodalGroup, spacing: float) -> tuple[Array, ..
     u = geometry[:, 6:7] - 0.5
     c = xp.asarray(COEFFICIENTS, dtype=geometry.dtype, device=geometry.device)
     weights, slopes = c[-1, :] + xp.zeros_like(u), xp.zeros_like(u)
-    for d in range(ORDER - 2, -1, -1):
+    for d in range(ORDER - 2, -1, -1):  # Horner for value and slope together
         slopes = slopes * u + weights
         weights = weights * u + c[d, :]
     return geometry[:, :3], geometry[:, 3], geometry[:, 4], geometry[:, 5], weights, slopes / spacing
@@ -94,7 +94,7 @@ def _places(xp: Namespace, group: NodalGroup) -> Array:
 
 
 def _add_at(xp: Namespace, out: Array, places: Array, values: Array) -> Array:
-    """Return `out` with `values` added to the rows `places`, of which some may be named more than once."""
+    """Return `out` with `values` added to the rows `places`, which may repeat."""
     if is_torch_namespace(xp):
         return out.index_add(0, places, values)
     if is_jax_namespace(xp):

@@ -59,6 +59,7 @@ kernels = NumbaKernels()
 @njit(inline="always")
 def _weight(c, u, q):  # type: ignore[no-untyped-def]
     """Return polynomial q and its slope at u = t - 1/2; written out, so that a loop over q is one of vectors."""
+    # Horner for value and slope together: w' <- w' u + w before w <- w u + c.
     w = c[7, q] * u + c[6, q]
     dw = c[7, q] * u + w
     w = w * u + c[5, q]
@@ -88,7 +89,7 @@ def _row(pair, mean, scale):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _nodes(table, first):  # type: ignore[no-untyped-def]
-    """Return the nodes of a pair in each row of `table`, shape (4, K); vectors, so that they are seen as contiguous."""
+    """Return the nodes of a pair in each row of `table`, shape (4, K), as vectors that Numba sees as contiguous."""
     last = first + ORDER
     return table[0, first:last], table[1, first:last], table[2, first:last], table[3, first:last]
 
@@ -111,6 +112,7 @@ def _forces(geometry, index, mean, scale, c, inverse, C, out, virial):  # type: 
             slope_bar += dw * (row0 * C0[q] + row1 * C1[q] + row2 * C2[q] + row3 * C3[q])
         f[0], f[1], f[2] = bar1 * scale[1], bar2 * scale[2], bar3 * scale[3]
         along = f[0] * pair[0] + f[1] * pair[1] + f[2] * pair[2]
+        # As `pair_force`; `inverse` = 1/h turns a slope in t into one in s.
         ratio = pair[4] / pair[3]
         inward = pair[5] * (bar0 * scale[0] + inverse * slope_bar + along) - ratio * along
         for k in range(3):
@@ -119,7 +121,7 @@ def _forces(geometry, index, mean, scale, c, inverse, C, out, virial):  # type: 
             out[index[p, 2], k] -= f[k]
         for k in range(3):
             for n in range(3):
-                virial[k, n] -= pair[3] * pair[k] * f[n]
+                virial[k, n] -= pair[3] * pair[k] * f[n]  # -sum r (dE/dr)^T
 
 
 @jit
@@ -129,7 +131,7 @@ def _tangent(geometry, index, mean, scale, c, inverse, moves, strains, out):  # 
     for m in range(out.shape[0]):
         strain = strains[m]
         strained = np.any(strain != 0)
-        # A group of atoms moves few of the pairs.
+        # A group of forces moves few atoms; a pair of which neither moves changes nothing.
         still = np.empty(moves.shape[1], np.bool_)
         for i in range(moves.shape[1]):
             still[i] = not strained and moves[m, i, 0] == 0 and moves[m, i, 1] == 0 and moves[m, i, 2] == 0
@@ -142,6 +144,7 @@ def _tangent(geometry, index, mean, scale, c, inverse, moves, strains, out):  # 
                 shift = pair[0] * strain[0, k] + pair[1] * strain[1, k] + pair[2] * strain[2, k]
                 u[k] = moves[m, i, k] - moves[m, j, k] - pair[3] * shift
             along = u[0] * pair[0] + u[1] * pair[1] + u[2] * pair[2]
+            # As `rows_tangent`, for one pair.
             sdot, ratio = pair[5] * along, pair[4] / pair[3]
             row0, row1, row2, row3 = _row(pair, mean, scale)
             change0 = sdot * scale[0]

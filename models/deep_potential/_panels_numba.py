@@ -3,7 +3,7 @@
 A panel is an array (channels, 2 LANES): a column for the value at each neighbour, and behind them one for each slope in
 s. A weight matrix multiplies both alike, and its gradient is one product over all columns. Channels are padded with
 zeros to a multiple of ten, because the products work on blocks of two by five, whose sums fit into the registers. What
-stands in the padding of a product is of no matter: no number of the others depends on it.
+a product leaves in the padding does not matter: no other number depends on it.
 """
 
 import numpy as np
@@ -81,18 +81,19 @@ def reverse(widths, copies, WT, x, a, ybar, zbar, Wbar, bbar, lanes):  # type: i
         slopes = a[layer]
         for o in range(n_out):
             bbar[layer, o] += _scale(slopes, ybar, zbar, o) if lanes == LANES else _scale_both(slopes, ybar, zbar, o)
+        # Over values and slopes at once: Wbar = zbar x^T + zdotbar xdot^T.
         _add_products(zbar, x[layer], Wbar[layer], n_in, n_out, lanes)
         if layer == 0:
-            break
+            break  # the gradient with respect to s is not asked for
         for i in range(n_in):
-            if copies[layer] == 0:
+            if copies[layer] == 0:  # with one copy, ybar itself is what the residual sends back
                 _fill(ybar, i, 0)
             elif copies[layer] == 2:
                 _add(ybar, n_in + i, ybar, i)
         _multiply(WT[layer], zbar, ybar, n_out, n_in, lanes)
 
 
-# Rows are named by their number: an array that is a row would be counted as a user of its memory, which costs time.
+# The functions below take row indices, not row views: Numba counts the references to each view, which costs time.
 
 
 @inlined
@@ -115,9 +116,9 @@ def _activate(z, y, o):  # type: ignore[no-untyped-def]
     for lane in range(LANES):
         value = tanh(z[o, lane])
         slope = 1 - value * value
-        change = slope * z[o, LANES + lane]
+        change = slope * z[o, LANES + lane]  # tanh' times the slope of z
         z[o, lane] = slope
-        z[o, LANES + lane] = -2 * value * change
+        z[o, LANES + lane] = -2 * value * change  # tanh'' = -2 tanh tanh'
         y[o, lane] = value
         y[o, LANES + lane] = change
 
@@ -138,6 +139,7 @@ def _scale_both(a, ybar, zbar, o):  # type: ignore[no-untyped-def]
     """Do so for value and slope."""
     total = ybar.dtype.type(0)
     for lane in range(LANES):
+        # y = tanh(z), ydot = tanh'(z) zdot: z gets tanh' ybar + tanh'' zdot ydotbar, zdot gets tanh' ydotbar.
         value = a[o, lane] * ybar[o, lane] + a[o, LANES + lane] * ybar[o, LANES + lane]
         zbar[o, lane] = value
         zbar[o, LANES + lane] = a[o, lane] * ybar[o, LANES + lane]

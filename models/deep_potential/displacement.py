@@ -28,7 +28,8 @@ def rows_tangent(xp: Namespace, block: PairBlock, moving: Sequence[Cotangent]) -
         if "virial" in cotangent:
             u = u - block.unit @ cotangent["virial"] * block.distance[..., None]
         displacements.append(u)
-    u = xp.stack(displacements)
+    u = xp.stack(displacements)  # changes of the pair vectors r_j - r_i
+    # With e = r / |r|: d(s) = s' (u e), and d(s e) = s' (u e) e + s/r (u - (u e) e).
     along = _dot(u, block.unit)
     change = block.slope * along
     across = block.ratio[..., None] * (u - along[..., None] * block.unit)
@@ -37,6 +38,7 @@ def rows_tangent(xp: Namespace, block: PairBlock, moving: Sequence[Cotangent]) -
 
 def pair_force(xp: Namespace, block: PairBlock, rows_bar: Array, s_bar: Array) -> Array:
     """Return dE/dr of each pair vector, shape (n, K, 3), from dE/drows and the part of dE/ds through G."""
+    # The transpose of the map in `rows_tangent`; `scale` undoes the normalisation of rows, and of s in G.
     radial = (rows_bar[..., 0] + s_bar) * block.scale[0]
     v = rows_bar[..., 1:] * block.scale[1:]
     along = _dot(v, block.unit)
@@ -46,12 +48,13 @@ def pair_force(xp: Namespace, block: PairBlock, rows_bar: Array, s_bar: Array) -
 
 def collect_forces(xp: Namespace, pair_forces: list[Array], sample: Environment) -> Array:
     """Sum dE/dr over the pairs that each atom belongs to: plus as the centre, minus as the neighbour."""
-    table = xp.concat([*pair_forces, xp.zeros_like(pair_forces[0][:1, :])])
+    table = xp.concat([*pair_forces, xp.zeros_like(pair_forces[0][:1, :])])  # the last row stands for "no slot"
 
     def gather(slots: Array) -> Array:
         rows = xp.take(table, xp.reshape(slots, (-1,)), axis=0)
         return xp.sum(xp.reshape(rows, (*slots.shape, 3)), axis=1)
 
+    # F_i = -dE/dx_i, and r = x_j - x_i falls with x_i: dE/dr with a plus for the centre.
     return gather(sample.outgoing) - gather(sample.incoming)
 
 

@@ -135,8 +135,8 @@ def switch(r: _Vector, cutoff: float, smooth: float) -> tuple[_Vector, _Vector]:
         u = (r - smooth) / (cutoff - smooth) between [Å].
     """
     u = np.clip((r - smooth) / (cutoff - smooth), 0.0, 1.0)
-    sw = 1 + u**3 * (-10 + u * (15 - 6 * u))
-    dsw = -30 * u**2 * (1 - u) ** 2 / (cutoff - smooth)
+    sw = 1 + u**3 * (-10 + u * (15 - 6 * u))  # slope and curvature vanish at both ends
+    dsw = -30 * u**2 * (1 - u) ** 2 / (cutoff - smooth)  # -30 u^2 + 60 u^3 - 30 u^4, factored
     return sw / r, dsw / r - sw / r**2
 
 
@@ -199,7 +199,7 @@ def build_environment(
                     centre=index(block.centre),
                     neighbour=index(block.neighbour),
                     scale=real(scale),
-                    empty=real(-statistics.mean[centre] * scale),
+                    empty=real(-statistics.mean[centre] * scale),  # what the normalisation makes of a row of zeros
                     surplus=count - capacity,
                 )
             )
@@ -217,7 +217,7 @@ def build_environment(
 def _places(pairs: Pairs, architecture: Architecture) -> list[int]:
     """Return the slots for neighbours of each type: the capacity, or what the busiest atom of the frame needs."""
     most = np.asarray(architecture.capacity)
-    np.maximum.at(most, pairs.types[pairs.j], pairs.slots + 1)
+    np.maximum.at(most, pairs.types[pairs.j], pairs.slots + 1)  # slots count from zero
     return [int(count) for count in most]
 
 
@@ -244,7 +244,7 @@ def _pair_geometry(
     """Fill the slots of one pair of types with NumPy arrays; nothing is normalised yet."""
     place = np.searchsorted(atoms, i), slots
     centre = np.repeat(atoms, count).reshape(len(atoms), count)
-    neighbour = centre.copy()
+    neighbour = centre.copy()  # an empty slot joins an atom to itself, so that no displacement changes it
     neighbour[place] = j
     r = np.linalg.norm(vectors, axis=1)
     s, ds = switch(r, architecture.cutoff, architecture.cutoff_smooth)
@@ -274,7 +274,7 @@ def _gather_table(owner: NDArray[np.int64], used: NDArray[np.bool_], n_atoms: in
     slots = np.flatnonzero(used)
     slots = slots[np.argsort(owner[slots], kind="stable")]
     counts = np.bincount(owner[slots], minlength=n_atoms)
-    table = np.full((n_atoms, int(counts.max(initial=0))), len(owner), dtype=np.int64)
+    table = np.full((n_atoms, int(counts.max(initial=0))), len(owner), dtype=np.int64)  # a row of zeros stands there
     column = np.arange(len(slots)) - np.repeat(np.cumsum(counts) - counts, counts)
     table[owner[slots], column] = slots
     return table

@@ -78,10 +78,12 @@ class ExactPotential(Grouped):
             evaluate_embedding(kernels, form.embedding_net, w[form.embedding_slice(group.type, neighbour)], block)
             for neighbour, block in enumerate(group.pairs)
         ]
+        # A_i = 1/N sum_j R_ij^T G(s_ij), over the neighbours of all types.
         A = sum((embedding.A for embedding in embeddings[1:]), start=embeddings[0].A) / form.n_slots
         D = descriptor(A, form.axis)
         x = xp.reshape(D, (D.shape[0], -1))
         energies, tapes = form.fitting_net.forward(xp, w[form.fitting_slice(group.type)], x)
+        # Ones, because the energy is the sum of the atomic energies.
         Dbar = xp.reshape(form.fitting_net.reverse_input(xp, tapes, xp.ones_like(energies)), D.shape)
         return _Slopes(
             embeddings=embeddings,
@@ -101,7 +103,7 @@ class ExactPotential(Grouped):
                 f = pair_force(xp, block, *embedding.slopes(at.Abar / self.architecture.n_slots))
                 pair_forces.append(xp.reshape(f, (-1, 3)))
                 vectors = xp.reshape(block.unit * block.distance[..., None], (-1, 3))
-                virial = virial - vectors.T @ pair_forces[-1]
+                virial = virial - vectors.T @ pair_forces[-1]  # W = -dE/dstrain = -sum r (dE/dr)^T
         forces = collect_forces(xp, pair_forces, sample)
         return {"energy": energy + sample.energy_bias, "forces": forces, "virial": virial}
 
@@ -123,7 +125,7 @@ class ExactPotential(Grouped):
                 part, Abar = self._tangent(xp, group, at, changes, change_rows)
                 change = change + part
                 Abars.append(Abar)
-            if still:
+            if still:  # the energy comes last, for its rows of R do not change
                 energy_row.add_fitting(group.type, self.architecture.fitting_net.reverse_noted(xp, at.fitting_tapes))
                 Abars.append(at.Abar[None, ...])
             if Abars:
@@ -139,12 +141,14 @@ class ExactPotential(Grouped):
         """
         form, A = self.architecture, at.A
         parts = [embedding.tangent(T) for embedding, T in zip(at.embeddings, changes, strict=True)]
+        # Adot_i = 1/N sum_j (Rdot^T G + R^T G' sdot), one for each functional.
         Adot = sum(parts[1:], start=parts[0]) / form.n_slots
         m, n = Adot.shape[:2]
         Ddot = xp.reshape(descriptor_tangent(A, Adot, form.axis), (m, n, -1))
         energies_dot = form.fitting_net.tangent(xp, at.fitting_tapes, Ddot)
         row, xbar = form.fitting_net.reverse_tangent_noted(xp, at.fitting_tapes)
         gradient.add_fitting(group.type, row)
+        # A stands in D, through the networks, and in Ddot = Adot^T A_< + A^T Adot_<, which is linear in it.
         Abar = descriptor_reverse(xp.reshape(xbar, (m, *at.Dbar.shape)), A) + descriptor_reverse(at.Dbar, Adot)
         return xp.sum(xp.reshape(energies_dot, (m, -1)), axis=-1), Abar
 

@@ -50,6 +50,7 @@ def interpolation_error(nodal: NodalPotential, w: Array, frames: Sequence[Frame]
     """
     if not frames:
         raise InputError("`frames` must hold at least one frame to compare on, got none")
+    # Forces and two gradients, each relative to its own largest number, the forces to the floor at least.
     worst, largest = np.zeros(3), np.asarray([_SMALLEST_FORCE, 0.0, 0.0])
     for frame in frames:
         for k, (exact, near) in enumerate(zip(*(_numbers(m, w, frame) for m in (nodal.exact, nodal)), strict=True)):
@@ -61,6 +62,7 @@ def interpolation_error(nodal: NodalPotential, w: Array, frames: Sequence[Frame]
 def _numbers(model: Any, w: Array, frame: Frame) -> tuple[NDArray[np.floating], ...]:
     """Return the forces and two gradients of either kind of model, which take samples of their own."""
     xp = array_namespace(w)
+    # Signs at random, for the forces of a frame add up to zero; the same ones for both models.
     signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(frame.n_atoms, 3))
     ones: Namespace = {"dtype": w.dtype, "device": w.device}
     sample = model.environment(frame, like=w)
@@ -105,5 +107,5 @@ def fit_nodes(
         nodal = NodalPotential(exact, spacing, kernels)
         if interpolation_error(nodal, w, frames) <= _SLACK * tolerance:
             return nodal
-        spacing /= 2
+        spacing /= 2  # divides the error by about 2^8, once the nodes resolve the net
     return None

@@ -90,6 +90,7 @@ class NodalPotential(Grouped):
         ]
         G = xp.concat([G for G, _ in outputs])
         n, _, width = group.B.shape
+        # A_i = B_i G / N: one product for all atoms and all types of neighbours, whose nodes stand one after the other.
         A = xp.reshape(xp.reshape(group.B, (4 * n, width)) @ G, (n, 4, -1)) / form.n_slots
         D = self.kernels.descriptor(A, form.axis)
         energies, tapes = form.fitting_net.forward(xp, w[form.fitting_slice(group.type)], xp.reshape(D, (n, -1)))
@@ -109,7 +110,7 @@ class NodalPotential(Grouped):
         forces = xp.zeros((sample.n_atoms, 3), dtype=w.dtype, device=w.device)
         virial = xp.zeros((3, 3), dtype=w.dtype, device=w.device)
         for group, at in zip(sample.groups, slopes, strict=True):
-            C = (at.Abar / self.architecture.n_slots) @ at.G.mT
+            C = (at.Abar / self.architecture.n_slots) @ at.G.mT  # dE/dB, from A = B G / N
             part, stress = self.kernels.forces(group, C, self.spacing, sample.n_atoms)
             energy, forces, virial = energy + xp.sum(at.energies), forces + part, virial + stress
         return {"energy": energy + sample.energy_bias, "forces": forces, "virial": virial}
@@ -150,11 +151,14 @@ class NodalPotential(Grouped):
         """Add the gradients of m functionals of forces and virial; return the group's part of their values, (m,)."""
         form = self.architecture
         m, n, _, width = Bdot.shape
+        # The nodes do not move, so Adot = Bdot G / N.
         Adot = xp.reshape(xp.reshape(Bdot, (m * n * 4, width)) @ at.G, (m, n, 4, -1)) / form.n_slots
         Ddot = xp.reshape(self.kernels.descriptor_tangent(at.A, Adot, form.axis), (m, n, -1))
+        # `_past_descriptor` goes back to z of the first layer, and would miss a residual around that layer.
         through = self._through_descriptor if m < _MANY or form.fitting_net.layers[0].copies else self._past_descriptor
         energies_dot, row, Abar = through(xp, at, Adot, Ddot)
         gradient.add_fitting(group.type, row)
+        # G stands in A = B G / N and in Adot = Bdot G / N.
         Gbar = _contract(xp, group.B, Abar / form.n_slots) + _contract(xp, Bdot, at.Abar / form.n_slots)
         self._add_embeddings(xp, group, at, Gbar, gradient)
         return xp.sum(xp.reshape(energies_dot, (m, -1)), axis=-1)
@@ -170,14 +174,14 @@ class NodalPotential(Grouped):
     def _past_descriptor(self, xp: Namespace, at: _Slopes, Adot: Array, Ddot: Array) -> tuple[Array, Array, Array]:
         """Return the same with fewer operations, as soon as many functionals share what is prepared here.
 
-        The first layer of the fitting net is linear in D, which has several times more elements than A. Their product
-        V takes changes of A to that layer and gradients back; a matrix S of each atom does what Dbar is for.
+        D has several times more elements than A. V = dz/dA of the first layer takes changes of A to that layer, and
+        gradients back, at once; Adot S is the gradient with respect to A of Ddot contracted with Dbar.
         """
         net, (m, n, _, M) = self.architecture.fitting_net, Adot.shape
         if at.maps is None:
             at.maps = _first_layer(xp, at), _symmetric(xp, at.Dbar)
         V, S = at.maps
-        atomwise = xp.permute_dims(Adot, (1, 0, 2, 3))
+        atomwise = xp.permute_dims(Adot, (1, 0, 2, 3))  # V and S belong to an atom: one product for all functionals
         zdot = xp.reshape(atomwise, (n, m, 4 * M)) @ V
         energies_dot = net.tangent(xp, at.fitting_tapes, Ddot, zdot=xp.permute_dims(zdot, (1, 0, 2)))
         row, zbar = net.reverse_tangent_noted(xp, at.fitting_tapes, through_first=False)
@@ -200,6 +204,7 @@ def _first_layer(xp: Namespace, at: _Slopes) -> Array:
     (n, _, M), axis = at.A.shape, at.Dbar.shape[-1]
     W = xp.permute_dims(xp.reshape(at.fitting_tapes[0].W, (-1, M, axis)), (1, 2, 0))  # (M, M_<, width)
     width = W.shape[-1]
+    # D_ij = sum_a A_ai A_aj, j < M_<: dz/dA_ak = sum_j W_kj A_aj (left), and for k < M_< sum_i W_ik A_ai (right) more.
     left = xp.reshape(at.A[..., :axis], (4 * n, axis)) @ xp.reshape(xp.permute_dims(W, (1, 0, 2)), (axis, -1))
     left = xp.reshape(left, (n, 4, M, width))
     right = xp.reshape(xp.reshape(at.A, (4 * n, M)) @ xp.reshape(W, (M, -1)), (n, 4, axis, width))
@@ -208,8 +213,9 @@ def _first_layer(xp: Namespace, at: _Slopes) -> Array:
 
 
 def _symmetric(xp: Namespace, Dbar: Array) -> Array:
-    """Return S of each atom, shape (n, M, M), with which Dbar times the change of D is half of Adot S Adot^T."""
+    """Return S of each atom, shape (n, M, M): A S is the gradient with respect to A of D contracted with Dbar."""
     n, M, axis = Dbar.shape
+    # With Dbar padded to (M, M), the contraction is tr(A Dbar A^T), and its gradient A (Dbar + Dbar^T).
     square = xp.concat([Dbar, xp.zeros((n, M, M - axis), dtype=Dbar.dtype, device=Dbar.device)], axis=2)
     return square + square.mT
 

@@ -122,7 +122,7 @@ def _group(
     unit = vectors / r[:, None]
     mean, scale = statistics.mean[centre], 1 / statistics.std[centre]
     rows = (np.concatenate([s[:, None], s[:, None] * unit], axis=1) - mean) * scale
-    below = np.floor(s / spacing).astype(np.int64)
+    below = np.floor(s / spacing).astype(np.int64)  # s in Å^-1 as it is: the nodes are normalised afterwards
     t = s / spacing - below
 
     column = np.empty(len(i), dtype=np.int64)
@@ -131,10 +131,11 @@ def _group(
         chosen = pairs.types[j] == neighbour
         empty = capacity - np.bincount(owner[chosen], minlength=len(atoms))
         touched = _touched(below[chosen], bool(np.any(empty)))
+        # `touched` is sorted and holds all eight nodes of a pair, so these follow one another there.
         first = np.searchsorted(touched, below[chosen] + FIRST)
         column[chosen] = first + width
         part = _spread(owner[chosen], first, stencil_weights(t[chosen]), rows[chosen], (len(atoms), 4, len(touched)))
-        # Empty slots are normalised like the others and stand on the node s = 0.
+        # An empty slot has the row of zeros, normalised, and s = 0, which is a node: its interpolation is exact.
         part[:, :, touched == 0] += (empty[:, None] * (-mean * scale))[:, :, None]
         B.append(part)
         nodes.append((touched * spacing - mean[0]) * scale[0])
@@ -169,7 +170,7 @@ def _spread(
 ) -> _Vector:
     """Sum each neighbour's rows over its nodes, shape (n, 4, K)."""
     n, _, width = shape
-    places = ((owner * width + first)[:, None] + np.arange(ORDER)).ravel()
+    places = ((owner * width + first)[:, None] + np.arange(ORDER)).ravel()  # in one flat (n, K) array for each column
     columns = [
         np.bincount(places, weights=(weights * rows[:, k : k + 1]).ravel(), minlength=n * width) for k in range(4)
     ]

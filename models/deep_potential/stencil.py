@@ -19,6 +19,7 @@ def _coefficients() -> NDArray[np.float64]:
     nodes = np.arange(FIRST, FIRST + ORDER) - 0.5
     columns = []
     for q, node in enumerate(nodes):
+        # Lagrange's polynomial: one at its own node, zero at the seven others.
         others = np.delete(nodes, q)
         columns.append(polynomial.polyfromroots(others) / np.prod(node - others))
     return np.ascontiguousarray(np.transpose(columns))

@@ -1,6 +1,6 @@
 """The embedding nets where an atom has more neighbours than the capacity of the model.
 
-The descriptor sums over N slots, of which the empty ones count as well: with the row of nothing, which the
+The descriptor sums over N slots, of which the empty ones count as well: with a row of zeros, which the
 normalisation has moved away from zero. With n neighbours of a type and the capacity c that is
 
     A = 1/N [sum over neighbours of R^T G + (c - n) R_0^T G(R_0)],
