@@ -69,8 +69,7 @@ def run_in(worker: Worker, task: Task) -> Outcome:
         except InputError as error:
             return Outcome(status="unusable", reason=str(error))
         return Outcome(status="done", frame=frame, seconds=seconds)
-    # The worker makes the folder, and removes it if this process is killed.
-    folder = Path(tempfile.gettempdir(), f"ekfcore-label-{uuid4().hex}")
+    folder = Path(tempfile.gettempdir(), f"ekfcore-label-{uuid4().hex}")  # the worker removes it if orphaned
     try:
         outcome = _outcome(worker, task, folder)
         log = worker.output()
