@@ -25,7 +25,7 @@ pytest.importorskip("threadpoolctl", reason="needs the extra active")
 from ekfcore.active.report import RoundReport, read_report, write_report
 from ekfcore.atoms import Frame
 from ekfcore.deepmd.dp_file import read_dp, write_dp
-from ekfcore.labelling._result_file import read_receipt, write_receipt
+from ekfcore.labelling._result_file import read_result, write_result
 from ekfcore.labelling.ledger import Ledger
 from ekfcore.models.deep_potential import Architecture, DeepPotential, Statistics, initial_weights
 from ekfcore.potentials.model_file import load_model, save_model
@@ -111,7 +111,7 @@ _KINDS: dict[str, tuple[Callable[[Path], None], Callable[[Path], Any]]] = {
     "model.npz": (_write_model, _read_model),
     "part.npz": (_write_model, lambda path: _read_model(path, whole=False)),
     "labels.db": (_write_labels, _read_labels),
-    "receipt.json": (lambda path: write_receipt(path, _frame(), 1.5), lambda path: read_receipt(path, _frame(1))),
+    "result.json": (lambda path: write_result(path, _frame(), 1.5), lambda path: read_result(path, _frame(1))),
     "report.json": (
         lambda path: write_report(path, RoundReport(round=1, stage=1, temperatures=[300.0], trained_on=5)),
         read_report,
@@ -170,17 +170,17 @@ def test_a_row_of_labels_that_was_altered(tmp_path: Path) -> None:
             use()
 
 
-def test_receipts_of_another_frame(tmp_path: Path) -> None:
-    """With one atom less; and what is no receipt at all."""
-    write_receipt(tmp_path / "f1.json", _frame(), 1.5)
+def test_result_files_of_another_frame(tmp_path: Path) -> None:
+    """With one atom less; and what is no result at all."""
+    write_result(tmp_path / "f1.json", _frame(), 1.5)
     frame = _frame()
     smaller = replace(frame, numbers=frame.numbers[:2], positions=frame.positions[:2], arrays={})
     with pytest.raises(EKFError, match=r"f1.json holds no label of this frame \(.*forces must have shape \(2, 3\)"):
-        read_receipt(tmp_path / "f1.json", smaller)
+        read_result(tmp_path / "f1.json", smaller)
     for text in ("", "[]", "[" * 100_000, '{"energy": 1}', '{"energy": "x", "forces": [], "seconds": 1}'):
         (tmp_path / "f1.json").write_text(text)
         with pytest.raises(EKFError, match=r"f1.json .*; remove it to compute the label again"):
-            read_receipt(tmp_path / "f1.json", frame)
+            read_result(tmp_path / "f1.json", frame)
 
 
 def test_reports_beside_other_frames(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How long the steps of a round take."""
+"""Times of the steps of a round."""
 
 import os
 import time
@@ -9,7 +9,7 @@ __all__ = ["Clock"]
 
 
 class Clock:
-    """Notes the seconds of each step, and those of all processors."""
+    """Records wall-clock and CPU time of each step [s]."""
 
     def __init__(self) -> None:
         self.wall: dict[str, float] = {}
@@ -24,4 +24,4 @@ class Clock:
 
 
 def _cpu_seconds() -> float:
-    return sum(os.times()[:4])  # with those of processes that have ended
+    return sum(os.times()[:4])  # with those of child processes that have ended

@@ -1,4 +1,4 @@
-"""How uncertain the models are about a frame, and the choice that follows from it."""
+"""Acquisition: the uncertainty of the explored frames, and the selection by it."""
 
 from collections.abc import Sequence
 
@@ -18,8 +18,8 @@ from .selection import Selection, SelectSettings, select
 
 __all__ = ["choose"]
 
-_PROBES = 8  # random combinations of the forces on a frame, whose variances sum to its KPU on average
-_POOL = 400  # candidates that a greedy choice looks at: their gradients take a megabyte each
+_PROBES = 8  # random combinations of the forces on a frame; on average their variances sum to its KPU
+_POOL = 400  # candidates of a greedy choice: their gradients take a megabyte each
 
 
 def choose(
@@ -35,28 +35,28 @@ def choose(
     backend: str = "auto",
     device: str = "cpu",
 ) -> Selection:
-    """Judge the explored frames and choose some of them.
+    """Evaluate the uncertainty of the explored frames and select some of them.
 
     Parameters
     ----------
     frames : sequence of Frame
-        What was explored.
+        Explored frames.
     known : sequence of Frame
-        What the models were trained on.
+        Frames that the models were trained on.
     models : sequence of LoadedModel
-        One, or the members of a committee.
+        One model, or the members of a committee.
     settings : SelectSettings
-        How to choose.
+        Settings of the selection.
     optimizer : OptimizerSettings
-        Tells how far a label will be trusted.
+        Settings of the filter, which determine the noise R of a new label.
     epochs : int
-        How often it will be seen.
+        Number of epochs that a label will be trained on.
     maximum : int
-        Frames to choose at most.
+        Maximum number of frames to select.
     seed : sequence of int
-        Makes all random choices.
+        Seed of all random choices.
     backend, device : str
-        Where the uncertainty is computed.
+        Where to compute the uncertainty.
 
     Raises
     ------
@@ -77,11 +77,11 @@ def choose(
         fraction=settings.fraction,
         refresh=known if fresh else (),
     )
-    some = [known[k] for k in rng.permutation(len(known))[: settings.base_frames]]
-    base = _Base(some, uncertainty.many(some), settings.quantity)
+    sample = [known[k] for k in rng.permutation(len(known))[: settings.base_frames]]
+    base = _Baseline(sample, uncertainty.many(sample), settings.quantity)
     values = base.values(frames, uncertainty.many(frames))
-    # Thresholds in eV/Å, as users of committees know them, are compared with roots of variances.
-    power = 2 if settings.kind == "absolute" and settings.quantity != "element_max" else 1
+    # Absolute thresholds are in eV/Å, like those of a committee, so the values are square roots of variances.
+    power = 2 if settings.threshold_unit == "absolute" and settings.quantity != "element_max" else 1
     values = values ** (1 / power)
 
     def greedy(candidates: Sequence[int], count: int, low: float) -> list[int]:
@@ -96,8 +96,8 @@ def choose(
     return select(values, settings, base=base.value, maximum=maximum, rng=rng, greedy=greedy)
 
 
-class _Base:
-    """What training frames have, and the value of a frame beside them."""
+class _Baseline:
+    """Mean KPU of training frames, per element for `element_max`, and the values of frames."""
 
     def __init__(self, frames: Sequence[Frame], found: Sequence[FrameUncertainty], quantity: str) -> None:
         self.quantity = quantity
@@ -123,7 +123,7 @@ class _Base:
 
 
 def _gram(uncertainty: KalmanUncertainty, frames: Sequence[Frame], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return H P H^T of random combinations of forces, and of the energy, of all frames, shape (N, q, N, q)."""
+    """Return H P H^T of random combinations of forces and of the energy, for all frames, shape (N, q, N, q)."""
     Y = np.stack([uncertainty.probes(frame, _PROBES, rng) for frame in frames])
     n, q, size = Y.shape
     flat = Y.reshape(n * q, size)
@@ -131,31 +131,31 @@ def _gram(uncertainty: KalmanUncertainty, frames: Sequence[Frame], rng: np.rando
 
 
 def _fresh_noise() -> NDArray[np.float64]:
-    """Return R of each probe where P was computed from each force component once: three times that of a component."""
+    """Return R of each probe for a fresh P, which saw each force component once: three times that of a component."""
     return np.asarray([3 * FORCE_NOISE**2] * _PROBES + [ENERGY_NOISE**2])
 
 
 def _noise(
     model: LoadedModel, optimizer: OptimizerSettings, epochs: int, frames: Sequence[Frame]
 ) -> NDArray[np.float64]:
-    """Return R of each probe of each labelled frame, as the training will see it in all its epochs, shape (N, q)."""
+    """Return the effective R of each probe of each labelled frame over all epochs of the training, shape (N, q)."""
     recipe = optimizer.recipe(1)
     adaptive, level = recipe.config.adaptive, 1.0
-    if adaptive is not None and "noise" in model.arrays:  # older files have none
+    if adaptive is not None and "noise" in model.arrays:  # files of earlier versions have none
         level = adaptive.factor * float(model.arrays["noise"][0])
-    state = {"count": 0, "n_blocks": 1}  # which the ratios of adaptive noise do not ask for
+    state = {"count": 0, "n_blocks": 1}  # ignored by the ratios of adaptive noise
     if adaptive is None:
         state = {"count": int(model.optimizer["count"]), "n_blocks": len(model.optimizer["sizes"])}
-    force, energy = (level * variance(recipe, kind, **state) for kind in (0, "energy"))
+    force, energy = (level * variance(recipe, quantity, **state) for quantity in (0, "energy"))
     rows = []
     for n_atoms in (frame.n_atoms for frame in frames):
-        kinds = [kind for update in plan_of(recipe, n_atoms) for kind in update]
-        size, groups = group_size(recipe, n_atoms), len(kinds) - kinds.count("energy")
-        # The mean over a group's components has this variance, one component that many times more, and a probe, which
-        # is the sum of 3 N of them over the root of N, three times that; an epoch measures a component with this
-        # probability.
+        measured = [quantity for update in plan_of(recipe, n_atoms) for quantity in update]
+        size, groups = group_size(recipe, n_atoms), len(measured) - measured.count("energy")
+        # `force` is the variance of the mean over the 3 * size components of a group. One component has 3 * size times
+        # that; a probe, the sum of 3 N components divided by the square root of N, has three times that of a component.
+        # An epoch measures a component with the probability groups * size / N.
         seen = epochs * min(1.0, groups * size / n_atoms)
         probe = 3 * 3 * size * force / factor(recipe, 0, n_atoms) ** 2 / seen
-        per_atom = energy / (n_atoms * factor(recipe, "energy", n_atoms)) ** 2 / (epochs * kinds.count("energy"))
+        per_atom = energy / (n_atoms * factor(recipe, "energy", n_atoms)) ** 2 / (epochs * measured.count("energy"))
         rows.append([probe] * _PROBES + [per_atom])
     return np.asarray(rows)

@@ -1,4 +1,4 @@
-"""Greedy choice of a batch: after each pick, what it would teach is taken off the uncertainty of the others."""
+"""Greedy choice of a batch: each pick reduces the uncertainty of the other frames, as its label would."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,31 +11,31 @@ def choose_greedily(
 ) -> list[int]:
     r"""Choose frames one after another, each the most uncertain one given those chosen before.
 
-    A label changes P, by the update of the filter, in a way that needs the gradient and not the label. Of P only its
-    products with the gradients of the candidates matter here, so the update is that of a matrix of their size: a
-    Cholesky factorisation of :math:`H P H^T` with the frames as pivots.
+    The update of P by the filter depends on the gradient of a label, not on its value. Only the products of P with the
+    gradients of the candidates matter, so the update acts on a matrix of their size: it is a Cholesky factorisation of
+    :math:`H P H^T` with the frames as pivots.
 
     Parameters
     ----------
     gram : array, shape (N, q, N, q)
         :math:`H P H^T` of q measurements in each of N frames; overwritten.
     values : array, shape (N,)
-        Uncertainty of each frame before anything is chosen; it falls in proportion to the trace of its measurements.
+        Uncertainty of each frame before the first choice; it decreases in proportion to the trace of its block.
     noise : array, shape (q,) or (N, q)
-        Variance R of the measurements in a labelled frame, in all or in each of them.
+        Variance R of the measurements in a labelled frame, equal for all frames or one row for each.
     maximum : int
-        Frames to choose at most.
+        Maximum number of frames to choose.
     low : float
-        Frames whose uncertainty has fallen below it are not chosen.
+        Threshold of the uncertainty below which frames are not chosen.
 
     Returns
     -------
     list of int
-        Chosen frames in their order.
+        Indices of the chosen frames, in the order of choice.
 
     Examples
     --------
-    Two frames that are the same, and one that is like none of them:
+    Two equal frames, and one that differs from them:
 
     >>> H = np.asarray([[2.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
     >>> gram = (H @ H.T).reshape(3, 1, 3, 1)
@@ -58,17 +58,17 @@ def choose_greedily(
 
 
 def remaining_variance(gram: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the share of the variance of each frame that is left, shape (N,)."""
+    """Return the remaining share of the variance of each frame, shape (N,)."""
     now = np.trace(gram.diagonal(axis1=0, axis2=2))
     share: NDArray[np.float64] = np.clip(now / np.where(before > 0, before, 1.0), 0.0, 1.0)
     return share
 
 
 def _condition(gram: NDArray[np.float64], pick: int, noise: NDArray[np.float64]) -> None:
-    """Overwrite H P H^T by what it is once the measurements in a frame are known."""
+    """Overwrite H P H^T by its value given the measurements in a frame."""
     n, q = gram.shape[:2]
     S = gram[pick, :, pick, :] + np.diag(noise)
-    rows = gram[pick].reshape(q, n * q)  # [frame picked] with all others
+    rows = gram[pick].reshape(q, n * q)  # of the picked frame with all frames
     half = np.linalg.solve(np.linalg.cholesky(S), rows)
     flat = gram.reshape(n * q, n * q)
     flat -= half.T @ half

@@ -1,4 +1,4 @@
-"""The rounds of active learning: train, explore, choose, label, and again."""
+"""The rounds of active learning: train, explore, select, label, repeat."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -16,28 +16,28 @@ from ekfcore.potentials.model_file import MODEL_FILE
 from ekfcore.threads import thread_count
 from ekfcore.training import LoadedModel, evaluate
 
+from ._label_store import LabelStore
 from ._messages import exploration, failed, finished, validated
-from ._stock import Stock
 from ._timing import Clock
 from .acquisition import choose
 from .report import RoundReport, read_report, write_report, write_table
 from .round_models import load_or_train
-from .selection import Fate, Selection
+from .selection import Outcome, Selection
 from .settings import LearnSettings, Stage
 from .tables import write_frames, write_selection
 
 __all__ = ["Learner", "Stopped"]
 
-# The files of a round in the order in which they are written: each stands for all that comes before it.
+# Files of a round in the order in which they are written: each implies that all earlier steps are done.
 _TRAIN, _SELECTED, _CHOSEN, _REPORT = "train.extxyz", "selected.extxyz", "chosen.json", "report.json"
 
 
 class Stopped(Exception):  # noqa: N818 -- it is no error
-    """Someone asked to stop; all that was done is on disk."""
+    """`should_stop` returned True; all finished work is on disk."""
 
 
 class Learner:
-    """Goes through the rounds; whatever is found on disk is not done again.
+    """Does the rounds of active learning; steps whose results are on disk are not repeated.
 
     Parameters
     ----------
@@ -45,15 +45,15 @@ class Learner:
         CONFIG.
     out : Path
         Folder of the run.
-    say : callable
-        Told in words what happens.
+    on_message : callable
+        Called with each line about the progress.
     should_stop : callable
-        Asked now and then.
+        Called between the steps, and during training and labelling.
 
     Raises
     ------
     InputError
-        If a file cannot be read or the calculator cannot be made; nothing has been written then.
+        If a file cannot be read or the calculator cannot be made; nothing is written then.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class Learner:
         settings: LearnSettings,
         out: Path,
         *,
-        say: Callable[[str], None] = print,
+        on_message: Callable[[str], None] = print,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.settings, self.out, self._say, self._should_stop = settings, out, say, should_stop
-        make_calculator(settings.label.calculator, settings.label.parameters)  # for a mistake to show at once
+        self.settings, self.out, self._on_message, self._should_stop = settings, out, on_message, should_stop
+        make_calculator(settings.label.calculator, settings.label.parameters)  # so that mistakes show at once
         self.structures = read_frames(settings.data.structures, require=())
-        self.stock = Stock(settings, out, self.structures)
+        self.labels = LabelStore(settings, out, self.structures)
         self.validation = {name: read_frames(paths) for name, paths in settings.data.validation.items()}
         self.reports: list[RoundReport] = []
         self._unclaimed: list[RoundReport] = []
@@ -75,13 +75,13 @@ class Learner:
 
     @property
     def seed(self) -> int:
-        """Seed of all that is random."""
+        """Seed of all random numbers."""
         return self.settings.training.seed
 
     def inputs(self) -> dict[str, str]:
         """Return a digest of the contents of the files that each key of ``[data]`` names."""
-        judged_by = [frame for frames in self.validation.values() for frame in frames]
-        files = {"structures": self.structures, "train": self.stock.given, "validation": judged_by}
+        validation = [frame for frames in self.validation.values() for frame in frames]
+        files = {"structures": self.structures, "train": self.labels.given, "validation": validation}
         return {key: digest_of(frames=frames) for key, frames in files.items()}
 
     def run(self) -> list[LoadedModel]:
@@ -95,56 +95,56 @@ class Learner:
         Raises
         ------
         Stopped
-            If `should_stop` said so.
+            If `should_stop` returned True.
         InputError
-            If something has to be corrected before the run can go on.
+            If the user must correct something before the run can go on.
         """
-        self._begin()
+        self._make_first_labels()
         self._read_rounds()
         for index, stage in enumerate(self.settings.stages, start=1):
             self._run_stage(index, stage)
-            if self.stock.budget == 0:
-                self._say(f"The budget of {self.settings.stop.labels} labels is used up.")
+            if self.labels.budget == 0:
+                self._on_message(f"The budget of {self.settings.stop.labels} labels is used up.")
                 break
         return self._finish()
 
     def _read_rounds(self) -> None:
-        """Read the rounds that were finished before, and finish one whose frames are chosen already."""
+        """Read the rounds that were finished before, and finish a round whose frames are already selected."""
         while (self._folder(len(self.reports) + 1) / _CHOSEN).exists():
             folder = self._folder(len(self.reports) + 1)
             done = folder / _REPORT
             report = read_report(done if done.exists() else folder / _CHOSEN)
-            if not done.exists() or report.quarantined:  # which may have been lifted since
+            if not done.exists() or report.quarantined:  # the quarantine may have been lifted since
                 report = self._label_round(folder, report)
-            self._note(report)
+            self._add_report(report)
         self._unclaimed = list(self.reports)
 
     def _run_stage(self, index: int, stage: Stage) -> None:
-        """Do the rounds of a stage; those at its temperatures that were finished before count."""
-        few = 0
+        """Do the rounds of a stage; earlier rounds at its temperatures count."""
+        reliable_rounds = 0
         for _ in range(stage.rounds):
             report = self._claim(stage)
             if report is None:
-                if self.stock.budget == 0:
+                if self.labels.budget == 0:
                     return
                 report = self._new_round(index, stage)
-            few = few + 1 if report.is_settled(self.settings.stop.share) else 0
-            if few == 2:
-                self._say(finished(index, self.settings.stop.share))
+            reliable_rounds = reliable_rounds + 1 if report.is_converged(self.settings.stop.share) else 0
+            if reliable_rounds == 2:
+                self._on_message(finished(index, self.settings.stop.share))
                 return
 
     def _claim(self, stage: Stage) -> RoundReport | None:
-        """Take the first round at the temperatures of a stage that no other stage has taken."""
+        """Return the first earlier round at the temperatures of a stage that no other stage has claimed."""
         found = next((report for report in self._unclaimed if report.temperatures == stage.temperatures), None)
         if found is not None:
             self._unclaimed.remove(found)
         return found
 
-    def _begin(self) -> None:
+    def _make_first_labels(self) -> None:
         """Get the labels that the first model is trained on."""
-        self._pause()
-        found = self.stock.begin(self.out / "start", self._should_stop)
-        self._pause()
+        self._check_stop()
+        found = self.labels.begin(self.out / "start", self._should_stop)
+        self._check_stop()
         if found is None:
             return
         if not found.labelled:
@@ -152,33 +152,33 @@ class Learner:
                 f"none of the {self.settings.data.rattled} rattled structures could be labelled; see "
                 f"{self.out / 'start'} for why"
             )
-        self._say(f"Labelled {len(found.labelled)} rattled structures to begin with{failed(found)}.")
+        self._on_message(f"Labelled {len(found.labelled)} rattled structures to begin with{failed(found)}.")
 
     def _folder(self, number: int) -> Path:
         return self.out / f"round-{number:02d}"
 
     def _new_round(self, index: int, stage: Stage) -> RoundReport:
-        """Do a round, or what is left of it: once begun, it ends with the frames and the choice that it began with."""
+        """Do a round, or the rest of one, which keeps the training frames and the selection that it has on disk."""
         number = len(self.reports) + 1
         folder = self._folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         report = self._label_round(folder, self._choose_round(number, folder, index, stage))
-        self._note(report)
+        self._add_report(report)
         return report
 
-    def _note(self, report: RoundReport) -> None:
+    def _add_report(self, report: RoundReport) -> None:
         self.reports.append(report)
         write_table(self.out / "report.csv", self.reports)
 
     def _choose_round(self, number: int, folder: Path, stage_index: int, stage: Stage) -> RoundReport:
-        """Train, explore and choose; return what is known then of the round."""
+        """Train, explore and select; return the report without the labels."""
         clock = Clock()
         if not (folder / _TRAIN).exists():
-            write_frames(folder / _TRAIN, self.stock.all(self.reports))
+            write_frames(folder / _TRAIN, self.labels.all(self.reports))
         with clock("train"):
             models = self._train_models(folder, number)
         validation = self._validate(models[0])
-        self._say(f"Round {number}: trained on {len(self._known)} frames{validated(validation)}")
+        self._on_message(f"Round {number}: trained on {len(self._known)} frames{validated(validation)}")
         with clock("explore"):
             runs = self._explore(folder / "explore", stage, number)
         frames = [frame for run in runs for frame in run.frames]
@@ -192,8 +192,8 @@ class Learner:
             selection = self._choose(frames, models, number)
         write_selection(folder / "selection.csv", runs, selection)
         for line in exploration(runs, selection):
-            self._say(line)
-        counts = {fate.value: selection.count(fate) for fate in Fate}
+            self._on_message(line)
+        counts = {outcome.value: selection.count(outcome) for outcome in Outcome}
         report = RoundReport(
             round=number,
             stage=stage_index,
@@ -213,13 +213,13 @@ class Learner:
         return report
 
     def _label_round(self, folder: Path, report: RoundReport) -> RoundReport:
-        """Label the frames that a round has chosen, and write down what came of it."""
+        """Label the selected frames of a round and write its final report."""
         frames = read_frames(folder / _SELECTED, require=()) if report.selected else []
         clock = Clock()
-        self._pause()
+        self._check_stop()
         with clock("label"):
-            found = self.stock.label(frames, folder / "label", self._should_stop)
-        self._pause()
+            found = self.labels.label(frames, folder / "label", self._should_stop)
+        self._check_stop()
         report = replace(
             report,
             labelled=[frame_key(frame) for frame in found.labelled],
@@ -232,7 +232,7 @@ class Learner:
 
     def _train_models(self, folder: Path, number: int) -> list[LoadedModel]:
         """Train the models of a round on the frames in its folder."""
-        self._pause()
+        self._check_stop()
         self._known = read_frames(folder / _TRAIN)
         count = self.settings.select.models if self.settings.select.method == "committee" else 1
         models = []
@@ -246,7 +246,7 @@ class Learner:
                 seed=self.seed + 1000 * member,
                 start=start,
                 should_stop=self._should_stop,
-                say=self._say,
+                on_message=self._on_message,
             )
             if model is None:
                 raise Stopped
@@ -254,8 +254,8 @@ class Learner:
         return models
 
     def _explore(self, folder: Path, stage: Stage, number: int) -> list[Trajectory]:
-        """Run molecular dynamics, on the host as many runs at a time as there are threads: each has one to itself."""
-        self._pause()
+        """Run molecular dynamics; on the CPU, as many runs at a time as there are threads, one thread each."""
+        self._check_stop()
         run = self.settings.run
         count = min(run.threads or thread_count(), len(self.structures) * len(stage.temperatures))
         with ProcessExecutor(count) if run.device == "cpu" and count > 1 else nullcontext() as executor:
@@ -272,8 +272,8 @@ class Learner:
             )
 
     def _choose(self, frames: Sequence[Frame], models: Sequence[LoadedModel], number: int) -> Selection:
-        self._pause()
-        budget = self.stock.budget
+        self._check_stop()
+        budget = self.labels.budget
         maximum = self.settings.select.maximum
         return choose(
             frames,
@@ -297,11 +297,11 @@ class Learner:
         return result
 
     def _finish(self) -> list[LoadedModel]:
-        """Train on all labels, and tell of it in a last line of the table."""
+        """Train on all labels, and add the last line of the table."""
         folder, clock = self.out / "final", Clock()
         folder.mkdir(exist_ok=True)
         number = len(self.reports) + 1
-        write_frames(folder / _TRAIN, self.stock.all(self.reports))
+        write_frames(folder / _TRAIN, self.labels.all(self.reports))
         before = _stamp(folder)
         with clock("train"):
             models = self._train_models(folder, number)
@@ -315,20 +315,20 @@ class Learner:
             wall_s=clock.wall,
             cpu_s=clock.cpu,
         )
-        if before == _stamp(folder) and (folder / _REPORT).exists():  # nothing was trained: it took what it took
+        if before == _stamp(folder) and (folder / _REPORT).exists():  # nothing was trained: keep the earlier times
             done = read_report(folder / _REPORT)
             report = replace(report, wall_s=done.wall_s, cpu_s=done.cpu_s)
         write_report(folder / _REPORT, report)
-        self._note(report)
-        self._say(f"Trained on all {len(self._known)} labelled frames{validated(validation)}")
+        self._add_report(report)
+        self._on_message(f"Trained on all {len(self._known)} labelled frames{validated(validation)}")
         return models
 
-    def _pause(self) -> None:
+    def _check_stop(self) -> None:
         if self._should_stop():
             raise Stopped
 
 
 def _stamp(folder: Path) -> int | None:
-    """Return when the model in a folder was saved, if there is one."""
+    """Return the modification time of the model in a folder, or None if there is no model [ns]."""
     path = folder / "model" / MODEL_FILE
     return path.stat().st_mtime_ns if path.exists() else None

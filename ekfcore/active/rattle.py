@@ -1,4 +1,4 @@
-"""The first labels: rattled copies of the structures."""
+"""Rattled copies of the structures, for the first labels."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,26 +19,26 @@ def rattled(structures: Sequence[Frame], settings: StartSettings, seed: int) -> 
     Parameters
     ----------
     structures : sequence of Frame
-        They are taken in turn.
+        Structures, copied in turn.
     settings : StartSettings
-        How many copies, and how far they go.
+        Number of copies, and sizes of displacements and strains.
     seed : int
-        Makes the displacements.
+        Seed of the displacements and strains.
     """
     rng = np.random.default_rng(seed)
     frames = []
     for index in range(settings.rattled):
         frame = structures[index % len(structures)]
         noise = settings.strain * rng.standard_normal((3, 3))
-        strain = np.eye(3) + (noise + noise.T) / 2  # without a rotation
-        moves = settings.amplitude * rng.standard_normal((frame.n_atoms, 3))
-        if not frame.pbc.all() or frame.constraints:  # neither vacuum nor what is held is strained
+        strain = np.eye(3) + (noise + noise.T) / 2  # symmetric: no rotation
+        displacements = settings.amplitude * rng.standard_normal((frame.n_atoms, 3))
+        if not frame.pbc.all() or frame.constraints:  # a strain would stretch vacuum, or move fixed atoms
             strain = np.eye(3)
         frames.append(
             replace(
                 frame,
                 cell=frame.cell @ strain,
-                positions=_moved(frame, frame.positions @ strain + moves),
+                positions=_constrained(frame, frame.positions @ strain + displacements),
                 energy=None,
                 forces=None,
                 virial=None,
@@ -48,8 +48,8 @@ def rattled(structures: Sequence[Frame], settings: StartSettings, seed: int) -> 
     return frames
 
 
-def _moved(frame: Frame, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the positions as far as the constraints of a frame allow them."""
+def _constrained(frame: Frame, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the positions, corrected by the constraints of the frame."""
     if not frame.constraints:
         return positions
     atoms = frame.to_ase()

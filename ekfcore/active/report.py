@@ -1,4 +1,4 @@
-"""What a round of active learning brought: numbers, a table and a picture."""
+"""Reports of the rounds of active learning, and their table."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,41 +9,41 @@ from ekfcore.errors import InputError
 from ekfcore.files import write_csv
 from ekfcore.record_file import file_digest, read_record, write_record
 
-__all__ = ["COLUMNS", "RoundReport", "read_report", "write_report", "write_table"]
+__all__ = ["STEPS", "RoundReport", "read_report", "write_report", "write_table"]
 
-COLUMNS = ("train", "explore", "judge", "label")
+STEPS = ("train", "explore", "judge", "label")
 """Steps of a round that are timed."""
 _FILES = "files"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundReport:
-    """What a round brought.
+    """Results of a round.
 
     Parameters
     ----------
     round, stage : int
-        Counted from 1; the last training, after which nothing is explored, belongs to stage 0.
+        Numbers from 1; the final training, without exploration, belongs to stage 0.
     temperatures : list of float
-        [K]
+        Temperatures of the runs [K].
     trained_on : int
-        Labelled frames that the models of the round were trained on.
+        Number of labelled frames that the models of the round were trained on.
     explored : int
-        Frames that molecular dynamics gave.
+        Number of frames from molecular dynamics.
     stopped : int
-        Runs of molecular dynamics that did not reach their end.
+        Number of runs of molecular dynamics that stopped early.
     reliable, selected, spared, discarded : int
-        Frames of each fate.
+        Number of frames with each outcome.
     low, high : float
-        Thresholds.
+        Thresholds, in the unit of the values.
     labelled : list of str
         Keys of the new labels.
     quarantined : int
-        Selected frames whose label could not be had.
+        Number of selected frames that could not be labelled.
     validation : mapping of str to mapping
         Energy RMSE [meV/atom] and force RMSE [meV/Å] of each set, before the new labels.
     wall_s, cpu_s : mapping of str to float
-        Seconds of each step, and those of all processors; of the last try only, where a round was interrupted.
+        Wall-clock and CPU time of each step; of the last attempt only, if a round was interrupted [s].
     """
 
     round: int
@@ -69,13 +69,13 @@ class RoundReport:
         """Share of the explored frames above the lower threshold."""
         return 1 - self.reliable / self.explored if self.explored else 0.0
 
-    def is_settled(self, share: float) -> bool:
+    def is_converged(self, share: float) -> bool:
         """Return whether at most that share of the explored frames was unreliable, and no run stopped itself."""
         return self.explored > 0 and not self.stopped and self.unreliable_share <= share
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Rebuild a report."""
+        """Make a report from its JSON data."""
         return cls(**data)
 
     def row(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class RoundReport:
         row["labelled"] = len(self.labelled)
         for name, found in self.validation.items():
             row |= {f"{quantity} {name}": value for quantity, value in found.items()}
-        for step in COLUMNS:
+        for step in STEPS:
             row[f"{step}_wall_s"], row[f"{step}_cpu_s"] = self.wall_s.get(step, 0.0), self.cpu_s.get(step, 0.0)
         return row
 
@@ -102,11 +102,11 @@ def read_report(path: Path) -> RoundReport:
     Raises
     ------
     InputError
-        If it is not one, or the frames in its folder are not those that it was written beside.
+        If the file is not a report, or the frames in its folder were altered.
     """
     cure = "put it back, or remove the folder to do the round again"
     data = read_record(path, cure)
-    files = data.pop(_FILES, {})  # which older reports do not have
+    files = data.pop(_FILES, {})  # reports of earlier versions have none
     try:
         report = RoundReport.from_json(data)
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""The models of a round."""
+"""Training of the models of a round."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +16,7 @@ from .settings import LearnSettings
 
 __all__ = ["load_or_train"]
 
-_ROOM = 1.5  # N of the descriptor, times the neighbours of the first frames; what later ones have is nearer to it
+_ROOM = 1.5  # N of the descriptor is this times the neighbours in the first frames, as later frames may have more
 
 
 def load_or_train(
@@ -27,11 +27,11 @@ def load_or_train(
     seed: int,
     start: Path | None,
     should_stop: Callable[[], bool],
-    say: Callable[[str], None],
+    on_message: Callable[[str], None],
 ) -> LoadedModel | None:
-    """Train a model, or what is left of its training.
+    """Train a model, or finish its training.
 
-    A model that stands there and was made from anything else is moved out of the way.
+    An existing model in `out` with other settings or data is moved to another folder.
 
     Parameters
     ----------
@@ -42,13 +42,13 @@ def load_or_train(
     out : Path
         Folder of the model.
     seed : int
-        Makes the initial weights and all that is random in the training.
+        Seed of the initial weights and of the training.
     start : Path, optional
-        Model to begin with.
+        Model to start from.
     should_stop : callable
-        Asked after each batch.
-    say : callable
-        Told of a model that was moved.
+        Called after each batch.
+    on_message : callable
+        Called with a line about a model that was moved.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def load_or_train(
     inputs = _inputs(settings, training, data, warm)
     ready = (out / MODEL_FILE).exists()
     if ready and load_model(out, whole=False).inputs != inputs:
-        say(f"The model in {out} was trained on something else; it is kept as {_move_away(out)}.")
+        on_message(f"The model in {out} was trained on something else; it is kept as {_move_away(out)}.")
         ready = False
     trainer = prepare(training, out, resume=ready, start=warm, inputs=inputs)
     optimizer = trainer.optimizer
@@ -73,14 +73,14 @@ def load_or_train(
 
 
 def _inputs(settings: LearnSettings, training: Settings, data: Path, warm: LoadedModel | None) -> str:
-    """Return the digest of what decides about a model: it does not depend on where it was trained."""
-    known = training.model_dump(mode="json", include={"model", "optimizer", "training"})
+    """Return the digest of everything that determines a model, which excludes where it is trained."""
+    decisive = training.model_dump(mode="json", include={"model", "optimizer", "training"})
     before = b"" if warm is None else warm.weights.tobytes()
-    return digest_of(known, settings.update.memory, before, data.read_bytes())
+    return digest_of(decisive, settings.update.memory, before, data.read_bytes())
 
 
 def _move_away(folder: Path) -> Path:
-    """Give a folder the first free name like its own; return that."""
+    """Rename a folder to NAME.1, NAME.2, ..., the first that is free; return the new path."""
     free = next(path for k in count(1) if not (path := folder.with_name(f"{folder.name}.{k}")).exists())
     return folder.rename(free)
 
@@ -94,10 +94,10 @@ def _training_settings(settings: LearnSettings, data: Path, seed: int, warm: Loa
             training = training.model_copy(update={"epochs": settings.update.epochs})
     else:
         model = model.with_room(read_frames([str(data)]), _ROOM)
-    judged_by: list[str | Source] = [path for paths in settings.data.validation.values() for path in paths]
+    validation: list[str | Source] = [path for paths in settings.data.validation.values() for path in paths]
     return Settings(
-        # All labels are trained on, whether there is anything to judge the model by or not.
-        data=DataSettings(train=[str(data)], test=judged_by, test_fraction=None if judged_by else 0.0),
+        # Without validation sets, no labels are held out: all are trained on.
+        data=DataSettings(train=[str(data)], test=validation, test_fraction=None if validation else 0.0),
         model=model,
         optimizer=settings.optimizer,
         training=training,

@@ -1,4 +1,4 @@
-"""Which of the explored frames are worth a label."""
+"""Selection of the explored frames to label."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,49 +13,49 @@ from ekfcore.errors import InputError
 from ekfcore.settings.fields import NotNegative, Positive
 from ekfcore.settings.table import Table
 
-__all__ = ["Fate", "SelectSettings", "Selection", "select"]
+__all__ = ["Outcome", "SelectSettings", "Selection", "select"]
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Fate(StrEnum):
-    """What becomes of an explored frame."""
+class Outcome(StrEnum):
+    """Outcome of the selection for an explored frame."""
 
-    RELIABLE = "reliable"  # below the lower threshold: nothing to learn from it
+    RELIABLE = "reliable"  # below the lower threshold: the model needs no label of it
     SELECTED = "selected"
-    SPARED = "spared"  # between the thresholds, yet others were taken
-    DISCARDED = "discarded"  # above the upper threshold: too far from what the model knows to be a likely frame
+    SPARED = "spared"  # between the thresholds, but other frames were selected
+    DISCARDED = "discarded"  # above the upper threshold: too uncertain to be a realistic frame
 
 
 class SelectSettings(Table):
-    """``[select]``: by what, between which thresholds, and how many.
+    """``[select]``: the uncertainty, its thresholds, and the number of frames.
 
     Parameters
     ----------
     method : {"kpu", "committee", "random"}
-        By the uncertainty of one model; by the largest deviation of the forces of several [eV/Å]; or whatever comes.
+        By the uncertainty of one model, by the largest deviation of the forces of several [eV/Å], or at random.
     covariance : {"filter", "fresh"}
-        P as the filter left it, as in the paper, or computed afresh from the training frames at the final weights, see
-        `refreshed`, which takes longer and allows models trained with Adam.
+        P from the filter, as in the paper, or computed afresh from the training frames at the final weights, see
+        `refreshed`, which takes longer but also works for models trained with Adam.
     quantity : {"force_mean", "force_max", "element_max", "energy"}
-        KPU of a frame: of its forces on average, of its most uncertain atom, of its most uncertain element, each
-        element being compared with itself, or of its energy per atom.
+        KPU of a frame: mean over its forces, of its most uncertain atom, of its most uncertain element relative to the
+        same element in the training frames, or of its energy per atom.
     fraction : float
         Share of the atoms of a frame whose KPU is computed.
     thresholds : {"base", "quantile", "absolute"}
-        What `low` and `high` count: multiples of the mean over training frames; quantiles of the explored frames; or
-        the error bar itself, the root of the KPU, in eV/Å or eV/atom, which the committee's always do.
+        Unit of `low` and `high`: multiples of the mean over training frames, quantiles of the explored frames, or the
+        error bar, the square root of the KPU, in eV/Å or eV/atom.
     low, high : float
-        Thresholds; twice and twenty times the base, or 0.05 and 0.2 eV/Å for the committee, if not given.
+        Thresholds; by default 2 and 20 times the base, or 0.05 and 0.2 eV/Å for a committee.
     base_frames : int
-        Training frames whose mean is the base.
+        Number of training frames whose mean is the base.
     batch : {"greedy", "highest", "random"}
-        Greedy: one after another the frame with the largest KPU given those that were taken before, so that of frames
-        that resemble each other one is enough. Highest: those of the largest value. Random: as in the paper.
+        Greedy: one after another, the frame with the largest KPU given the frames selected before, so that one of
+        several similar frames is enough. Highest: the frames of the largest values. Random: as in the paper.
     maximum : int
-        Frames selected in a round at most.
+        Maximum number of frames to select in a round.
     models : int
-        Models of a committee.
+        Number of models in a committee.
     """
 
     method: Literal["kpu", "committee", "random"] = "kpu"
@@ -71,11 +71,11 @@ class SelectSettings(Table):
     models: Annotated[int, Field(ge=2)] = 4
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_thresholds(self) -> Self:
         low, high = self.limits
         if low >= high:
             raise InputError(f"`low` must be below select.high, got {low:g} and {high:g}")
-        if self.kind == "quantile" and high > 1:
+        if self.threshold_unit == "quantile" and high > 1:
             raise InputError(f"`high` must be at most 1, for it is a quantile, got {high:g}")
         if self.method != "kpu" and self.batch == "greedy":
             raise InputError(f'`batch` = "greedy" needs select.method = "kpu", got {self.method!r}; remove one of them')
@@ -84,47 +84,47 @@ class SelectSettings(Table):
         return self
 
     @property
-    def kind(self) -> str:
-        """What the thresholds count."""
+    def threshold_unit(self) -> str:
+        """Unit of the thresholds: that of `thresholds`, or the default of the method."""
         return self.thresholds or {"kpu": "base", "committee": "absolute", "random": "quantile"}[self.method]
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Lower and upper threshold as they were set."""
-        low, high = {"base": (2.0, 20.0), "absolute": (0.05, 0.2), "quantile": (0.0, 1.0)}[self.kind]
+        """Lower and upper threshold, given or default."""
+        low, high = {"base": (2.0, 20.0), "absolute": (0.05, 0.2), "quantile": (0.0, 1.0)}[self.threshold_unit]
         return low if self.low is None else self.low, high if self.high is None else self.high
 
     @property
     def order(self) -> str:
-        """How frames between the thresholds are taken."""
+        """Order in which frames between the thresholds are selected."""
         return self.batch or ("greedy" if self.method == "kpu" else "random")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Selection:
-    """What becomes of each explored frame.
+    """Outcome for all explored frames.
 
     Parameters
     ----------
     values : array, shape (N,)
-        What the frames were judged by.
+        Uncertainty by which the frames were selected.
     low, high : float
         Thresholds in the unit of the values.
-    fates : list of Fate, N of them
-        In the order of the frames.
+    outcomes : list of Outcome, N of them
+        Outcomes in the order of the frames.
     chosen : list of int
-        Indices of the selected frames, in the order in which they were taken.
+        Indices of the selected frames, in the order of selection.
     """
 
     values: NDArray[np.float64]
     low: float
     high: float
-    fates: list[Fate]
+    outcomes: list[Outcome]
     chosen: list[int]
 
-    def count(self, fate: Fate) -> int:
-        """Return how many frames have this fate."""
-        return self.fates.count(fate)
+    def count(self, outcome: Outcome) -> int:
+        """Return the number of frames with this outcome."""
+        return self.outcomes.count(outcome)
 
 
 def select(
@@ -136,28 +136,28 @@ def select(
     rng: np.random.Generator,
     greedy: Callable[[Sequence[int], int, float], list[int]] | None = None,
 ) -> Selection:
-    """Choose frames.
+    """Select frames by their uncertainty.
 
     Parameters
     ----------
     values : array, shape (N,)
-        Uncertainty of each frame; all the same, say, if there is none.
+        Uncertainty of each frame; equal values for a random selection.
     settings : SelectSettings
-        Thresholds and the order of choice.
+        Thresholds and the order of selection.
     base : float
-        What thresholds of the kind "base" are multiples of.
+        Unit of thresholds that are multiples of the base.
     maximum : int
-        Frames to choose at most.
+        Maximum number of frames to select.
     rng : Generator
-        Makes the random choices.
+        Generator of the random choices.
     greedy : callable, optional
-        For the order "greedy": takes indices of candidates, the number wanted and the lower threshold, and returns the
-        chosen ones; those that have lost their value are left out.
+        For the order "greedy": takes indices of candidates, a maximum number and the lower threshold, and returns the
+        selected ones, without frames whose uncertainty has fallen below the threshold.
 
     Returns
     -------
     Selection
-        The fate of each frame.
+        Outcome of each frame.
     """
     low, high = _limits(values, settings, base)
     candidates = np.flatnonzero((values >= low) & (values <= high))
@@ -168,18 +168,18 @@ def select(
         chosen = [int(k) for k in candidates[np.argsort(-values[candidates], kind="stable")][:maximum]]
     else:
         chosen = [int(k) for k in rng.permutation(candidates)[:maximum]]
-    fates = [Fate.RELIABLE if value < low else Fate.DISCARDED for value in values]
+    outcomes = [Outcome.RELIABLE if value < low else Outcome.DISCARDED for value in values]
     for k in candidates:
-        fates[k] = Fate.SPARED
+        outcomes[k] = Outcome.SPARED
     for pick in chosen:
-        fates[pick] = Fate.SELECTED
-    return Selection(values=values, low=low, high=high, fates=fates, chosen=chosen)
+        outcomes[pick] = Outcome.SELECTED
+    return Selection(values=values, low=low, high=high, outcomes=outcomes, chosen=chosen)
 
 
 def _limits(values: NDArray[np.float64], settings: SelectSettings, base: float) -> tuple[float, float]:
     low, high = settings.limits
-    if settings.kind == "base":
+    if settings.threshold_unit == "base":
         return low * base, high * base
-    if settings.kind == "quantile" and len(values):
+    if settings.threshold_unit == "quantile" and len(values):
         return float(np.quantile(values, low)), float(np.quantile(values, high))
     return low, high

@@ -1,4 +1,4 @@
-"""CONFIG of ``ekfcore learn``: what to start from, where to explore, what to select and how to label it."""
+"""CONFIG of ``ekfcore learn``: start data, exploration, selection and labelling."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -29,22 +29,22 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class StartSettings(Table):
-    """``[data]``: what is known before the first round, and what the models are judged by.
+    """``[data]``: data of the first round, and validation sets.
 
     Parameters
     ----------
     structures : list of path
-        Where molecular dynamics starts, with labels or without.
+        Start structures of molecular dynamics, with or without labels.
     train : list of path
         Labelled frames. Without them, `rattled` copies of the structures are labelled first.
     validation : mapping of str to list of path
-        Labelled frames in sets with a name, as ``"1400 K" = ["md-1400.xyz"]``.
+        Labelled frames in named sets, as ``"1400 K" = ["md-1400.xyz"]``.
     rattled : int
-        Copies of the structures, in turn.
+        Number of rattled copies, made of the structures in turn.
     amplitude : float
-        Standard deviation of the displacement of their atoms [Å].
+        Standard deviation of their atomic displacements [Å].
     strain : float
-        Standard deviation of the strain of their cells.
+        Standard deviation of the strain of their cells [1].
     """
 
     structures: Annotated[list[str], Field(min_length=1)]
@@ -75,9 +75,9 @@ class Stage(Table):
     Parameters
     ----------
     temperatures : list of float
-        Each structure is run at each of them [K].
+        Temperatures at which each structure is run [K].
     rounds : int
-        Rounds at most; see `StopSettings` for when there are fewer.
+        Maximum number of rounds; `StopSettings` may end a stage earlier.
     """
 
     temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
@@ -90,13 +90,13 @@ class UpdateSettings(Table):
     Parameters
     ----------
     start : {"scratch", "warm"}
-        Train a new model in each round, or go on with weights and covariance of the last one; Adam goes on with the
-        weights, and its learning rate begins anew.
+        Train a new model in each round, or continue from weights and covariance of the last one; Adam continues from
+        the weights and restarts its learning rate.
     epochs : int, optional
         Epochs of a warm round; those of ``[training]`` if not given.
     memory : float, optional
-        Memory factor that a warm round begins with: below the one that the last round reached, the filter forgets
-        some of what it knows and learns faster.
+        Initial memory factor of a warm round: below the final one of the last round, the filter forgets part of the
+        earlier data and learns faster.
     """
 
     start: Literal["scratch", "warm"] = "scratch"
@@ -104,7 +104,7 @@ class UpdateSettings(Table):
     memory: Annotated[float | None, Field(gt=0, le=1)] = None
 
     @model_validator(mode="after")
-    def _belongs_to_warm(self) -> Self:
+    def _check_start(self) -> Self:
         for name in ("epochs", "memory"):
             if self.start == "scratch" and getattr(self, name) is not None:
                 raise InputError(
@@ -115,15 +115,15 @@ class UpdateSettings(Table):
 
 
 class StopSettings(Table):
-    """``[stop]``: when there is nothing left to learn.
+    """``[stop]``: when to end a stage or the run.
 
     Parameters
     ----------
     share : float
-        A stage ends when twice in succession at most this share of the explored frames lay above the lower threshold
-        and no run of molecular dynamics stopped itself.
+        A stage ends when in two successive rounds at most this share of the explored frames was above the lower
+        threshold and no run of molecular dynamics stopped early.
     labels : int, optional
-        Largest number of labels in all, those of the start included.
+        Maximum number of labels, including those at the start.
     """
 
     share: _Share = 0.0
@@ -146,7 +146,7 @@ class LearnSettings(WithModel):
     run: RunSettings = RunSettings()
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Self:
+    def _check_optimizer(self) -> Self:
         select = self.select
         if select.method == "kpu" and select.covariance == "filter" and self.optimizer.preset == "adam":
             raise InputError(

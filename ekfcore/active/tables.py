@@ -1,4 +1,4 @@
-"""The files of a round that people look at."""
+"""Frames and selection of a round as files for the user."""
 
 import io
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ __all__ = ["write_frames", "write_selection"]
 
 
 def write_frames(path: Path, frames: Sequence[Frame]) -> None:
-    """Write labelled frames as extended XYZ, all of them or nothing."""
+    """Write labelled frames as extended XYZ; the file is written as a whole or not at all."""
     from ase.io import write
 
     text = io.StringIO()
@@ -23,9 +23,9 @@ def write_frames(path: Path, frames: Sequence[Frame]) -> None:
 
 
 def write_selection(path: Path, runs: Sequence[Trajectory], selection: Selection) -> None:
-    """Write the fate and the value of each explored frame as CSV."""
+    """Write the outcome and the value of each explored frame as CSV."""
     taken = {k: position for position, k in enumerate(selection.chosen, start=1)}
     frames = [(run, frame) for run in runs for frame in run.frames]
-    judged = enumerate(zip(frames, selection.values, selection.fates, strict=True))
-    rows = ([run.temperature, f.source, value, fate.value, taken.get(k, "")] for k, ((run, f), value, fate) in judged)
+    columns = enumerate(zip(frames, selection.values, selection.outcomes, strict=True))
+    rows = ([run.temperature, f.source, x, outcome.value, taken.get(k, "")] for k, ((run, f), x, outcome) in columns)
     write_csv(path, ["temperature", "frame", "value", "fate", "taken"], rows)

@@ -41,17 +41,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        Arguments; those of the process if not given.
+        Arguments; by default those of the process.
 
     Returns
     -------
     int
-        0 for success; 2 if the user has something to correct, which one line on stderr tells; 128 plus the number of
-        the signal that stopped the command.
+        0 for success; 2 for an error that the user can correct, reported in one line on stderr; 128 plus the number
+        of the signal that stopped the command.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that does not know Å shall not stop a training
-    if sys.stderr.isatty():  # half a minute without a word is long for a person, not for a file
+        sys.stdout.reconfigure(errors="replace")  # so that a terminal without Å does not stop a training
+    if sys.stderr.isatty():  # only a person at a terminal needs to know why nothing is printed for half a minute
         tell_of_compiling(partial(print, _COMPILING, file=sys.stderr, flush=True))
     try:
         arguments = _parser().parse_args(argv)
@@ -71,11 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: Exception) -> str:
-    """Return what is wrong and what to do."""
+    """Return the error message, with advice where there is any."""
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").partition(".")[0]
         if package in ("", "ekfcore"):
-            raise error  # a mistake of ours
+            raise error  # a mistake in this package
         extra = "active" if package == "phonopy" else "atoms"
         return f'{package} is not installed; run: pip install "ekfcore[{extra}]"'
     if isinstance(error, OSError) and error.strerror:
@@ -86,7 +86,7 @@ def _explain(error: Exception) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, like all others."""
+    """A parser whose error messages are one line, like those of all commands."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see {self.prog} --help")

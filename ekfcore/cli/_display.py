@@ -1,4 +1,4 @@
-"""What a training shows while it runs: a line an epoch and, on a terminal, a bar."""
+"""Progress of a training: a line for each epoch and, on a terminal, a bar."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -17,17 +17,17 @@ epoch   time [s]          train       test       train       test"""
 
 
 class Display:
-    """Called with the progress of a training, prints it.
+    """Prints the progress of a training, with which it is called.
 
     Parameters
     ----------
     known : int
-        Epochs that were done before, and are not told again.
+        Number of epochs done before, which are not printed again.
     """
 
     def __init__(self, *, known: int = 0) -> None:
         self._console = Console(highlight=False, markup=False, soft_wrap=True)
-        self._told = known
+        self._n_printed = known
         self._bar = Bar(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -50,15 +50,15 @@ class Display:
         self._bar.stop()
 
     def __call__(self, progress: Progress) -> None:
-        """Show where the training stands."""
-        for record in progress.records[self._told :]:
+        """Print the new epochs and update the bar."""
+        for record in progress.records[self._n_printed :]:
             self._console.print(_line(record))
-        self._told = max(self._told, len(progress.records))
+        self._n_printed = max(self._n_printed, len(progress.records))
         shown: dict[str, Any] = {
             "epoch": f"{min(progress.epoch + 1, progress.epochs)}/{progress.epochs}",
             "errors": _errors(progress),
         }
-        if self._task is None:  # with the steps done before, for the time left to come out right
+        if self._task is None:  # with the earlier steps, so that the remaining time is right
             self._task = self._bar.add_task("", total=progress.steps, completed=progress.step - 1, **shown)
         self._bar.update(self._task, completed=progress.step, **shown)
 
@@ -77,5 +77,5 @@ def _errors(progress: Progress) -> str:
 
 
 def _number(value: float) -> str:
-    """Return three digits, or all before the point."""
+    """Return the number with three digits, or all digits before the decimal point."""
     return f"{value:#.3g}" if abs(value) < 100 else f"{value:.0f}"

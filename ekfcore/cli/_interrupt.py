@@ -1,4 +1,4 @@
-"""Ctrl-C and the signal of a queue system stop a training in an orderly way."""
+"""Orderly stop of a training on Ctrl-C or on the signal of a queue system."""
 
 import contextlib
 import os
@@ -14,37 +14,37 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Remembers that someone asked to stop.
+    """Flag that is set by a signal to stop.
 
     Attributes
     ----------
     exit_code : int
-        What a shell expects of a process that a signal ended; 0 as long as none came.
+        128 plus the signal number, as shells expect; 0 before a signal.
     """
 
     def __init__(self) -> None:
         self.exit_code = 0
 
     def __call__(self) -> bool:
-        """Return whether to stop."""
+        """Return whether a signal has come."""
         return self.exit_code != 0
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Take note of the first signal; the second one interrupts at once."""
+        """Record the first signal; raise KeyboardInterrupt on the second."""
         if self.exit_code:
             raise KeyboardInterrupt
         self.exit_code = 128 + number
-        # Not print: a signal may come in the middle of one, which Python's files do not allow to be entered twice.
+        # Not print(): the signal may come during a print(), and Python's files are not reentrant.
         with contextlib.suppress(OSError):
             os.write(2, b"\nekfcore: stopping after this step (once more to stop at once)\n")
 
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Catch the signals while the block runs."""
+    """Catch SIGINT and SIGTERM during the block."""
     request = StopRequest()
     previous: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # the only one in which Python allows it
+    if threading.current_thread() is threading.main_thread():  # Python sets signal handlers in the main thread only
         previous = {number: signal.signal(number, request.handle) for number in _SIGNALS}
     try:
         yield request

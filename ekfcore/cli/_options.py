@@ -1,4 +1,4 @@
-"""Options that several commands take."""
+"""Options shared by several commands."""
 
 import argparse
 import contextlib
@@ -18,7 +18,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_command(commands: Commands, name: str, *, summary: str, epilog: str = "") -> argparse.ArgumentParser:
-    """Add a command; `summary` stands in the list of commands, and above its own help."""
+    """Add a command; `summary` appears in the list of commands and in the help of the command."""
     return commands.add_parser(
         name,
         help=summary,
@@ -30,7 +30,7 @@ def add_command(commands: Commands, name: str, *, summary: str, epilog: str = ""
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says where to compute."""
+    """Add the options for backend, device and threads."""
     group = parser.add_argument_group("where to compute")
     group.add_argument("--backend", choices=["auto", *BACKENDS], help="kernels and array library (see ekfcore info)")
     group.add_argument("--device", metavar="NAME", help="device of that library, as cpu or cuda:0")
@@ -45,10 +45,10 @@ def run_overrides(arguments: argparse.Namespace) -> list[str]:
 
 @contextlib.contextmanager
 def limited_threads(count: int | None, *, backend: str) -> Iterator[None]:
-    """Let kernels and linear algebra use that many threads, if a number is given.
+    """Limit kernels and linear algebra to `count` threads, if given.
 
-    With Numba's kernels, linear algebra gets one thread in any case: what is left to it is small, and the idle threads
-    of OpenBLAS keep their cores busy for a while after each call.
+    With Numba's kernels, linear algebra always gets one thread: little work remains for it, and idle threads of
+    OpenBLAS keep their cores busy for a while after each call.
     """
     with contextlib.ExitStack() as limits:
         if count is not None:

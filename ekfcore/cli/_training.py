@@ -1,4 +1,4 @@
-"""What the commands that train have in common."""
+"""Functions shared by the commands that train."""
 
 import sys
 from pathlib import Path
@@ -14,18 +14,18 @@ from ._interrupt import stop_on_signal
 __all__ = ["PLOTS", "run_training", "warn_of_faults", "write_plots"]
 
 PLOTS = ("learning_curve.png", "parity.png")
-"""Names of the pictures in the folder of a run."""
+"""Names of the plots in the folder of a run."""
 
 
 def run_training(trainer: Trainer, *, resume_with: str) -> int:
-    """Train to the end or until a signal comes; return the exit code.
+    """Train until the end or a signal; return the exit code.
 
     Parameters
     ----------
     trainer : Trainer
-        What to run.
+        Training to run.
     resume_with : str
-        Command that goes on, told when a signal came.
+        Command that resumes the training, printed after a signal.
     """
     elements = " ".join(trainer.model.elements)
     print(
@@ -44,13 +44,13 @@ def run_training(trainer: Trainer, *, resume_with: str) -> int:
 
 
 def warn_of_faults(trainer: Trainer) -> None:
-    """Say what is wrong with the frames, one line each; the training goes on."""
+    """Print a warning line for each fault of the frames; the training goes on."""
     for finding in find_faults(inspect_frames(trainer.train.frames, trainer.test.frames)):
         print(f"warning: {finding}", file=sys.stderr, flush=True)
 
 
 def write_plots(trainer: Trainer, folder: Path) -> None:
-    """Draw the learning curve and the predictions for the test frames, or where there are none for the others."""
+    """Draw the learning curve, and the predictions for the test frames or, without any, the training frames."""
     plot_learning_curve(trainer.records, folder / PLOTS[0])
     frames = trainer.test.frames or trainer.train.frames
     plot_parity(frames, list(evaluate(trainer.model, trainer.weights, frames)), folder / PLOTS[1])

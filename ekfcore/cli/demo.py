@@ -32,7 +32,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train on the packaged data and tell what it brought."""
+    """Train on the packaged data and print the errors before and after."""
     from ekfcore.training import load_settings, prepare
 
     from ._training import PLOTS, run_training, write_plots
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     _remove_previous(out)
     with limited_threads(settings.run.threads, backend=settings.run.backend):
         trainer = prepare(settings, out, resume=False)
-        # With its data, so that the folder can be trained again, and altered.
+        # With CONFIG and data, so that the user can alter the folder and train again.
         for name in (_CONFIG, *(path.name for path in home.glob(_DATA))):
             shutil.copy(home / name, out / name)
         before = trainer.test.errors(trainer.weights)
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _remove_previous(out: Path) -> None:
-    """Remove the files of an earlier demonstration, and only those, however it ended."""
+    """Remove the files of an earlier demonstration, finished or not, and no others."""
     from ekfcore.files import LOCK_FILE, locked, sweep
     from ekfcore.potentials.model_file import MODEL_FILE
     from ekfcore.training.records import METRICS_FILE
@@ -67,16 +67,16 @@ def _remove_previous(out: Path) -> None:
     from ._training import PLOTS
 
     if not (out / _CONFIG).is_file():
-        return  # what else may be there is not for this command to remove
+        return  # not the folder of a demonstration: nothing may be removed
     with locked(out, "trains in"):
         sweep(out)
         found = set(out.iterdir()) - {out / LOCK_FILE}
-        ours = {out / name for name in (MODEL_FILE, METRICS_FILE, _CONFIG, *PLOTS)} | set(out.glob(_DATA))
-        if found - ours:
+        known = {out / name for name in (MODEL_FILE, METRICS_FILE, _CONFIG, *PLOTS)} | set(out.glob(_DATA))
+        if found - known:
             raise InputError(
-                f"{out} holds {min(found - ours).name}, which is not of the demonstration; choose another --out"
+                f"{out} holds {min(found - known).name}, which is not of the demonstration; choose another --out"
             )
-        for path in sorted(found, key=lambda path: path.name == _CONFIG):  # by which the others are known, at last
+        for path in sorted(found, key=lambda path: path.name == _CONFIG):  # CONFIG last: it marks a demonstration
             path.unlink()
 
 

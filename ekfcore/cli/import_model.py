@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ekfcore.models.deep_potential import DeepPotential
 
     model = import_model(arguments.file, arguments.out).model
-    assert isinstance(model, DeepPotential)  # nothing else is imported
+    assert isinstance(model, DeepPotential)  # the only model that can be imported
     architecture = model.architecture
     print(
         f"{arguments.out}: {' '.join(architecture.elements)}, {sum(model.layer_sizes)} weights, "

@@ -19,7 +19,7 @@ from ._options import Commands, add_command
 __all__ = ["add_parser", "run"]
 
 _FOR_USERS = ("atoms", "numba", "torch", "cupy", "jax", "deepmd")
-"""Extras whose packages are listed; the others are for developers."""
+"""Extras whose packages are listed; the other extras are for developers."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -29,7 +29,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what this machine has."""
+    """Print the versions, devices and backends of this machine."""
     _section("versions", _versions())
     _section("devices", _devices())
     _section("backends", _backends())
@@ -72,7 +72,7 @@ def _processor() -> str:
 
 
 def _gpus() -> list[str]:
-    """Ask the driver, which knows more than an array library that may not be installed."""
+    """Return the GPUs that the driver reports: no array library needs to be installed."""
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
@@ -81,7 +81,7 @@ def _gpus() -> list[str]:
 
 
 def _backends() -> list[tuple[str, str]]:
-    """Return for each backend whether it works here, the version of what computes, and its devices or what is wrong."""
+    """Return for each backend whether it works here, the version of its library, and its devices or the error."""
     table = [("works", "version", "devices")]
     for name, entry in BACKENDS.items():
         try:

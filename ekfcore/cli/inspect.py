@@ -32,8 +32,8 @@ does. What there is to look at stands below the numbers; the exit code is 0 all 
 """
 
 _WIDTH, _INDENT = 80, 14
-_MOST = 6  # files and compositions that are named
-_PAIRS = 12  # pairs of elements that are listed, the tightest first
+_MOST = 6  # files and compositions to list
+_PAIRS = 12  # pairs of elements to list, the tightest first
 
 
 def add_parser(commands: Commands) -> None:
@@ -45,7 +45,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what the data hold, and what is wrong with them."""
+    """Print statistics of the data and their faults."""
     from ekfcore.atoms.checks import find_faults
     from ekfcore.atoms.inspection import inspect_frames
 
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _read(paths: Sequence[str]) -> "tuple[list[Frame], list[Frame]]":
-    """Return the frames to train on and to test on, all of the first kind where no CONFIG says otherwise."""
+    """Return the frames to train on and to test on; without a CONFIG, all are to train on."""
     from ekfcore.atoms import read_frames
     from ekfcore.deepmd import load_input
     from ekfcore.training import load_settings
@@ -81,7 +81,7 @@ def _read(paths: Sequence[str]) -> "tuple[list[Frame], list[Frame]]":
 
 
 def _is_config(path: str) -> bool:
-    """Whether it is a CONFIG or an input of DeePMD-kit; other JSON may be a database of ASE."""
+    """Return whether a file is a CONFIG or an input of DeePMD-kit; other JSON may be a database of ASE."""
     if path.endswith(".json") and Path(path).is_file():
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -92,7 +92,7 @@ def _is_config(path: str) -> bool:
 
 
 def _screen(inspection: "Inspection", findings: "Sequence[Finding]") -> str:
-    """Return all there is to tell, in lines of 80 characters."""
+    """Return the whole output, in lines of 80 characters."""
     rows = [
         ("files", _files(inspection)),
         ("frames", _frames(inspection)),
@@ -149,8 +149,8 @@ def _compositions(inspection: "Inspection") -> str:
 
 def _cells(inspection: "Inspection") -> str:
     counts = Counter(int(np.sum(frame.pbc)) for frame in inspection.frames)
-    words = {0: "isolated", 1: "periodic in 1 direction", 2: "periodic in 2 directions", 3: "periodic"}
-    text = ", ".join(f"{counts[n]} {words[n]}" for n in sorted(counts, reverse=True))
+    names = {0: "isolated", 1: "periodic in 1 direction", 2: "periodic in 2 directions", 3: "periodic"}
+    text = ", ".join(f"{counts[n]} {names[n]}" for n in sorted(counts, reverse=True))
     if counts[3]:
         text += f"; {_range(inspection.volumes)} Å^3/atom, {_range(inspection.densities)} g/cm^3"
     return text
@@ -207,7 +207,7 @@ def _nearest(inspection: "Inspection") -> list[str]:
         return ["no neighbours within 5 Å"]
     width = max(map(len, cells)) + 2
     columns = (_WIDTH - _INDENT) // width
-    # textwrap takes several blanks for one place to break at, and keeps them
+    # whole rows, as textwrap breaks a line at any run of blanks but keeps the blanks
     shown = [cells[k : k + columns] for k in range(0, min(len(cells), _PAIRS), columns)]
     lines = ["".join(f"{cell:<{width}}" for cell in row).rstrip() for row in shown]
     more = f"; {len(cells) - _PAIRS} pairs more" if len(cells) > _PAIRS else ""

@@ -59,7 +59,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compute, write and tell."""
+    """Compute the uncertainties, write the files and print a summary."""
     from ekfcore.atoms import read_frames
     from ekfcore.plots.uncertainty import PICTURE, write_picture
     from ekfcore.potentials.kpu import KalmanUncertainty
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     write_picture(rows, arguments.out / PICTURE)
     report = _report(rows, fitted)
     if arguments.json:
-        # NaN is no JSON.
+        # JSON has no NaN.
         print(json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in report.items()}))
     else:
         print(_text(report))
@@ -102,7 +102,7 @@ def _make_folder(out: Path) -> None:
 
 
 def _rows(uncertainty: "KalmanUncertainty", frames: "Sequence[Frame]") -> "list[Row]":
-    """Return uncertainty and errors of each frame."""
+    """Return the uncertainty and the errors of each frame."""
     from ekfcore.arrays import to_numpy
     from ekfcore.potentials.calibration import force_errors
     from ekfcore.potentials.kpu_tables import Row
@@ -121,7 +121,7 @@ def _rows(uncertainty: "KalmanUncertainty", frames: "Sequence[Frame]") -> "list[
 
 
 def _report(rows: "Sequence[Row]", held_out: "Sequence[Row]") -> dict[str, Any]:
-    """Return all that there is to tell, in eV and Å."""
+    """Return the numbers of the summary, in eV and Å."""
     from ekfcore.potentials.calibration import bar_factor, coverage, rank_correlation
 
     report: dict[str, Any] = {

@@ -31,11 +31,11 @@ Whatever is done is not done again, least of all a label: those are kept in labe
 """
 _SETTINGS = "settings.json"
 _FIXED = ("data", "model", "select", "training", "optimizer")
-"""Tables that a run cannot change on its way; stages, labelling and the place where it runs may be."""
+"""Tables that cannot change during a run; stages, labelling and where to compute may change."""
 _LATER = ("explore", "update")
-"""Tables whose changes mean nothing to what was finished before."""
+"""Tables whose changes do not affect finished rounds."""
 _INPUTS = "inputs"
-"""Digests of the files that ``[data]`` names, beside the tables."""
+"""Key of the digests of the files that ``[data]`` names."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -52,7 +52,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Go through the rounds."""
+    """Do the rounds of active learning."""
     from ekfcore.active.learner import Learner, Stopped
     from ekfcore.active.settings import load_learn_settings
     from ekfcore.files import locked
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load_learn_settings(arguments.config, [*arguments.set, *run_overrides(arguments)])
     out: Path = arguments.out
     with limited_threads(settings.run.threads, backend=settings.run.backend), stop_on_signal() as stop:
-        learner = Learner(settings, out, say=_say, should_stop=stop)
+        learner = Learner(settings, out, on_message=_print_line, should_stop=stop)
         _make_folder(out, resume=arguments.resume)
         with locked(out, "learns in"):
             _compare(out, settings, learner.inputs(), resume=arguments.resume)
@@ -80,12 +80,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, flush=True)
 
 
 def _make_folder(out: Path, *, resume: bool) -> None:
-    """Make the folder of the run, or see that it holds the run that is to go on."""
+    """Make the folder of the run, or check that it holds the run to resume."""
     from ekfcore.files import is_vacant
 
     if resume and not (out / _SETTINGS).exists() and not (out.is_dir() and is_vacant(out)):
@@ -102,24 +102,24 @@ def _make_folder(out: Path, *, resume: bool) -> None:
 
 
 def _compare(out: Path, settings: "LearnSettings", inputs: dict[str, str], *, resume: bool) -> None:
-    """Note the settings of the run; those of a run that goes on are compared with what they were before."""
+    """Write the settings of the run; for a resumed run, compare them with the earlier ones."""
     from ekfcore.record_file import read_record, write_record
 
     path, now = out / _SETTINGS, settings.model_dump(mode="json")
     if path.exists():
-        if not resume:  # of a run that has begun and ended since the folder was looked at
+        if not resume:  # another run has begun and ended since `_make_folder`
             raise InputError(f"{out} exists already; go on with it with --resume, or choose another folder with --out")
-        cure = f"put it back, or start anew in another folder, with {_keep(out)}"
+        cure = f"put it back, or start anew in another folder, with {_advice_to_keep_labels(out)}"
         _check_changes(out, now, read_record(path, cure), inputs)
     write_record(path, {**now, _INPUTS: inputs})
 
 
-def _keep(out: Path) -> str:
+def _advice_to_keep_labels(out: Path) -> str:
     return f'data.train = ["{out / "labels.db"}"] to keep its labels'
 
 
 def _sweep_all(out: Path) -> None:
-    """Remove what a run that was killed has left unfinished, in the folders of its rounds as well."""
+    """Remove the unfinished files of a killed run, also in the folders of its rounds."""
     from ekfcore.files import sweep
 
     for folder in (out, *filter(Path.is_dir, out.rglob("*"))):
@@ -127,7 +127,7 @@ def _sweep_all(out: Path) -> None:
 
 
 def _check_changes(out: Path, now: dict[str, Any], before: dict[str, Any], inputs: dict[str, str]) -> None:
-    """Refuse what cannot change on the way, and tell what holds only from now on."""
+    """Refuse changes of fixed tables, and print those that hold for later rounds only."""
     known = {table: keys if isinstance(keys := before.get(table), dict) else {} for table in now}
     changes = [
         (table, key, value, known[table].get(key))
@@ -146,15 +146,15 @@ def _check_changes(out: Path, now: dict[str, Any], before: dict[str, Any], input
         if before.get(_INPUTS, inputs).get(key) != digest:
             raise InputError(
                 f"data.{key}: the files hold other frames than when the run in {out} began; put them back, or start "
-                f"anew in another folder, with {_keep(out)}"
+                f"anew in another folder, with {_advice_to_keep_labels(out)}"
             )
     for table, key, value, old in changes:
         if table in _LATER:
-            _say(f"{table}.{key} = {value} instead of {old} holds for the rounds to come.")
+            _print_line(f"{table}.{key} = {value} instead of {old} holds for the rounds to come.")
 
 
 def _resume_command(arguments: argparse.Namespace) -> str:
-    words = ["ekfcore", "learn", str(arguments.config), "--out", str(arguments.out), "--resume"]
+    command = ["ekfcore", "learn", str(arguments.config), "--out", str(arguments.out), "--resume"]
     for override in [*arguments.set, *run_overrides(arguments)]:
-        words += ["--set", override]
-    return shlex.join(words)
+        command += ["--set", override]
+    return shlex.join(command)

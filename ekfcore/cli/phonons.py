@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "run"]
 
-_UNRELAXED = 0.01  # [eV/Å]
+_UNRELAXED = 0.01  # [eV/Å] force above which the structure counts as not relaxed
 
 _EPILOG = """\
 examples:
@@ -48,7 +48,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Calculate, write and tell."""
+    """Calculate the phonons, write the files and print a table."""
     from ekfcore.labelling.calculators import make_calculator
     from ekfcore.plots.phonons import PICTURE, plot_phonons
     from ekfcore.potentials import EKFCalculator
@@ -92,9 +92,9 @@ def _table(found: "Phonons") -> str:
         f"{'':<24}{'THz':>10}{'THz':>10}{'THz':>16}{'eV/Å':>15}",
     ]
     for name, bands in found.bands.items():
-        away = "" if name == first else f"{np.sqrt(np.mean((bands - found.bands[first]) ** 2)):.3f}"
-        lowest = round(float(bands.min()), 2) + 0.0  # without the sign of zero
-        lines.append(f"{name:<24}{lowest:>10.2f}{bands.max():>10.2f}{away:>16}{found.forces[name]:>15.3f}")
+        difference = "" if name == first else f"{np.sqrt(np.mean((bands - found.bands[first]) ** 2)):.3f}"
+        lowest = round(float(bands.min()), 2) + 0.0  # + 0.0 turns -0.0 into 0.0
+        lines.append(f"{name:<24}{lowest:>10.2f}{bands.max():>10.2f}{difference:>16}{found.forces[name]:>15.3f}")
     unrelaxed = [name for name, force in found.forces.items() if force > _UNRELAXED]
     if unrelaxed:
         lines.append(f"Not relaxed for {', '.join(unrelaxed)}: forces act on the structure before it is displaced.")

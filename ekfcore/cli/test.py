@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     with limited_threads(arguments.threads, backend=backend):
         report = errors(evaluate(loaded.model, weights, frames), frames).as_json()
     if arguments.json:
-        # NaN is no JSON.
+        # JSON has no NaN.
         print(json.dumps({name: value if math.isfinite(value) else None for name, value in report.items()}))
     else:
         print(_table(report))
@@ -59,7 +59,7 @@ def _table(report: dict[str, int | float]) -> str:
         counted += f"; energies of {report['frames_with_energy']} of them, forces of {report['frames_with_forces']}"
     lines = [counted, f"{'':<12}{'RMSE':>10}{'MAE':>10}"]
     for quantity in QUANTITIES:
-        rmse, mae = (report.get(f"{quantity.name}_{kind}_{quantity.json_unit}") for kind in ("rmse", "mae"))
+        rmse, mae = (report.get(f"{quantity.name}_{norm}_{quantity.json_unit}") for norm in ("rmse", "mae"))
         if rmse is not None:
             lines.append(f"{quantity.name:<12}{rmse:>10.3f}{mae:>10.3f}  {quantity.unit}")
     return "\n".join(lines)

@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         warn_of_faults(trainer)
         if trainer.position.epoch >= trainer.epochs:
             print(f"All {trainer.epochs} epochs are done; set training.epochs to more to go on.")
-            trainer.run()  # nothing, but for tables that a kill has left behind the model
+            trainer.run()  # trains nothing, but completes tables that a kill left behind the model
         elif code := run_training(trainer, resume_with=_resume_command(arguments)):
             return code
         write_plots(trainer, out)
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> "Settings":
-    """Read CONFIG; tell what an input of DeePMD-kit asks for and does not get."""
+    """Read CONFIG; print the notes on the translation of a DeePMD-kit input."""
     from ekfcore.deepmd import load_input
     from ekfcore.potentials.model_file import MODEL_FILE
     from ekfcore.training import load_settings
@@ -92,7 +92,7 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
 
 
 def _resume_command(arguments: argparse.Namespace) -> str:
-    words = ["ekfcore", "train", str(arguments.config), "--out", str(arguments.out), "--resume"]
+    command = ["ekfcore", "train", str(arguments.config), "--out", str(arguments.out), "--resume"]
     for override in [*arguments.set, *run_overrides(arguments)]:
-        words += ["--set", override]
-    return shlex.join(words)
+        command += ["--set", override]
+    return shlex.join(command)

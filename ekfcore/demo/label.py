@@ -18,7 +18,7 @@ Electrons
     Monkhorst-Pack mesh 2 x 2 x 2 shifted off Gamma (4 points after time reversal), fixed occupations (there is a gap,
     hence no smearing), SCF threshold 1e-6 Ry.
 
-Frames that are labelled already are kept in DIR/frames and not computed again. A frame takes about 20 s on one core;
+Labelled frames are kept in DIR/frames and not computed again. A frame takes about 20 s on one core;
 pw.x takes its number of threads from OMP_NUM_THREADS.
 """
 
@@ -49,14 +49,14 @@ _Array = NDArray[np.float64]
 
 _LATTICE_CONSTANT = 5.47  # [Å], PBE
 _PSEUDOPOTENTIAL = "Si.pbe-rrkj.UPF"
-_PSEUDO_DIR = Path("/usr/share/espresso/pseudo")  # where quantum-espresso-data puts it
+_PSEUDO_DIR = Path("/usr/share/espresso/pseudo")  # folder of the Debian package quantum-espresso-data
 _CUTOFF = 18.0  # [Ry]
-_PULAY = -0.0023  # [eV/Å^3]
+_PULAY = -0.0023  # [eV/Å^3] Pulay stress of the finite cutoff
 _MESH, _SHIFT = (2, 2, 2), (1, 1, 1)
 _THRESHOLD = 1e-6  # [Ry]
-_TEST_EVERY = 5  # every fifth frame is a test frame; coprime to the four kinds of frame
+_TEST_EVERY = 5  # every fifth frame is for testing; coprime to the four frame types, so that all are tested
 # name, temperature [K], largest strain
-_KINDS = (("300K", 300.0, 0.0), ("300K_strained", 300.0, 0.02), ("900K", 900.0, 0.0), ("900K_strained", 900.0, 0.02))
+_TYPES = (("300K", 300.0, 0.0), ("300K_strained", 300.0, 0.02), ("900K", 900.0, 0.0), ("900K_strained", 900.0, 0.02))
 
 
 def _keating(
@@ -79,7 +79,7 @@ def _keating(
 
 
 def _langevin(crystal: Atoms, temperature: float, rng: np.random.Generator) -> _Array:
-    """Return the positions [Å] after 0.6 ps of Langevin dynamics (BAOAB) that starts at rest sites."""
+    """Return the positions [Å] after 0.6 ps of Langevin dynamics (BAOAB) that starts at the lattice sites."""
     step, friction = 2 * units.fs, 0.02 / units.fs
     second, shift = neighbor_list("jS", crystal, 0.52 * _LATTICE_CONSTANT)
     bonds = second.reshape(-1, 4), shift.reshape(-1, 4, 3) @ crystal.cell[:]
@@ -87,7 +87,7 @@ def _langevin(crystal: Atoms, temperature: float, rng: np.random.Generator) -> _
     x: _Array = crystal.positions.copy()
     spread = np.sqrt(units.kB * temperature / mass)  # of the velocities
     keep = np.exp(-friction * step)
-    v = np.sqrt(2) * spread * rng.standard_normal(x.shape)  # half of it becomes potential energy
+    v = np.sqrt(2) * spread * rng.standard_normal(x.shape)  # half of this energy becomes potential energy
     forces = _keating(x, *bonds)[1]
     for _ in range(300):
         v += step / 2 * forces / mass
@@ -101,7 +101,7 @@ def _langevin(crystal: Atoms, temperature: float, rng: np.random.Generator) -> _
 
 def sample(index: int, *, seed: int = 0) -> Atoms:
     """Draw frame `index`; it depends on nothing but `index` and `seed`."""
-    name, temperature, largest = _KINDS[index % len(_KINDS)]
+    name, temperature, largest = _TYPES[index % len(_TYPES)]
     rng = np.random.default_rng([seed, index])
     primitive = bulk("Si", "diamond", a=_LATTICE_CONSTANT)
     vectors = _LATTICE_CONSTANT * (1.0 - 2.0 * np.eye(3))

@@ -1,4 +1,4 @@
-"""Molecular dynamics of ASE, set up from settings."""
+"""Integrators and velocities of ASE molecular dynamics, from settings."""
 
 # ASE is only partly typed.
 # mypy: disable-error-code="no-untyped-call"
@@ -14,11 +14,11 @@ from .settings import ExploreSettings
 
 __all__ = ["draw_velocities", "make_dynamics"]
 
-_SLOWER = 10  # a barostat must be slower than the thermostat beside it
+_BAROSTAT_RATIO = 10  # times the thermostat's: a barostat must be slower than the thermostat
 
 
 def draw_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:
-    """Give atoms the velocities of Maxwell and Boltzmann; the centre of mass rests, unless atoms are held."""
+    """Draw Maxwell-Boltzmann velocities; the centre of mass is at rest unless there are constraints."""
     masses = atoms.get_masses()[:, None]
     velocities = rng.standard_normal((len(atoms), 3)) * np.sqrt(units.kB * temperature / masses)
     if len(atoms) > 1 and not atoms.constraints:
@@ -40,9 +40,9 @@ def make_dynamics(
             temperature_K=temperature,
             pressure_au=settings.pressure * units.GPa,
             tdamp=damping,
-            pdamp=_SLOWER * damping,
+            pdamp=_BAROSTAT_RATIO * damping,
         )
     if settings.thermostat == "nose-hoover":
         return NoseHooverChainNVT(atoms, step, temperature_K=temperature, tdamp=damping)
-    # The centre of mass diffuses like any other degree of freedom; holding it would falsify the ensemble.
+    # The centre of mass diffuses like any other degree of freedom; fixing it would change the ensemble.
     return Langevin(atoms, step, temperature_K=temperature, friction=1 / damping, fixcm=False, rng=rng)

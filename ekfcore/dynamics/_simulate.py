@@ -1,4 +1,4 @@
-"""One run of molecular dynamics that watches itself, done wherever an executor sends it."""
+"""One run of molecular dynamics with checks at each step, in any process that an executor chooses."""
 
 # ASE is only partly typed.
 # mypy: disable-error-code="no-untyped-call"
@@ -33,28 +33,28 @@ Model: TypeAlias = str | Path | Callable[[], BaseCalculator]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run, as it is sent to a worker.
+    """One run of molecular dynamics, as sent to a worker.
 
     Parameters
     ----------
     model : path or callable
-        See `explore`.
+        Model file or maker of a calculator, see `explore`.
     frame : Frame
-        The start.
+        Start structure.
     structure : int
-        Which of the structures that is.
+        Index of the start structure.
     temperature : float
         Temperature [K].
     settings : ExploreSettings
         The molecular dynamics.
     seed : tuple of int
-        Of the velocities and the noise.
+        Seed of the velocities and the noise.
     path : Path
-        The trajectory to write; a JSON file comes beside it.
+        Trajectory to write, with a JSON file of the same name.
     inputs : str
-        Digest of all that decides what comes out.
+        Digest of everything that determines the trajectory.
     backend, device : str
-        Where a model file computes.
+        Where to compute with a model file.
     """
 
     model: Model
@@ -70,12 +70,12 @@ class Run:
 
 
 def simulate(run: Run) -> None:
-    """Do a run and write the trajectory and, once that is there, what became of it."""
+    """Do a run; write the trajectory and then its record."""
     start = time.perf_counter()
-    # Whether others run beside it or not: sums of another order would lead to another trajectory.
+    # Always one thread: another number changes the order of sums, and with it the trajectory.
     with limited_threads(1), threadpool_limits(1), np.errstate(all="ignore"):
-        given = run.model
-        calculator = given() if callable(given) else EKFCalculator(given, backend=run.backend, device=run.device)
+        model = run.model
+        calculator = model() if callable(model) else EKFCalculator(model, backend=run.backend, device=run.device)
         kept, reason, steps = _follow(run, calculator)
     text = io.StringIO()
     write(text, kept, format="extxyz")
@@ -97,30 +97,30 @@ def simulate(run: Run) -> None:
 
 
 def _follow(run: Run, calculator: BaseCalculator) -> tuple[list[Atoms], str, int]:
-    """Return the frames to keep, why the run was stopped, if it was, and the number of sound steps."""
+    """Return the frames to keep, the reason for an early stop (or an empty text), and the number of valid steps."""
     settings, rng = run.settings, np.random.default_rng(run.seed)
     atoms = _bare(run.frame.to_ase())
     atoms.calc = calculator
     draw_velocities(atoms, run.temperature, rng)
-    atoms.get_forces()  # a structure that does not fit the model is a mistake, no explosion
+    atoms.get_forces()  # outside the try: a structure that does not fit the model is an input error
     dynamics = make_dynamics(atoms, run.temperature, settings, rng)
     kept: list[Atoms] = []
-    last, sound = None, 0
+    last, valid = None, 0
     try:
         for step, _ in enumerate(dynamics.irun(settings.steps)):
             _check(atoms, run)
-            last, sound = _snapshot(atoms, step, settings), step
+            last, valid = _snapshot(atoms, step, settings), step
             if step and step % settings.every == 0:
                 kept.append(last)
     except (InputError, np.linalg.LinAlgError) as error:
-        if last is not None and sound % settings.every:
+        if last is not None and valid % settings.every:
             kept.append(last)
-        return kept, str(error), sound
-    return kept, "", sound
+        return kept, str(error), valid
+    return kept, "", valid
 
 
 def _check(atoms: Atoms, run: Run) -> None:
-    """Raise an error that tells what is wrong with the atoms, if anything is."""
+    """Raise an error that names the limit that the atoms exceed, if they do."""
     limits, forces = run.settings, atoms.get_forces()
     if not (np.isfinite(forces).all() and np.isfinite(atoms.get_potential_energy())):
         raise InputError("energy and forces are no longer finite")

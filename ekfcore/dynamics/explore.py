@@ -1,4 +1,4 @@
-"""Explore: molecular dynamics with the current model, from several structures at several temperatures at once."""
+"""Exploration: molecular dynamics with the current model, from several structures at several temperatures."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor
@@ -23,24 +23,24 @@ __all__ = ["Trajectory", "explore"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """What a run left.
+    """Trajectory and record of a run.
 
     Parameters
     ----------
     frames : list of Frame
-        Every so many steps one, without labels; of a run that was stopped also the last sound one.
+        Frames at intervals of `every` steps, without labels; in a stopped run also the last valid frame.
     temperature : float
-        Of the run [K].
+        Temperature of the run [K].
     structure : int
-        Which of the structures it started from.
+        Index of the start structure.
     outcome : {"finished", "stopped"}
         Whether the run came to its end.
     reason : str
-        Why it was stopped.
+        Reason for the stop.
     steps : int
-        Sound steps.
+        Number of valid steps.
     seconds : float
-        How long it took [s].
+        Duration [s].
     """
 
     frames: list[Frame]
@@ -69,34 +69,34 @@ def explore(
     Parameters
     ----------
     model : path or callable
-        A model file, the folder of a run, or what makes a calculator of ASE; with an executor it must be possible to
-        send it to another process, as ``functools.partial(EKFCalculator, path, device="cuda")``.
+        Model file, folder of a run, or function that makes an ASE calculator; with an executor, the function must be
+        picklable, as ``functools.partial(EKFCalculator, path, device="cuda")``.
     structures : sequence of Frame
-        Where the runs start; labels are not used.
+        Start structures; labels are not used.
     temperatures : sequence of float
-        Of the runs [K].
+        Temperatures of the runs [K].
     settings : ExploreSettings
         The molecular dynamics.
     seed : int
-        The same seed gives the same trajectories, with an executor or without: each run has one thread for itself.
+        Seed of the trajectories, which do not depend on the executor: each run uses one thread.
     out : Path
-        Folder for the trajectories ``000.extxyz``, ``001.extxyz``, ..., each with a JSON file beside it that tells what
-        became of the run. A run that stands there already is not done again.
+        Folder for the trajectories ``000.extxyz``, ``001.extxyz``, ..., each with its record in a JSON file of the same
+        name. A run whose files are there already is not done again.
     executor : concurrent.futures.Executor, optional
-        Does the runs, all at once; its workers must see `out`. Without it they are done here, one after the other.
+        Executor for the runs; its workers must see `out`. Without it, the runs are done here, one after the other.
     backend, device : str
-        Where a model file computes, see `EKFCalculator`.
+        Where to compute with a model file, see `EKFCalculator`.
 
     Returns
     -------
     list of Trajectory
-        One for each structure and temperature, the temperatures of the first structure first.
+        One trajectory for each structure and temperature, the temperatures of the first structure first.
 
     Raises
     ------
     InputError
-        If there is nothing to start from, a structure does not fit the model, `out` holds runs of other settings or
-        another model, or the executor loses its workers; what was finished is then kept.
+        If there is no structure or temperature, a structure does not fit the model, `out` holds runs of other settings
+        or another model, or the executor loses its workers; finished runs are then kept.
     """
     place = {"backend": backend, "device": device}
     runs = _plan(model, structures, temperatures, settings, seed, Path(out), place)
@@ -158,7 +158,7 @@ def _plan(
         for temperature in temperatures:
             number = len(runs)
             bare = replace(frame, energy=None, forces=None, virial=None)
-            decisive = [settings.model_dump(), float(temperature), seed, number]
+            inputs = [settings.model_dump(), float(temperature), seed, number]
             runs.append(
                 Run(
                     model=model,
@@ -168,7 +168,7 @@ def _plan(
                     settings=settings,
                     seed=(seed, number),
                     path=out.absolute() / f"{number:0{digits}d}.extxyz",
-                    inputs=digest_of(decisive, weights, frames=[bare]),
+                    inputs=digest_of(inputs, weights, frames=[bare]),
                     **place,
                 )
             )
@@ -179,7 +179,7 @@ _CURE = "remove both the .extxyz and the .json of this run to do it again"
 
 
 def _is_done(run: Run) -> bool:
-    """Return whether a run stands on the disk."""
+    """Return whether the record of a run is on disk; raise an error if it is of other inputs."""
     record = run.path.with_suffix(".json")
     if not record.exists():
         return False
@@ -192,12 +192,12 @@ def _is_done(run: Run) -> bool:
 
 
 def _read(run: Run) -> Trajectory:
-    """Read what a run left; also what was just written, so that a restart finds the same digits."""
+    """Read a trajectory from disk, even if just written: a restart then sees the same rounded digits."""
     record = read_record(run.path.with_suffix(".json"), _CURE)
-    # Older records do not tell it.
+    # Records of earlier versions have no digest.
     if not run.path.exists() or record.get("trajectory", digest := file_digest(run.path)) != digest:
         raise InputError(f"{run.path} is not the trajectory that the run has left; {_CURE}")
-    start = run.frame  # its file can hold all that the frames were given, a trajectory cannot
+    start = run.frame  # a trajectory file cannot hold all arrays, info and constraints of a frame
     frames = read_frames(run.path, require=()) if record["frames"] else []
     return Trajectory(
         frames=[

@@ -1,4 +1,4 @@
-"""What a run of molecular dynamics is like."""
+"""Settings of molecular dynamics."""
 
 from typing import Annotated, Literal, Self
 
@@ -12,30 +12,30 @@ __all__ = ["ExploreSettings"]
 
 
 class ExploreSettings(Table):
-    """``[explore]``: the molecular dynamics, and when a run has left what atoms do.
+    """``[explore]``: the molecular dynamics, and the limits at which a run stops.
 
     Parameters
     ----------
     ensemble : {"nve", "nvt", "npt"}
-        What is held. Under pressure the cell keeps its shape.
+        Ensemble. In "npt", the cell changes its volume but not its shape.
     thermostat : {"langevin", "nose-hoover"}
-        For "nvt"; "npt" always has chains of Nose and Hoover.
+        Thermostat for "nvt"; "npt" always uses Nose-Hoover chains.
     pressure : float
-        For "npt" [GPa].
+        Pressure for "npt" [GPa].
     damping : float
-        Time in which the thermostat acts; that of the barostat is ten times as long [fs].
+        Time constant of the thermostat; that of the barostat is ten times as long [fs].
     time_step : float
         Time step [fs].
     steps : int
         Steps of each run.
     every : int
-        One frame in so many steps is kept.
+        Interval of the frames that are kept [steps].
     max_temperature_factor : float
-        A run stops when its atoms are hotter than so many times the temperature of the run.
+        A run stops when its instantaneous temperature exceeds this factor times the set temperature.
     min_distance : float
-        A run stops when two atoms come closer [Å].
+        A run stops when two atoms come closer than this [Å].
     max_force : float
-        A run stops when the force on an atom is larger [eV/Å].
+        A run stops when the force on an atom exceeds this [eV/Å].
     """
 
     ensemble: Literal["nve", "nvt", "npt"] = "nvt"
@@ -50,13 +50,13 @@ class ExploreSettings(Table):
     max_force: Positive = 50.0
 
     @model_validator(mode="after")
-    def _keeps_a_frame(self) -> Self:
+    def _check_interval(self) -> Self:
         if self.every > self.steps:
             raise InputError(f"`every` must be at most steps, got {self.every} of {self.steps}; no frame would be kept")
         return self
 
     @model_validator(mode="after")
-    def _belongs_to_the_ensemble(self) -> Self:
+    def _check_ensemble(self) -> Self:
         for name, owner in (("thermostat", "nvt"), ("pressure", "npt")):
             if name in self.model_fields_set and self.ensemble != owner:
                 raise InputError(

@@ -1,4 +1,4 @@
-"""What a label must be: of the frame that it was asked for, and of a size that something has."""
+"""Checks of a label: it belongs to the frame as given, and its size is physically possible."""
 
 from typing import Any, Self
 
@@ -13,20 +13,20 @@ from ekfcore.settings.table import Table
 
 __all__ = ["Bounds", "check_atoms"]
 
-_MOVED = 1e-4  # [Å] more than the digits of any file take off, less than what changes a force noticeably
+_MAX_SHIFT = 1e-4  # [Å] above the rounding of any file format, below what changes a force noticeably
 
 
 class Bounds(Table):
-    """Labels beyond these are taken for failures; the defaults are far from anything that atoms do.
+    """Limits beyond which a label counts as a failure; the defaults are far beyond physical values.
 
     Parameters
     ----------
     min_energy, max_energy : float
-        [eV/atom]; with all its electrons, an atom of oganesson has -1.5e6.
+        Energy [eV/atom]; the all-electron energy of an oganesson atom is -1.5e6.
     max_force : float
-        Of an atom [eV/Å].
+        Largest force on an atom [eV/Å].
     max_stress : float
-        Of a component, where the label has a virial and the cell a volume [GPa].
+        Largest stress component [GPa]; checked if the label has a virial and the cell a volume.
     """
 
     min_energy: float = -2e6
@@ -35,7 +35,7 @@ class Bounds(Table):
     max_stress: float = Field(default=1e4, gt=0)
 
     @model_validator(mode="after")
-    def _leaves_room(self) -> Self:
+    def _check_order(self) -> Self:
         if not self.min_energy < self.max_energy:
             raise InputError(
                 f"`min_energy` must be below label.max_energy, got {self.min_energy} and {self.max_energy}"
@@ -43,7 +43,7 @@ class Bounds(Table):
         return self
 
     def check(self, frame: Frame) -> None:
-        """Raise an error that tells which label of a frame lies beyond which bound."""
+        """Raise an error that names the label beyond its bound, if there is one."""
         assert frame.energy is not None
         assert frame.forces is not None
         energy, force = frame.energy / frame.n_atoms, np.linalg.norm(frame.forces, axis=1).max()
@@ -62,18 +62,18 @@ class Bounds(Table):
 
 
 def check_atoms(frame: Frame, atoms: Any) -> None:
-    """Raise an error if a calculator has moved the atoms of a frame, as one that relaxes them does.
+    """Raise an error if a calculator has moved the atoms of a frame, for instance by relaxing them.
 
-    Whole lattice vectors along periodic directions are no motion: many programs take atoms back into the cell.
+    Shifts by lattice vectors along periodic directions are allowed: many programs wrap atoms back into the cell.
     """
-    if not isinstance(atoms, Atoms) or len(atoms) != frame.n_atoms:  # a calculator need not tell what it computed
+    if not isinstance(atoms, Atoms) or len(atoms) != frame.n_atoms:  # a calculator need not keep its atoms
         return
     change = np.abs(np.asarray(atoms.cell) - frame.cell).max()
-    if frame.pbc.any() and change > _MOVED:
+    if frame.pbc.any() and change > _MAX_SHIFT:
         raise EKFError(f"the calculator changed the cell by {change:.3g} Å: it must not relax what it labels")
-    moves, _ = find_mic(atoms.positions - frame.positions, frame.cell, frame.pbc)  # type: ignore[no-untyped-call]
-    lengths = np.linalg.norm(moves, axis=1)
-    if lengths.max() > _MOVED:
+    shifts, _ = find_mic(atoms.positions - frame.positions, frame.cell, frame.pbc)  # type: ignore[no-untyped-call]
+    lengths = np.linalg.norm(shifts, axis=1)
+    if lengths.max() > _MAX_SHIFT:
         atom = int(lengths.argmax())
         raise EKFError(
             f"the calculator moved atom {atom} by {lengths[atom]:.3g} Å: its label would be that of other positions; "

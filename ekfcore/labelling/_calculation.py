@@ -1,4 +1,4 @@
-"""One label: a calculation that may fail, hang or crash, and what came of it."""
+"""One label: a calculation that may fail, hang or crash, and its outcome."""
 
 # ASE is only partly typed.
 # mypy: disable-error-code="no-untyped-call"
@@ -21,31 +21,31 @@ from ekfcore.atoms import Frame, validate_frame
 from ekfcore.errors import EKFError, InputError
 
 from ._bounds import Bounds, check_atoms
-from ._result_file import read_receipt, write_receipt
+from ._result_file import read_result, write_result
 from ._worker import Worker, WorkerError, finishing, scratch
 from .calculators import make_calculator
 
 __all__ = ["Outcome", "Task", "run_alone", "run_in"]
 
-_TAIL = 20_000  # [bytes] of each file that a failed calculation leaves
+_TAIL = 20_000  # [bytes] kept from the end of each file of a failed calculation
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Task:
-    """What to compute, and for how long at most [s]; `receipt` is where the result is left as well."""
+    """One calculation, with its time limit `timeout` [s] and the `result_file` that gets a copy of the result."""
 
     frame: Frame
     calculator: str
     parameters: Mapping[str, Any]
     timeout: float | None
     threads: int
-    receipt: Path
+    result_file: Path
     bounds: Bounds = field(default_factory=Bounds)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Outcome:
-    """What came of it: the labelled frame, or the reason in one line why there is none."""
+    """Result of a task: the labelled frame, or in one line the reason why there is none; `seconds` it took [s]."""
 
     status: Literal["done", "failed", "not converged", "timed out", "unusable"]
     frame: Frame | None = None
@@ -55,21 +55,21 @@ class Outcome:
 
 
 def run_alone(task: Task, attempt: str) -> Outcome:
-    """Compute in a process that is started for it, on whatever machine this runs; no two attempts have one name."""
+    """Compute in a new process on the machine where this runs; each `attempt` has a name of its own."""
     with Worker(task.threads) as worker:
         return run_in(worker, task)
 
 
 def run_in(worker: Worker, task: Task) -> Outcome:
-    """Compute in this process, which is killed when the time is up."""
+    """Compute in the process of a worker, which is killed when the time is up."""
     start = time.monotonic()
-    if task.receipt.exists():  # done before by a worker that was lost with its answer
+    if task.result_file.exists():  # computed by a worker that was lost before it answered
         try:
-            frame, seconds = read_receipt(task.receipt, task.frame)
+            frame, seconds = read_result(task.result_file, task.frame)
         except InputError as error:
             return Outcome(status="unusable", reason=str(error))
         return Outcome(status="done", frame=frame, seconds=seconds)
-    folder = Path(tempfile.gettempdir(), f"ekfcore-label-{uuid4().hex}")  # made there: whoever makes it may be killed
+    folder = Path(tempfile.gettempdir(), f"ekfcore-label-{uuid4().hex}")  # the worker removes it if orphaned
     try:
         outcome = _outcome(worker, task, folder)
         log = worker.output()
@@ -77,7 +77,7 @@ def run_in(worker: Worker, task: Task) -> Outcome:
             log += _tails(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    # The calculation alone, where it came to its end: a label costs the same however its process was started.
+    # Time only the calculation if it ended: the cost of a label must not depend on how its process was started.
     return replace(outcome, log=log, seconds=outcome.seconds or time.monotonic() - start)
 
 
@@ -92,7 +92,7 @@ def _outcome(worker: Worker, task: Task, folder: Path) -> Outcome:
 
 
 def _calculate(task: Task, folder: Path) -> Outcome:
-    """Compute in this process, in a new `folder` as the working directory of the calculator."""
+    """Compute in this process; a new `folder` is the working directory of the calculator."""
     with finishing:
         scratch[:] = [folder]
         folder.mkdir(mode=0o700)
@@ -102,17 +102,17 @@ def _calculate(task: Task, folder: Path) -> Outcome:
         return Outcome(status="unusable", reason=str(error))
     atoms = replace(task.frame, energy=None, forces=None, virial=None).to_ase()
     atoms.calc = None
-    wanted = ["energy", "forces"]
+    properties = ["energy", "forces"]
     if atoms.cell.rank == 3 and "stress" in calculator.implemented_properties:
-        wanted.append("stress")
+        properties.append("stress")
     start = time.monotonic()
     try:
         with chdir(folder):
-            # All at once: asking for one after the other makes some programs run several times.
-            calculator.calculate(atoms, wanted, list(all_changes))
+            # All properties at once: one after the other, some programs would run several times.
+            calculator.calculate(atoms, properties, list(all_changes))
             with finishing:
-                for moved in (atoms, getattr(calculator, "atoms", None)):
-                    check_atoms(task.frame, moved)
+                for computed in (atoms, getattr(calculator, "atoms", None)):
+                    check_atoms(task.frame, computed)
                 return _finish(task, calculator, time.monotonic() - start)
     except Exception as error:  # a calculator may raise anything
         traceback.print_exc()
@@ -123,7 +123,7 @@ def _calculate(task: Task, folder: Path) -> Outcome:
 
 
 def _finish(task: Task, calculator: Any, seconds: float) -> Outcome:
-    """Check the results and put them into safety."""
+    """Check the results and write them to the result file."""
     results = calculator.results
     for flag in (results.get("converged"), getattr(calculator, "converged", None)):
         converged = flag() if callable(flag) else flag
@@ -131,15 +131,15 @@ def _finish(task: Task, calculator: Any, seconds: float) -> Outcome:
             return Outcome(status="not converged", reason="did not converge: the calculator says so")
     frame = _labelled(task.frame, results)
     task.bounds.check(frame)
-    # The folder is missing on another machine without a common file system, where the answer is the only way back.
-    if task.receipt.parent.is_dir():
+    # The folder is missing on a machine without a shared file system; the result then returns only as the answer.
+    if task.result_file.parent.is_dir():
         with suppress(InputError):
-            write_receipt(task.receipt, frame, seconds)
+            write_result(task.result_file, frame, seconds)
     return Outcome(status="done", frame=frame, seconds=seconds)
 
 
 def _labelled(frame: Frame, results: Mapping[str, Any]) -> Frame:
-    """Return the frame with the results as its labels, which are there and finite."""
+    """Return the frame with the results as its labels; raise an error if they are missing or not finite."""
     atoms = frame.to_ase()
     names = ("energy", "free_energy", "forces", "stress")
     atoms.calc = SinglePointCalculator(atoms, **{name: results.get(name) for name in names})

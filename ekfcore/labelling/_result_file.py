@@ -1,4 +1,4 @@
-"""A label in a small file, between the worker that computed it and the ledger."""
+"""Result files: a worker leaves a label in one until the ledger has it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,25 +9,25 @@ from ekfcore.atoms import Frame, validate_frame
 from ekfcore.errors import InputError
 from ekfcore.record_file import read_record, write_record
 
-__all__ = ["read_receipt", "write_receipt"]
+__all__ = ["read_result", "write_result"]
 
 _CURE = "remove it to compute the label again"
 
 
-def write_receipt(path: Path, frame: Frame, seconds: float) -> None:
-    """Write the labels of a frame, which took so long to compute [s]; InputError if that is not possible."""
+def write_result(path: Path, frame: Frame, seconds: float) -> None:
+    """Write the labels of a frame and the seconds that they took [s]; InputError if the file cannot be written."""
     labels = {"energy": frame.energy, "forces": frame.forces, "virial": frame.virial}
-    known = {name: np.asarray(value).tolist() for name, value in labels.items() if value is not None}
-    write_record(path, {**known, "seconds": seconds})
+    present = {name: np.asarray(value).tolist() for name, value in labels.items() if value is not None}
+    write_record(path, {**present, "seconds": seconds})
 
 
-def read_receipt(path: Path, frame: Frame) -> tuple[Frame, float]:
-    """Return the frame with the labels in the file, to the last bit, and how long they took [s].
+def read_result(path: Path, frame: Frame) -> tuple[Frame, float]:
+    """Return the frame with the labels in the file, bit for bit, and the seconds that they took [s].
 
     Raises
     ------
     InputError
-        If it is not there, damaged, or of another frame.
+        If the file is missing, damaged, or of another frame.
     """
     found = read_record(path, _CURE)
     try:

@@ -1,7 +1,7 @@
-"""A process that runs one function at a time and can be killed, with all that it started, without harm to others.
+"""A process that runs one function at a time and can be killed, with all its children, without harm to others.
 
-It lives in a session of its own, so that Ctrl-C does not reach it and one signal ends the programs it started as well.
-It ends by itself, in the middle of a calculation, as soon as the process that made it is gone, however that one died.
+The process has a session of its own, so that Ctrl-C does not reach it and one signal also ends the programs it started.
+It ends by itself, even during a calculation, as soon as its parent process is gone, however the parent died.
 """
 
 import os
@@ -23,35 +23,35 @@ from ekfcore.errors import EKFError
 
 __all__ = ["Worker", "WorkerError", "finishing", "scratch", "serve"]
 
-_LOG_LIMIT = 200_000  # [bytes] of what a calculation printed: the end tells why it failed
+_LOG_LIMIT = 200_000  # [bytes] kept from the end of a calculation's output, where the error is
 _START = 60.0  # [s] to start Python on a busy file system
 
-# Held while a folder is made or a finished result put into safety; what ends this process with its parent waits for it.
+# Held while a folder is made or a finished result written; the thread that ends this process with its parent waits.
 finishing = threading.Lock()
-# Folders of the present call, which nobody else removes when the parent is gone.
+# Folders of the present call; this process removes them if the parent, which otherwise would, is gone.
 scratch: list[Path] = []
 
 
 class WorkerError(EKFError):
-    """The process ended during a call: killed, crashed, or left by ``os._exit``."""
+    """The process ended during a call: it was killed, crashed, or called ``os._exit``."""
 
 
 class Worker:
-    """A Python process for one call after another; start a new one when it has died.
+    """A Python process for one call after another; it is not restarted if it dies.
 
-    Functions and their arguments travel by pickle, hence functions are those that an importable module defines.
+    Functions and arguments are pickled, so a function must be defined in an importable module.
 
     Parameters
     ----------
     threads : int
-        Threads of each library that computes in it (OpenMP, OpenBLAS, MKL).
+        Threads of each library in the process (OpenMP, OpenBLAS, MKL).
     """
 
     def __init__(self, threads: int = 1) -> None:
-        self._connection, theirs = Pipe()
-        lifeline, self._lifeline = os.pipe()  # the child reads; it ends when the last writer, this process, is gone
+        self._connection, child_end = Pipe()
+        lifeline, self._lifeline = os.pipe()  # the child reads until this process, the only writer, is gone
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
-        descriptors = (theirs.fileno(), lifeline)
+        descriptors = (child_end.fileno(), lifeline)
         code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve{descriptors}"
         count = str(threads)
         try:
@@ -68,10 +68,10 @@ class Worker:
             self._release()
             raise WorkerError(f"a worker process cannot be started ({error})") from None
         finally:
-            theirs.close()
+            child_end.close()
             os.close(lifeline)
         try:
-            self._receive(_START)  # so that a time limit does not count the start of Python
+            self._receive(_START)  # so that the time limit of a call excludes the start of Python
         except (WorkerError, TimeoutError) as error:
             last = self.output().rpartition("\n")[2] or "no output"
             self.close()
@@ -79,26 +79,26 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it can take another call."""
+        """Whether the process can take another call."""
         return self._process.poll() is None
 
     def call(self, function: Callable[..., Any], /, *args: Any, timeout: float | None = None) -> Any:
-        """Return ``function(*args)`` as computed there.
+        """Return ``function(*args)``, computed in the process.
 
         Raises
         ------
         WorkerError
             If the process ended.
         TimeoutError
-            If it took more than `timeout` [s]; the process is killed.
+            If the call took more than `timeout` [s]; the process is killed.
         Exception
-            What the function raised, if that can be pickled.
+            The exception that the function raised, if it can be pickled.
         """
         self._output.seek(0)
         self._output.truncate()
         try:
             self._connection.send((function, args))
-        except OSError:  # it died since the last call
+        except OSError:  # the process died since the last call
             raise WorkerError(self._end()) from None
         try:
             returned, value = self._receive(timeout)
@@ -111,18 +111,18 @@ class Worker:
         raise value
 
     def output(self) -> str:
-        """Return what was printed since the last call began, programs that it started included."""
+        """Return the output of the process and its programs since the last call began."""
         size = self._output.seek(0, os.SEEK_END)
         self._output.seek(max(0, size - _LOG_LIMIT))
         return self._output.read().decode(errors="replace").strip()
 
     def interrupt(self) -> None:
-        """End the process and all that it started; a call that another thread waits for raises `WorkerError`."""
+        """End the process and all its children; a call that another thread waits for raises `WorkerError`."""
         if self._process.poll() is None:
             _kill_group(self._process.pid)
 
     def close(self) -> None:
-        """End the process and all that it started, wait until it is gone, and free what it held here."""
+        """End the process and all its children, wait for it, and free its resources in this process."""
         self.interrupt()
         self._process.wait()
         self._release()
@@ -150,8 +150,8 @@ class Worker:
             raise WorkerError(self._end()) from None
 
     def _end(self) -> str:
-        """Wait for the end of the process and tell how it came."""
-        _kill_group(self._process.pid)  # what a dead process started would go on; its number is ours until we wait
+        """Wait for the end of the process and return its cause."""
+        _kill_group(self._process.pid)  # its children may still run; the pid cannot be reused before wait()
         code = self._process.wait()
         if code >= 0:
             return f"the process ended with code {code}"
@@ -164,9 +164,9 @@ def serve(connection: int, lifeline: int) -> None:
     Parameters
     ----------
     connection, lifeline : int
-        File descriptors of the pipe for calls, and of one that ends with the parent.
+        File descriptors of the pipe for calls, and of a pipe that closes with the parent.
     """
-    for descriptor in (connection, lifeline):  # a program that outlives its worker must not keep them open
+    for descriptor in (connection, lifeline):  # programs that outlive this process must not keep them open
         os.set_inheritable(descriptor, False)
     end = threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True)
     end.start()
@@ -178,7 +178,7 @@ def serve(connection: int, lifeline: int) -> None:
             answer: tuple[bool, Any] = (True, function(*args))
         except EOFError:
             break
-        except BaseException as error:  # one that is not caught here would end the process without a word
+        except BaseException as error:  # uncaught, it would end the process without an answer
             traceback.print_exc()
             answer = (False, _portable(error))
         sys.stdout.flush()
@@ -197,7 +197,7 @@ def _send(pipe: "Connection[Any, Any]", answer: tuple[bool, Any]) -> None:
 
 
 def _end_with_parent(lifeline: int) -> None:
-    os.read(lifeline, 1)  # nobody writes: it returns when the parent is gone
+    os.read(lifeline, 1)  # nobody writes, so it returns when the parent is gone
     with finishing:
         for folder in scratch:
             shutil.rmtree(folder, ignore_errors=True)
@@ -207,12 +207,12 @@ def _end_with_parent(lifeline: int) -> None:
 def _kill_group(pid: int) -> None:
     try:
         os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # all gone; macOS says the latter of a group of zombies
+    except (ProcessLookupError, PermissionError):  # all gone; macOS raises the latter for a group of zombies
         return
 
 
 def _portable(error: BaseException) -> BaseException:
-    """Return the error, or its text where it does not survive pickling."""
+    """Return the error, or an `EKFError` with its text if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

@@ -1,4 +1,4 @@
-"""ASE calculators by name, from the text of a settings file."""
+"""ASE calculators by name and keywords, as given in a settings file."""
 
 import importlib
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_calculator"]
 
-_OBJECT = "object"  # key of a table that stands for an object
+_OBJECT = "object"  # key of a table that describes an object
 
 
 def make_calculator(name: str, parameters: Mapping[str, Any] | None = None) -> "Calculator":
@@ -21,11 +21,11 @@ def make_calculator(name: str, parameters: Mapping[str, Any] | None = None) -> "
     Parameters
     ----------
     name : str
-        Name that ASE gives it, e.g. ``"emt"`` or ``"espresso"``; or where it is defined, as ``"package.module:Name"``
-        or ``"package.module.Name"``, e.g. ``"tblite.ase:TBLite"``.
+        Name in ASE, e.g. ``"emt"`` or ``"espresso"``; or import path, ``"package.module:Name"`` or
+        ``"package.module.Name"``, e.g. ``"tblite.ase:TBLite"``.
     parameters : mapping, optional
-        Its keywords. A table with the key ``object`` stands for the object that this import path makes of its other
-        keys, e.g. ``{"object": "ase.calculators.espresso:EspressoProfile", "command": "pw.x", "pseudo_dir": "..."}``.
+        Its keywords. A table with the key ``object``, an import path, becomes the object made with its other keys,
+        e.g. ``{"object": "ase.calculators.espresso:EspressoProfile", "command": "pw.x", "pseudo_dir": "..."}``.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def make_calculator(name: str, parameters: Mapping[str, Any] | None = None) -> "
     Raises
     ------
     InputError
-        If it cannot be imported, does not take the keywords, or is no calculator of ASE.
+        If the calculator cannot be imported, does not take the keywords, or is not one of ASE.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def make_calculator(name: str, parameters: Mapping[str, Any] | None = None) -> "
 
 
 def _build(value: Any) -> Any:
-    """Return the value, with the objects that tables in it stand for."""
+    """Return the value with its tables replaced by the objects that they describe."""
     if isinstance(value, list):
         return [_build(entry) for entry in value]
     if not isinstance(value, Mapping):
@@ -61,9 +61,9 @@ def _build(value: Any) -> Any:
     return _call(path, find_object(path, "calculator"), built)
 
 
-def _call(name: str, maker: Any, keywords: Mapping[str, Any]) -> Any:
+def _call(name: str, constructor: Any, keywords: Mapping[str, Any]) -> Any:
     try:
-        return maker(**keywords)
+        return constructor(**keywords)
     except Exception as error:  # a constructor may raise anything
         given = ", ".join(keywords) or "none"
         raise InputError(

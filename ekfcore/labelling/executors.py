@@ -1,4 +1,4 @@
-"""Where calculations run: processes of this machine, jobs of a cluster, workers of Dask."""
+"""Executors for calculations: processes of this machine, jobs of a cluster, workers of Dask."""
 
 import math
 import os
@@ -20,11 +20,11 @@ __all__ = ["ExecutorSettings", "ProcessExecutor", "open_executor"]
 
 
 class ExecutorSettings(Table):
-    """``executor``: where to compute, on how many workers with how many threads each.
+    """``executor``: the executor, its number of workers and the threads of each.
 
     `workers` is by default the number of cores of this machine; for classes of executorlib that submit a job for each
-    calculation, the number of jobs at a time. `options` are the keywords of the class of executorlib that ``class``
-    names, and of `distributed.Client`; without ``address`` the latter starts a cluster on this machine.
+    calculation, it is the number of jobs at a time. `options` are the keywords of the class of executorlib that
+    ``class`` names, or of `distributed.Client`, which starts a cluster on this machine if ``address`` is missing.
     """
 
     kind: Literal["processes", "executorlib", "dask"] = "processes"
@@ -46,28 +46,28 @@ class ExecutorSettings(Table):
 
     @property
     def in_flight(self) -> float:
-        """Number of calculations to hand over at a time: executorlib keeps a core busy while others wait in it."""
+        """Number of calculations to submit at a time: executorlib keeps a core busy while calculations wait in it."""
         return self.worker_count if self.kind == "executorlib" else math.inf
 
 
 class ProcessExecutor(Executor):
-    """Processes that each run one function at a time; one that dies takes nothing with it but what it was running.
+    """Processes that each run one function at a time; if one dies, only the function that it was running is lost.
 
-    The standard `ProcessPoolExecutor` is lost as a whole when one of its processes dies, imports the main program anew
-    in each, and cannot stop what runs.
+    The standard `ProcessPoolExecutor` breaks as a whole when one of its processes dies, imports the main program
+    again in each process, and cannot stop running functions.
 
     Parameters
     ----------
     workers : int
         Number of processes, started when they are needed.
     threads : int
-        Threads of each library that computes in one.
+        Threads of each library that computes in a process.
     """
 
     def __init__(self, workers: int, threads: int = 1) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ekfcore-worker")
         self._n_threads = threads
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.Lock()  # guards the attributes below
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
         self._stopped = False
@@ -77,11 +77,11 @@ class ProcessExecutor(Executor):
         return self.drive(Worker.call, _apply, function, args, kwargs)
 
     def drive(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
-        """Run ``function(worker, *args)`` here, in a thread that has one of the processes to itself."""
+        """Run ``function(worker, *args)`` in a thread of this process that owns one of the workers."""
         return self._pool.submit(self._run, function, args)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes once they have nothing left to do."""
+        """End the processes once they are idle."""
         self._pool.shutdown(wait=wait, cancel_futures=cancel_futures)
         with self._lock:
             self._stopped = True
@@ -90,7 +90,7 @@ class ProcessExecutor(Executor):
             worker.close()
 
     def kill(self) -> None:
-        """End the processes at once, whatever they are doing."""
+        """End the processes at once, running functions included."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._stopped = True
@@ -100,16 +100,16 @@ class ProcessExecutor(Executor):
         self.shutdown()
 
     def _run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        worker = self._take()
+        worker = self._acquire()
         try:
             return function(worker, *args)
         finally:
-            self._give_back(worker)
+            self._release(worker)
 
-    def _take(self) -> Worker:
+    def _acquire(self) -> Worker:
         with self._lock:
             worker = self._idle.pop() if self._idle else None
-        if worker is not None and not worker.alive:  # killed while it had nothing to do
+        if worker is not None and not worker.alive:  # killed while it was idle
             worker.close()
             worker = None
         worker = worker or Worker(self._n_threads)
@@ -117,11 +117,11 @@ class ProcessExecutor(Executor):
             self._busy.add(worker)
             stopped = self._stopped
         if stopped:
-            self._give_back(worker)
+            self._release(worker)
             raise WorkerError("the executor was stopped")
         return worker
 
-    def _give_back(self, worker: Worker) -> None:
+    def _release(self, worker: Worker) -> None:
         with self._lock:
             self._busy.discard(worker)
             keep = worker.alive and not self._stopped
@@ -137,17 +137,17 @@ def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
 
 @contextmanager
 def open_executor(settings: ExecutorSettings) -> Iterator[Executor]:
-    """Open what the settings name; leaving the block stops what still waits, and on this machine also what runs.
+    """Open an executor; leaving the block cancels what still waits, and on this machine also stops what runs.
 
     Parameters
     ----------
     settings : ExecutorSettings
-        Where to compute.
+        Executor to open.
 
     Yields
     ------
     concurrent.futures.Executor
-        Functions that it gets must be those that an importable module defines.
+        It runs functions that an importable module defines.
 
     Raises
     ------
@@ -193,16 +193,16 @@ def _executorlib(settings: ExecutorSettings) -> tuple[Executor, Callable[[], Non
             f"executor: options.resource_dict.cores must be 1, got {cores}: executorlib would start each calculation "
             "that many times, as one program of MPI; give them to the calculation as threads_per_core"
         )
-    # What submits jobs refuses a number of workers; it gets as many calculations as are wanted at a time.
+    # Classes that submit jobs refuse a number of workers; `in_flight` limits their jobs instead.
     workers = {} if settings.queues else {"max_workers": settings.worker_count}
-    executor = _made(settings, getattr(library, name), workers | options)
+    executor = _construct(settings, getattr(library, name), workers | options)
     return executor, lambda: executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _dask(settings: ExecutorSettings) -> tuple[Executor, Callable[[], None]]:
     local = {"n_workers": settings.worker_count, "threads_per_worker": 1, "dashboard_address": None}
     remote = {"address", "scheduler_file"} & set(settings.options)
-    client = _made(settings, _load("distributed").Client, ({} if remote else local) | settings.options)
+    client = _construct(settings, _load("distributed").Client, ({} if remote else local) | settings.options)
     executor = client.get_executor(pure=False)
 
     def close() -> None:
@@ -219,13 +219,13 @@ def _load(name: str) -> Any:
         raise InputError(f'executor: {name} is not installed; run: pip install "ekfcore[cluster]"') from None
 
 
-def _made(settings: ExecutorSettings, maker: Callable[..., Any], options: dict[str, Any]) -> Any:
+def _construct(settings: ExecutorSettings, constructor: Callable[..., Any], options: dict[str, Any]) -> Any:
     try:
-        return maker(**options)
-    except ImportError as error:  # of what submits to the batch system
+        return constructor(**options)
+    except ImportError as error:  # of the package that submits to the batch system
         raise InputError(
             f'executor: {settings.kind} needs {error.name or error}; run: pip install "ekfcore[cluster]"'
         ) from None
-    except Exception as error:  # a scheduler that does not answer, a keyword that is not known
+    except Exception as error:  # such as a scheduler that does not answer, or an unknown keyword
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
         raise InputError(f"executor: {settings.kind} cannot be opened ({reason}); correct its options") from None

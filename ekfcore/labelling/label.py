@@ -19,13 +19,13 @@ from .ledger import Ledger, frame_key
 __all__ = ["LabelReport", "LabelSettings", "label"]
 
 
-_HOPELESS = 3  # as many frames, with their retries, fail before anything is labelled: it is not the frames
+_HOPELESS = 3  # frames that fail with all retries before any label: then the calculator is at fault, not the frames
 
 
 class LabelSettings(Bounds):
     """``[label]``: what computes the labels and where, see `make_calculator` and `ExecutorSettings`.
 
-    A calculation that fails, does not converge or takes longer than `timeout` [s] is repeated `retries` times; so is
+    A calculation that fails, does not converge or takes longer than `timeout` [s] is repeated `retries` times, as is
     one whose label lies beyond `min_energy`, `max_energy` [eV/atom], `max_force` [eV/Å] or `max_stress` [GPa].
     """
 
@@ -38,20 +38,20 @@ class LabelSettings(Bounds):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LabelReport:
-    """What came of the frames, each in the order in which they were given.
+    """Outcome of a call of `label`; each list keeps the order in which the frames were given.
 
     Parameters
     ----------
     labelled : list of Frame
-        Those with labels, as they stand in the ledger.
+        Frames with labels, as stored in the ledger.
     quarantined : list of (Frame, str)
-        Those that cannot be labelled, and why.
+        Frames that cannot be labelled, and the reasons.
     unfinished : list of Frame
-        Those that were left when `should_stop` said so.
+        Frames that were left when `should_stop` returned True.
     reused : int
-        How many of the labels were there before.
+        Number of labels that were in the ledger before.
     seconds : float
-        What all labels took to compute, those that were there before included [s].
+        Computing time of all labels, including the reused ones [s].
     """
 
     labelled: list[Frame]
@@ -72,36 +72,36 @@ def label(
 ) -> LabelReport:
     """Compute the labels that the ledger does not have yet.
 
-    Whatever ends the program, a later call with the same frames and the same ledger computes what is missing and no
-    label twice. Each is in the ledger before `on_done` hears of it.
+    However the program ends, a later call with the same frames and the same ledger computes what is missing and no
+    label twice. Each label is in the ledger before `on_done` is called.
 
     Parameters
     ----------
     frames : sequence of Frame
-        What to label; labels that they have do not count, and of equal frames only the first does.
+        Frames to label; existing labels are ignored, and of equal frames only the first counts.
     settings : LabelSettings
-        What computes, and where.
+        Calculator and executor.
     ledger : Ledger
-        Where the labels are kept.
+        Database that keeps the labels.
     log_dir : Path
         Folder for ``KEY.log``, what the failed calculations of a frame printed.
     on_done : callable, optional
-        Called with each frame and ``"reused"``, ``"labelled"`` or ``"quarantined"`` as soon as it is so.
+        Called with each frame and its outcome, ``"reused"``, ``"labelled"`` or ``"quarantined"``.
     should_stop : callable, optional
-        Asked several times a second; when it says yes, what runs is stopped.
+        Called several times a second; once it returns True, running calculations are stopped.
 
     Returns
     -------
     LabelReport
-        What came of each frame.
+        Outcome of each frame.
 
     Raises
     ------
     InputError
         If the calculator or the executor cannot be used, or the ledger holds labels of another calculator.
     EKFError
-        If the executor breaks down again and again, or the calculator has never labelled anything and fails as
-        often as three frames may; no frame is quarantined then.
+        If the executor breaks down three times in a row, or the calculator fails as often as three frames may
+        before the ledger has any label; no frame is quarantined then.
     """
     wanted: dict[str, Frame] = {}
     for frame in frames:
@@ -111,41 +111,41 @@ def label(
     with ledger.locked():
         ledger.claim(settings.calculator, settings.parameters)
         ledger.collect(wanted)
-        there = [key for key in wanted if key in ledger]
-        for key in there:
+        reused = [key for key in wanted if key in ledger]
+        for key in reused:
             notify(wanted[key], "reused")
         todo = {key: f for key, f in wanted.items() if key not in ledger and key not in ledger.quarantined}
-        tasks = {key: _task(frame, settings, ledger.receipt(key)) for key, frame in todo.items()}
-        judge = _Judge(settings.retries, ledger, Path(log_dir), notify)
-        Dispatch(tasks, settings.executor, judge.settle, should_stop or (lambda: False)).run()
-        judge.sentence()
+        tasks = {key: _task(frame, settings, ledger.result_file(key)) for key, frame in todo.items()}
+        outcomes = _Outcomes(settings.retries, ledger, Path(log_dir), notify)
+        Dispatch(tasks, settings.executor, outcomes.record, should_stop or (lambda: False)).run()
+        outcomes.quarantine_failed()
     labelled = [key for key in wanted if key in ledger]
     rest = {key: frame for key, frame in wanted.items() if key not in ledger}
     return LabelReport(
         labelled=[ledger.get(key) for key in labelled],
         quarantined=[(f, ledger.quarantined[key]) for key, f in rest.items() if key in ledger.quarantined],
         unfinished=[f for key, f in rest.items() if key not in ledger.quarantined],
-        reused=len(there),
+        reused=len(reused),
         seconds=sum(ledger.seconds[key] for key in labelled),
     )
 
 
-def _task(frame: Frame, settings: LabelSettings, receipt: Path) -> Task:
+def _task(frame: Frame, settings: LabelSettings, result_file: Path) -> Task:
     return Task(
         frame=frame,
         calculator=settings.calculator,
         parameters=settings.parameters,
         timeout=settings.timeout,
         threads=settings.executor.threads,
-        receipt=receipt.absolute(),
+        result_file=result_file.absolute(),
         bounds=settings,
     )
 
 
-class _Judge:
-    """Decides what an outcome means: a label, another attempt, or quarantine.
+class _Outcomes:
+    """Turns each outcome into a label, another attempt, or quarantine.
 
-    As long as the calculator has not labelled anything, what fails may be its settings: frames wait for the verdict.
+    Failed frames are quarantined once the ledger has a label, or at the end: before, the settings may be at fault.
     """
 
     def __init__(self, retries: int, ledger: Ledger, log_dir: Path, notify: Callable[[Frame, str], None]) -> None:
@@ -154,10 +154,10 @@ class _Judge:
         self._log_dir = log_dir
         self._notify = notify
         self._logs: dict[str, list[str]] = {}
-        self._accused: list[tuple[Frame, str, str]] = []
+        self._failed: list[tuple[Frame, str, str]] = []
 
-    def settle(self, task: Task, outcome: Outcome) -> bool:
-        """Keep a label or a failure, and say whether to try again."""
+    def record(self, task: Task, outcome: Outcome) -> bool:
+        """Store a label or log a failure; return whether to try again."""
         if outcome.status == "unusable":
             raise InputError(outcome.reason)
         if outcome.frame is not None:
@@ -178,14 +178,14 @@ class _Judge:
             )
         if len(logs) <= self._retries:
             return True
-        self._accused.append((task.frame, outcome.reason, "\n".join(logs)))
+        self._failed.append((task.frame, outcome.reason, "\n".join(logs)))
         if len(self._ledger):
-            self.sentence()
+            self.quarantine_failed()
         return False
 
-    def sentence(self) -> None:
-        """Put into quarantine the frames that failed."""
-        for frame, reason, log in self._accused:
+    def quarantine_failed(self) -> None:
+        """Quarantine the frames that failed."""
+        for frame, reason, log in self._failed:
             self._ledger.quarantine(frame, reason, log)
             self._notify(frame, "quarantined")
-        self._accused = []
+        self._failed = []

@@ -1,4 +1,4 @@
-"""The labels computed so far, on disk: what is in here is never computed again."""
+"""Database of the labels computed so far; a label in it is never computed again."""
 
 # ASE is only partly typed.
 # mypy: disable-error-code="no-untyped-call"
@@ -22,25 +22,25 @@ from ekfcore.atoms import Frame
 from ekfcore.errors import EKFError, InputError
 from ekfcore.files import locked, sweep
 
-from ._result_file import read_receipt
+from ._result_file import read_result
 
 __all__ = ["Ledger", "frame_key"]
 
-_RESOLUTION = 1e-6  # [Å] far below what changes a label, far above the rounding of text files with eight digits
+_RESOLUTION = 1e-6  # [Å] far below what changes a label, far above the rounding in text files with eight digits
 _log = logging.getLogger(__name__)
 
 _DIGEST = "sha256"
-_TAKEN = (
+_FRAME_COLUMNS = (
     *("numbers", "positions", "cell", "pbc", "energy", "free_energy", "forces", "stress"),
     *("initial_charges", "initial_magmoms", "masses", "tags"),
 )
-"""Fields of a row that make a frame."""
-_LONGEST = 160  # characters of what SQLite or ASE says
+"""Columns of a row that a frame is read from."""
+_MAX_REASON = 160  # characters of a message of SQLite or ASE
 _Result = TypeVar("_Result")
 
 
 def frame_key(frame: Frame) -> str:
-    """Name a frame by its content: elements in their order, positions, cell, periodicity, and what it was given.
+    """Return a hash of a frame: elements in order, positions, cell, periodicity, charges and moments.
 
     Lengths, charges and moments are rounded to 1e-6. Labels, masses, constraints and source do not count. Frames that
     are equal by symmetry only, such as by a lattice vector, have different keys.
@@ -65,24 +65,24 @@ def frame_key(frame: Frame) -> str:
         digest.update(
             name.encode() + np.rint(np.asarray(values, dtype=np.float64) / _RESOLUTION).astype("<i8").tobytes()
         )
-    return "f" + digest.hexdigest()[:31]  # the letter, because ASE refuses text that reads like a number
+    return "f" + digest.hexdigest()[:31]  # with a letter, as ASE refuses text that looks like a number
 
 
 class Ledger:
     """Append-only ASE database of labels, by `frame_key`; ``ase db``, ``ase gui`` and `read_frames` read the file.
 
-    A label is on disk when `add` returns, whatever kills the process then. Frames that cannot be labelled stand in a
-    database of their own beside it, ``NAME.quarantine.db``; remove that file to try them again.
+    A label is on disk when `add` returns, even if the process is killed then. Frames that cannot be labelled are in a
+    second database, ``NAME.quarantine.db``; remove that file to try them again.
 
     Parameters
     ----------
     path : path
-        The file, ``NAME.db``; it is made, with its folder, when something is written.
+        The file, ``NAME.db``; it is created, with its folder, by the first write.
 
     Raises
     ------
     InputError
-        If the file is no database of labels.
+        If the file is not a database of labels.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -111,32 +111,32 @@ class Ledger:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """How long each label took to compute, by key [s]."""
+        """Computing time of each label, by key [s]."""
         return dict(self._seconds)
 
     @property
     def quarantined(self) -> dict[str, str]:
-        """Why each frame in quarantine has no label, by key."""
+        """Reason why each frame in quarantine has no label, by key."""
         return {key: reason for key, (reason, _) in self._refused.items()}
 
     def log(self, key: str) -> str:
-        """Return what the calculations of a frame in quarantine printed; KeyError if it is not there."""
+        """Return the output of the calculations of a frame in quarantine; KeyError if it is not there."""
         return self._refused[key][1]
 
     def get(self, key: str) -> Frame:
-        """Return a labelled frame as it stands in the file; KeyError if it is not there."""
+        """Return a labelled frame as stored in the file; KeyError if it is not there."""
         number = self._rows[key]
         return _read(self.path, lambda db: _frame(self.path, db.get(id=number)))
 
     def add(self, frame: Frame, *, seconds: float) -> str:
-        """Append a labelled frame, unless it is there already.
+        """Append a labelled frame, unless the ledger has it already.
 
         Parameters
         ----------
         frame : Frame
             The frame with its labels.
         seconds : float
-            How long they took to compute [s].
+            Computing time of the labels [s].
 
         Returns
         -------
@@ -147,21 +147,21 @@ class Ledger:
         if key not in self._rows:
             self._rows[key] = _append(self.path, frame, {"frame_key": key, "seconds": float(seconds)}, {})
             self._seconds[key] = float(seconds)
-        self.receipt(key).unlink(missing_ok=True)
-        sweep(self.receipt(key))
+        self.result_file(key).unlink(missing_ok=True)
+        sweep(self.result_file(key))
         return key
 
     def quarantine(self, frame: Frame, reason: str, log: str = "") -> str:
-        """Note that a frame cannot be labelled.
+        """Record that a frame cannot be labelled.
 
         Parameters
         ----------
         frame : Frame
-            The frame; labels that it has are dropped.
+            The frame; its labels, if any, are dropped.
         reason : str
-            Why, in one line.
+            The reason, in one line.
         log : str
-            What its calculations printed.
+            Output of its calculations.
 
         Returns
         -------
@@ -175,12 +175,12 @@ class Ledger:
             self._refused[key] = (reason, log)
         return key
 
-    def receipt(self, key: str) -> Path:
-        """Return the file, in the folder ``NAME.inbox``, where a worker leaves a result until it is in here."""
+    def result_file(self, key: str) -> Path:
+        """Return the file in the folder ``NAME.inbox`` where a worker leaves a result until the ledger has it."""
         return self._inbox / f"{key}.json"
 
     def collect(self, frames: Mapping[str, Frame]) -> None:
-        """Take in the results that workers left when nobody waited for them any more.
+        """Add the results that workers left after the program that waited for them had ended.
 
         Parameters
         ----------
@@ -190,48 +190,48 @@ class Ledger:
         for path in self._inbox.glob("f*.json"):
             if path.stem not in frames:
                 continue
-            frame, seconds = read_receipt(path, frames[path.stem])
+            frame, seconds = read_result(path, frames[path.stem])
             self.add(frame, seconds=seconds)
 
     def claim(self, calculator: str, parameters: Mapping[str, Any]) -> None:
-        """Say what computes the labels from now on.
+        """Set the calculator of the labels.
 
         Parameters
         ----------
         calculator : str
-            Its name.
+            Name of the calculator.
         parameters : mapping
             Its keywords.
 
         Raises
         ------
         InputError
-            If something else computed those that are there, or that workers have left: they must not be mixed.
+            If another calculator computed the labels in the ledger or the inbox: labels must not be mixed.
         """
         wanted = {"calculator": calculator, "parameters": json.loads(json.dumps(dict(parameters), default=str))}
         present = _use(self.path, lambda db: dict(db.metadata)) if self.path.exists() else {}
         if present == wanted:
             return
-        paid = len(self) or any(self._inbox.glob("f*.json"))
-        for name in wanted if present and paid else ():
+        has_labels = len(self) or any(self._inbox.glob("f*.json"))
+        for name in wanted if present and has_labels else ():
             if present.get(name) != wanted[name]:
                 raise InputError(
                     f"{self.path}: was made with {name} {present.get(name)}, got {wanted[name]}; put the old settings "
                     "back, or name another file"
                 )
-        if present:  # settings that labelled nothing: what failed with them may work now
+        if present:  # the old settings labelled nothing: frames that failed with them may work now
             self._quarantine.unlink(missing_ok=True)
             self._refused = {}
         _use(self.path, lambda db: setattr(db, "metadata", wanted))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from labelling into the same file as long as the block runs, and open the inbox.
+        """Make the inbox, and keep other processes from labelling into the same file during the block.
 
         Raises
         ------
         InputError
-            If one does so now, or the folder cannot be made.
+            If another process does so now, or the folder cannot be made.
         """
         try:
             self._inbox.mkdir(parents=True, exist_ok=True)
@@ -243,17 +243,17 @@ class Ledger:
 
 
 def _rows(path: Path) -> dict[str, Any]:
-    """Return the rows of a database by key, once it is found to be whole."""
+    """Return the rows of a database by key, after a check of its integrity."""
     if not path.exists():
         return {}
-    if path.stat().st_size == 0:  # of a process that was killed before its first label, or lost
+    if path.stat().st_size == 0:  # of a process that was killed before its first label, or with lost content
         _log.warning("%s: is empty; if it held labels, stop here and put back a copy", path)
 
     def find(database: Any) -> dict[str, Any]:
-        # A row that is lost would be paid for again.
-        (told,) = database.connection.execute("PRAGMA integrity_check(1)").fetchone()
-        if told != "ok":
-            raise _damaged(path, told)
+        # The label of a row that is lost unnoticed would be computed again.
+        (status,) = database.connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if status != "ok":
+            raise _damaged(path, status)
         found = {}
         for row in database.select():
             if "frame_key" not in row:
@@ -266,34 +266,34 @@ def _rows(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, action: Callable[[Any], _Result]) -> _Result:
-    """Read from a database, whatever its damaged bytes lead to."""
+    """Read from a database; any error that damaged bytes cause becomes an InputError."""
     try:
         return _use(path, action)
     except EKFError:
         raise
-    except Exception as error:  # ASE decodes what it finds
+    except Exception as error:  # ASE raises anything when it decodes damaged data
         raise _damaged(path, f"{type(error).__name__}: {error}") from None
 
 
 def _damaged(path: Path, reason: str) -> InputError:
-    return InputError(f"{path}: is damaged ({reason[:_LONGEST]}); use an earlier copy")
+    return InputError(f"{path}: is damaged ({reason[:_MAX_REASON]}); use an earlier copy")
 
 
 def _check(path: Path, row: Any) -> None:
-    """Refuse a row that was altered; those of before there was a digest have none."""
+    """Refuse a row that was altered; rows of earlier versions have no digest and pass."""
     if row.data.get(_DIGEST, digest := _digest(row, row.key_value_pairs, row.data)) != digest:
         raise _damaged(path, f"row {row.id} was altered: its SHA-256 differs")
 
 
 def _digest(row: Any, pairs: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of all that is taken from a row, whatever types a database makes of its numbers."""
+    """Return the SHA-256 of all that is read from a row, independent of the number types of the database."""
     digest = hashlib.sha256()
-    for name in _TAKEN:
+    for name in _FRAME_COLUMNS:
         value = getattr(row, name, None)
         digest.update(name.encode() if value is None else np.asarray(value, dtype=np.float64).tobytes())
-    told = [pairs, {name: value for name, value in data.items() if name != _DIGEST}]
+    given = [pairs, {name: value for name, value in data.items() if name != _DIGEST}]
     held = [constraint.todict() for constraint in row.constraints]
-    digest.update(json.dumps([told, held], sort_keys=True, default=lambda value: np.asarray(value).tolist()).encode())
+    digest.update(json.dumps([given, held], sort_keys=True, default=lambda value: np.asarray(value).tolist()).encode())
     return digest.hexdigest()
 
 
@@ -307,18 +307,18 @@ def _frame(path: Path, row: Any) -> Frame:
 def _append(path: Path, frame: Frame, pairs: dict[str, Any], data: dict[str, Any]) -> int:
     """Write one row, commit it and return its number."""
     atoms = frame.to_ase()
-    data = data | {"source": frame.source, **atoms.info}  # such as the charge; a database keeps no info
+    data = data | {"source": frame.source, **atoms.info}  # such as the charge: ASE databases do not store info
     data[_DIGEST] = _digest(AtomsRow(atoms), pairs, data)
     return int(_use(path, lambda db: db.write(atoms, key_value_pairs=pairs, data=data)))
 
 
 def _use(path: Path, action: Callable[[Any], _Result]) -> _Result:
-    """Do something with a database; a transaction that is killed leaves no trace."""
+    """Run `action` on a database in one transaction, which leaves no trace if the process is killed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The lock file of ASE would outlive a killed process and block the next one; SQLite has locks of its own.
+        # ASE's lock file would outlive a killed process and block the next one; SQLite has locks of its own.
         with connect(path, type="db", use_lock_file=False) as database:
-            database.connection.execute("BEGIN")  # else each of the tables that ASE makes at first is one by itself
+            database.connection.execute("BEGIN")  # otherwise ASE commits each table of a new file separately
             return action(database)
     except (sqlite3.Error, OSError) as error:
         if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):

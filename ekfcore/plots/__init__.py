@@ -1,1 +1,1 @@
-"""All pictures."""
+"""Plots."""

@@ -1,4 +1,4 @@
-"""A picture of labelled data: what there is of energies, forces, distances and compositions."""
+"""A plot of labelled data: energies, forces, distances and compositions."""
 
 from collections import Counter, defaultdict
 from os import PathLike
@@ -16,9 +16,9 @@ from .style import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, save_figure,
 __all__ = ["plot_data"]
 
 _BINS = 60
-_PAIRS = 6  # as many as there are colours
+_PAIRS = 6  # one for each colour
 _FORMULAS = 10
-_MANY = 20  # counts above which single ones would not be seen
+_MANY = 20  # count above which a bar of height 1 would be invisible
 
 
 def plot_data(inspection: Inspection, path: str | PathLike[str]) -> None:
@@ -27,9 +27,9 @@ def plot_data(inspection: Inspection, path: str | PathLike[str]) -> None:
     Parameters
     ----------
     inspection : Inspection
-        Numbers of the frames, see `inspect_frames`.
+        Statistics of the frames, see `inspect_frames`.
     path : path
-        Picture to write; the ending chooses the format.
+        Plot to write; the suffix chooses the format.
 
     Raises
     ------
@@ -71,14 +71,14 @@ def _distances(axes: Axes, inspection: Inspection) -> None:
     for contacts in inspection.contacts:
         for pair, distance in contacts.nearest.items():
             pairs[pair].append(distance)
-    # The pairs that come closest matter most.
+    # Show the closest pairs: they matter most.
     shown = sorted(pairs, key=lambda pair: min(pairs[pair]))[:_PAIRS]
     ends = [end for pair in shown for end in (min(pairs[pair]), max(pairs[pair]))] or [0.0, REACH]
     edges = np.linspace(min(ends) - 0.05, max(ends) + 0.05, _BINS + 1)
     for pair, colour in zip(shown, (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION), strict=False):
         _bars(axes, pairs[pair], edges, colour, "-".join(formula({number: 1}) for number in pair))
     if shown:
-        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))  # as many as hide the bars
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))  # inside, it would hide the bars
     axes.set_xlabel("Shortest distance in a frame [Å]")
     axes.set_ylabel("Frames")
     _scale_counts(axes)
@@ -94,7 +94,7 @@ def _compositions(axes: Axes, inspection: Inspection) -> None:
     bars = axes.barh(range(len(names)), values, color=BLUE, alpha=0.8, height=0.7)
     axes.bar_label(bars, padding=3, fontsize=8, color=GREY)
     axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.set_ylim(min(-0.6, len(names) - _FORMULAS / 2), len(names) - 0.4)  # a single bar shall not fill the panel
+    axes.set_ylim(min(-0.6, len(names) - _FORMULAS / 2), len(names) - 0.4)  # a single bar must not fill the panel
     axes.set_xlabel("Frames")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     tidy(axes, "Compositions")
@@ -105,7 +105,7 @@ def _parts(inspection: Inspection, values: NDArray[np.float64]) -> dict[str, NDA
 
 
 def _histogram(axes: Axes, parts: dict[str, NDArray[np.float64]]) -> None:
-    """Draw one part before the other."""
+    """Draw the histogram of each part, the later ones in front."""
     drawn = {name: values for name, values in parts.items() if len(values)}
     if not drawn:
         return
@@ -130,7 +130,7 @@ def _bars(axes: Axes, values: ArrayLike, edges: NDArray[np.float64], colour: str
 
 
 def _scale_counts(axes: Axes) -> None:
-    """Make counts logarithmic, with plain numbers, where there are many: a single frame may be the one at fault."""
+    """Make large counts logarithmic, with plain numbers: a single frame, possibly a faulty one, stays visible."""
     if axes.get_ylim()[1] > _MANY:
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7)

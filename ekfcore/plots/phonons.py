@@ -1,4 +1,4 @@
-"""Phonons: band structure and density of states."""
+"""Plots of phonons: band structure and density of states."""
 
 from pathlib import Path
 
@@ -14,31 +14,31 @@ __all__ = ["PICTURE", "plot_phonons"]
 PICTURE = "phonons.png"
 """Name of the file."""
 
-# Colour, width and place of the first calculator and of the others: the reference is a broad line below the model.
+# Colour, line width and z-order of the first calculator and of the others: references are broad lines below the model.
 _STYLES = ((BLUE, 1.1, 3), (ORANGE, 3.2, 2), ("#999999", 3.2, 1))
 
 
 def plot_phonons(found: Phonons, path: Path) -> None:
-    """Draw the band structure, and beside it the density of states.
+    """Draw the band structure and the density of states side by side.
 
     Parameters
     ----------
     found : Phonons
-        What to draw.
+        Phonons to draw.
     path : Path
-        Picture to write; the ending chooses the format.
+        Plot to write; the suffix chooses the format.
 
     Raises
     ------
     InputError
-        If it cannot be written.
+        If the file cannot be written.
     """
     figure = Figure(figsize=(7.6, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
-    for (name, bands), (colour, width, place) in zip(found.bands.items(), _styles(found), strict=True):
-        line, *_ = left.plot(found.distances, bands, color=colour, linewidth=width, zorder=place)
+    for (name, bands), (colour, width, order) in zip(found.bands.items(), _styles(found), strict=True):
+        line, *_ = left.plot(found.distances, bands, color=colour, linewidth=width, zorder=order)
         line.set_label(name)
-        right.plot(found.densities[name], found.frequencies, color=colour, linewidth=width, zorder=place)
+        right.plot(found.densities[name], found.frequencies, color=colour, linewidth=width, zorder=order)
     points = names_of_points(found)
     left.set_xticks(list(points), list(points.values()))
     for x in points:

@@ -1,4 +1,4 @@
-"""Pictures of the rounds of active learning."""
+"""Plots of the rounds of active learning."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -14,20 +14,20 @@ from .style import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, save_figure,
 
 __all__ = ["plot_rounds"]
 
-_FATES = {"reliable": SKY, "spared": "#cccccc", "selected": ORANGE, "discarded": VERMILION}
+_OUTCOMES = {"reliable": SKY, "spared": "#cccccc", "selected": ORANGE, "discarded": VERMILION}
 _SETS = (BLUE, GREEN, PINK, ORANGE)
-_WIDTH = 40  # characters that fit below the bars side by side
+_WIDTH = 40  # characters that fit side by side below the bars
 
 
 def plot_rounds(reports: Sequence[RoundReport], path: str | PathLike[str]) -> None:
-    """Draw the fates of the explored frames and the errors on the validation sets.
+    """Draw the outcomes of the explored frames and the errors on the validation sets.
 
     Parameters
     ----------
     reports : sequence of RoundReport
-        At least one.
+        Reports of the rounds, at least one.
     path : path
-        Picture to write; the ending chooses the format.
+        Plot to write; the suffix chooses the format.
 
     Raises
     ------
@@ -39,14 +39,14 @@ def plot_rounds(reports: Sequence[RoundReport], path: str | PathLike[str]) -> No
     validated = any(report.validation for report in reports)
     figure = Figure(figsize=(9.0 if validated else 4.5, 3.6), layout="constrained")
     axes = figure.subplots(1, 1 + validated, squeeze=False)[0]
-    _draw_fates(axes[0], reports)
+    _draw_outcomes(axes[0], reports)
     if validated:
         _draw_errors(axes[1], reports)
     save_figure(figure, path)
 
 
-def _draw_fates(axes: Axes, reports: Sequence[RoundReport]) -> None:
-    reports = [report for report in reports if report.stage]  # the last training explored nothing
+def _draw_outcomes(axes: Axes, reports: Sequence[RoundReport]) -> None:
+    reports = [report for report in reports if report.stage]  # stage 0, the final training, has no exploration
     tidy(axes, "Explored frames")
     if not reports:
         axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color=GREY)
@@ -54,9 +54,9 @@ def _draw_fates(axes: Axes, reports: Sequence[RoundReport]) -> None:
         return
     rounds = [report.round for report in reports]
     below = [0] * len(reports)
-    for fate, colour in _FATES.items():
-        counts = [getattr(report, fate) for report in reports]
-        axes.bar(rounds, counts, bottom=below, color=colour, label=fate, width=0.8)
+    for outcome, colour in _OUTCOMES.items():
+        counts = [getattr(report, outcome) for report in reports]
+        axes.bar(rounds, counts, bottom=below, color=colour, label=outcome, width=0.8)
         below = [a + b for a, b in zip(below, counts, strict=True)]
     temperatures = [f"{'/'.join(f'{t:g}' for t in report.temperatures)} K" for report in reports]
     upright = len(rounds) * max(map(len, temperatures)) > _WIDTH

@@ -1,4 +1,4 @@
-"""Pictures of a training: how the errors fell, and what the model predicts."""
+"""Plots of a training: learning curve and parity."""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -20,8 +20,8 @@ __all__ = ["plot_learning_curve", "plot_parity"]
 
 _Vector = NDArray[np.float64]
 
-_MANY = 3000  # points above which a scatter plot hides where they are dense
-_FEW = 10  # errors below which a histogram says nothing
+_MANY = 3000  # points above which a scatter plot hides their density
+_FEW = 10  # errors below which a histogram is meaningless
 
 
 def plot_learning_curve(records: Sequence[EpochRecord], path: str | PathLike[str]) -> None:
@@ -30,7 +30,7 @@ def plot_learning_curve(records: Sequence[EpochRecord], path: str | PathLike[str
     Parameters
     ----------
     records : sequence of EpochRecord
-        At least one.
+        Records of the epochs, at least one.
     path : path
         Picture to write; the ending chooses the format.
 
@@ -57,7 +57,7 @@ def _curve(axes: Axes, records: Sequence[EpochRecord], quantity: str, title: str
     drawn = []
     for part, colour, marker in (("train", ORANGE, "s"), ("test", BLUE, "o")):
         values = [getattr(record, f"{quantity}_rmse_{part}") for record in records]
-        if None in values or np.isnan(values).all():  # no such labels
+        if None in values or np.isnan(values).all():  # no labels of this quantity
             continue
         axes.plot(epochs, values, color=colour, marker=marker, markersize=4.5, linewidth=1.6, label=part)
         drawn += values
@@ -76,9 +76,9 @@ def plot_parity(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]
     Parameters
     ----------
     labels : sequence of Frame
-        Labelled frames; each is drawn where it has a label.
+        Labelled frames; a missing label is not drawn.
     predictions : sequence of mappings
-        One a frame, in the same order: ``energy`` [eV] and ``forces``, shape (N, 3) [eV/Å].
+        One for each frame, in the same order: ``energy`` [eV] and ``forces``, shape (N, 3) [eV/Å].
     path : path
         Picture to write; the ending chooses the format.
 
@@ -89,8 +89,8 @@ def plot_parity(labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]
 
     Notes
     -----
-    Energies are shown per atom, relative to the mean label of the frames of the same composition: what is left is what
-    decides between configurations.
+    Energies are shown per atom, relative to the mean label of the frames of the same composition, so that differences
+    between configurations are visible.
     """
     found = errors(predictions, labels)
     figure = Figure(figsize=(9.6, 4.6), layout="compressed")
@@ -108,7 +108,7 @@ _Pairs = tuple[list[Frame], list[Mapping[str, Any]]]
 
 
 def _having(name: str, labels: Sequence[Frame], predictions: Sequence[Mapping[str, Any]]) -> _Pairs:
-    """Return the frames with a label and what is predicted of them."""
+    """Return the frames with this label and their predictions."""
     pairs = [(f, p) for f, p in zip(labels, predictions, strict=True) if getattr(f, name) is not None]
     return [frame for frame, _ in pairs], [prediction for _, prediction in pairs]
 
@@ -162,12 +162,12 @@ def _parity(axes: Axes, label: _Vector, prediction: _Vector, *, unit: str) -> No
 
 
 def _histogram(axes: Axes, error: _Vector, unit: str) -> None:
-    """Draw the errors themselves in the free corner: on the diagonal good models all look alike."""
+    """Draw a histogram of the errors in the free corner: on the diagonal, all good models look alike."""
     error = error[np.isfinite(error)]
     if len(error) < _FEW:
         return
     inset = axes.inset_axes((0.64, 0.11, 0.33, 0.24))
-    # Five standard deviations: the few largest errors would squeeze the others into one bar.
+    # Five standard deviations: with the few largest errors, most others would fall into one bar.
     reach = 5 * max(float(np.std(error)), np.finfo(float).tiny)
     inset.hist(error, bins=min(61, max(11, len(error) // 20)), range=(-reach, reach), color=BLUE, alpha=0.8)
     inset.axvline(0.0, color=GREY, linewidth=0.8)

@@ -1,4 +1,4 @@
-"""The uncertainty of frames and atoms against their errors."""
+"""Plots of the uncertainty of frames and atoms against their errors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +21,8 @@ PICTURE = "kpu.png"
 
 _Vector = NDArray[np.float64]
 
-_BINS = 12  # of atoms of similar uncertainty
-_FEW = 5  # atoms in a bin below which their RMS error says nothing
+_BINS = 12  # groups of atoms with similar uncertainty
+_FEW = 5  # atoms in a group below which their RMS error is meaningless
 
 
 def write_picture(rows: Sequence[Row], path: Path) -> None:
@@ -31,9 +31,9 @@ def write_picture(rows: Sequence[Row], path: Path) -> None:
     Parameters
     ----------
     rows : sequence of Row
-        All frames.
+        Uncertainties and errors of all frames.
     path : path
-        Picture to write.
+        Plot to write.
     """
     figure = Figure(figsize=(9.4, 4.2), layout="constrained")
     labelled = [row for row in rows if row.force_errors is not None]
@@ -50,7 +50,7 @@ def write_picture(rows: Sequence[Row], path: Path) -> None:
 
 
 def _frames(axes: Axes, rows: Sequence[Row]) -> None:
-    """Draw one point a frame."""
+    """Draw one point for each frame."""
     x = np.sqrt([row.found.force_mean / 3 for row in rows])
     y = np.asarray([row.force_rmse for row in rows], dtype=np.float64)
     axes.scatter(1e3 * x, 1e3 * y, s=14, color=BLUE, alpha=0.6, linewidths=0)
@@ -74,7 +74,7 @@ def _atoms(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _diagonal(axes: Axes, values: _Vector) -> None:
-    """Choose equal logarithmic limits, and draw where error bars are true."""
+    """Set equal logarithmic limits, and draw the line where error bars equal the errors."""
     positive = values[values > 0]
     limits = (0.8 * positive.min(), 1.25 * positive.max()) if len(positive) else (0.1, 10.0)
     axes.plot(limits, limits, color=GREY, linewidth=0.8, zorder=0)

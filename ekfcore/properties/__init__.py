@@ -1,1 +1,1 @@
-"""What follows from a trained model: phonons."""
+"""Properties from a trained model: phonons."""

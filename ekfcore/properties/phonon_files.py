@@ -1,4 +1,4 @@
-"""Phonons as tables."""
+"""Tables of phonons."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def write_phonons(found: Phonons, out: Path) -> None:
     Parameters
     ----------
     found : Phonons
-        What to write.
+        Phonons to write.
     out : Path
         The folder.
 
@@ -42,14 +42,14 @@ def write_phonons(found: Phonons, out: Path) -> None:
 
 
 def names_of_points(found: Phonons) -> dict[float, str]:
-    """Return the name of each point of high symmetry; where the path jumps, two points share a place."""
+    """Return the name of each point of high symmetry; where the path jumps, two points share a distance."""
     points: dict[float, str] = {}
     for x, name in found.ticks:
-        shown = "Γ" if name == "G" else name
-        points[x] = f"{points[x]}|{shown}" if x in points else shown
+        label = "Γ" if name == "G" else name
+        points[x] = f"{points[x]}|{label}" if x in points else label
     return points
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    shown = ([f"{value:.6f}" if isinstance(value, float) else value for value in row] for row in rows)
-    write_csv(path, columns, shown)
+    texts = ([f"{value:.6f}" if isinstance(value, float) else value for value in row] for row in rows)
+    write_csv(path, columns, texts)

@@ -23,36 +23,36 @@ __all__ = ["Phonons", "find_phonons"]
 
 _Vector = NDArray[np.float64]
 
-_DISPLACEMENT = 0.01  # [Å] phonopy's own
-_WIDTH = 10.0  # [Å] least width of a supercell: the forces of a displaced atom have faded half of that away
-_DENSITY = 20.0  # wave vectors along the path [Å]
-_MESH = 60.0  # [Å] reach of the mesh of the density of states; copper gets 24 x 24 x 24 points
-_POINTS = 401  # of the density of states
-_MARGIN = 0.5  # [THz] around the frequencies
+_DISPLACEMENT = 0.01  # [Å] phonopy's default
+_WIDTH = 10.0  # [Å] minimum width of a supercell: at half of it, the forces of a displaced atom have decayed
+_DENSITY = 20.0  # [Å] wave vectors per 1/Å of the path
+_MESH = 60.0  # [Å] length of the mesh of the density of states; copper gets 24 x 24 x 24 points
+_POINTS = 401  # frequencies of the density of states
+_MARGIN = 0.5  # [THz] beyond the lowest and highest frequency
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Phonons:
-    """What was found, for each calculator by its name.
+    """Phonons of each calculator, by its name.
 
     Parameters
     ----------
     distances : array, shape (q,)
-        Place of each wave vector along the path [1/Å].
+        Position of each wave vector along the path [1/Å].
     ticks : sequence of (float, str)
-        Places and names of the points of high symmetry.
+        Positions and names of the points of high symmetry.
     bands : mapping of str to array, shape (q, 3 n)
-        Frequencies of the n atoms of the primitive cell [THz]; imaginary ones as negative numbers.
+        Frequencies with n atoms in the primitive cell; imaginary ones are negative numbers [THz].
     frequencies : array, shape (f,)
         Frequencies of the density of states [THz].
     densities : mapping of str to array, shape (f,)
         Density of states, whose integral is 3 n [1/THz].
     forces : mapping of str to float
-        Largest force on an atom before anything is displaced: zero in a relaxed crystal [eV/Å].
+        Largest force on an atom before any displacement: zero in a relaxed crystal [eV/Å].
     supercell : sequence of int
-        Multiples of the cell that was given.
+        Multiples of the lattice vectors of the given cell.
     displacements : int
-        Supercells that were calculated.
+        Number of supercells that were calculated.
     """
 
     distances: _Vector
@@ -73,17 +73,17 @@ def find_phonons(
     Parameters
     ----------
     crystal : Frame
-        Primitive or not; phonopy finds the primitive cell and the symmetry.
+        Crystal, primitive or not; phonopy finds the primitive cell and the symmetry.
     calculators : mapping of str to calculator
-        What the forces come from; the first name is drawn in front.
+        Calculators of the forces; the first one is drawn in front.
     supercell : sequence of int, optional
-        Multiples of the three lattice vectors; by default the fewest that make it at least 10 Å wide.
+        Multiples of the three lattice vectors; by default the smallest with a width of at least 10 Å.
 
     Raises
     ------
     InputError
-        If the crystal does not repeat in all directions, has constraints or the charge of a cell, or a calculator
-        fails.
+        If the crystal is not periodic in all directions, has constraints or a charge or spin of its cell, or a
+        calculator fails.
     """
     validate_frame(crystal, require=())
     if not crystal.pbc.all():
@@ -118,7 +118,7 @@ def find_phonons(
 
 
 def _multiples(crystal: Frame) -> list[int]:
-    """Return the fewest multiples of the cell that make it wide enough."""
+    """Return the smallest multiples of the cell that make it wide enough."""
     widths = 1 / np.linalg.norm(np.linalg.inv(crystal.cell), axis=0)
     return [int(n) for n in np.ceil(_WIDTH / widths)]
 
@@ -128,30 +128,30 @@ def _unit_cell(crystal: Frame) -> Atoms:
 
 
 def _are_alike(crystal: Frame) -> bool:
-    """Return whether atoms of the same element are given the same charges, moments, tags and masses."""
+    """Return whether atoms of the same element have the same charges, moments, tags and masses."""
     firsts = [int(np.flatnonzero(crystal.numbers == number)[0]) for number in crystal.numbers]
     return all(np.array_equal(values, values[firsts]) for values in crystal.arrays.values())
 
 
 def _force_constants(crystal: Frame, calculator: BaseCalculator, name: str, multiples: Sequence[int]) -> Any:
-    """Return phonopy with the forces of its displacements in."""
+    """Return phonopy with the force constants from its displacements."""
     masses = crystal.arrays.get("masses")
     cell = PhonopyAtoms(numbers=crystal.numbers, positions=crystal.positions, cell=crystal.cell, masses=masses)
-    alike = _are_alike(crystal)  # otherwise symmetry is not what the positions say
-    primitive = guess_primitive_matrix(cell) if alike else np.eye(3)  # which "auto" would, with a warning
+    alike = _are_alike(crystal)  # otherwise the positions do not determine the symmetry
+    primitive = guess_primitive_matrix(cell) if alike else np.eye(3)  # "auto" does the same, but warns
     phonopy = Phonopy(cell, supercell_matrix=np.diag(multiples), primitive_matrix=primitive, is_symmetry=alike)
     phonopy.generate_displacements(distance=_DISPLACEMENT)
-    origin = [phonopy.supercell.u2u_map[k] for k in phonopy.supercell.s2u_map]  # of each atom in the unit cell
+    origin = [phonopy.supercell.u2u_map[k] for k in phonopy.supercell.s2u_map]  # unit-cell atom of each supercell atom
     phonopy.forces = [
         _forces(_supercell(s, crystal, origin), calculator, name) for s in phonopy.supercells_with_displacements or []
     ]
     phonopy.produce_force_constants()
-    phonopy.symmetrize_force_constants()  # nothing pulls at a crystal that is moved as a whole
+    phonopy.symmetrize_force_constants()  # no force acts on a crystal that is translated as a whole
     return phonopy
 
 
 def _supercell(displaced: PhonopyAtoms, crystal: Frame, origin: Sequence[int]) -> Atoms:
-    """Return a supercell whose atoms are given what their origins in the crystal are."""
+    """Return a supercell whose atoms have the arrays (such as charges) of their origins in the crystal."""
     atoms = Atoms(displaced.numbers, displaced.positions, cell=displaced.cell, pbc=True)
     for name, values in crystal.arrays.items():
         atoms.set_array(name, values[origin])
@@ -164,7 +164,7 @@ def _forces(atoms: Atoms, calculator: BaseCalculator, name: str) -> _Vector:
         return np.asarray(atoms.get_forces(), dtype=np.float64)
     except EKFError:
         raise
-    except Exception as error:  # calculators raise anything
+    except Exception as error:  # a calculator may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
         raise InputError(
             f"{name} cannot calculate the forces of {atoms.get_chemical_formula()} ({reason}); correct its parameters, "
@@ -177,7 +177,7 @@ def _largest(forces: _Vector) -> float:
 
 
 def _densities(found: Mapping[str, Any]) -> tuple[_Vector, dict[str, _Vector]]:
-    """Return the frequencies, which all have in common, and the densities of states."""
+    """Return the common frequencies and the densities of states."""
     for phonopy in found.values():
         phonopy.run_mesh(_MESH)
     spans = [np.asarray(phonopy.mesh.frequencies) for phonopy in found.values()]

@@ -413,8 +413,8 @@ def test_stages_do_not_end_while_dynamics_explode() -> None:
     from ekfcore.active.report import RoundReport
 
     common: dict[str, Any] = {"round": 1, "stage": 1, "temperatures": [300.0], "trained_on": 5}
-    assert RoundReport(**common, explored=10, reliable=10).is_settled(0.0)
-    assert not RoundReport(**common, explored=10, reliable=10, stopped=1).is_settled(0.0)
-    assert not RoundReport(**common, explored=10, reliable=9).is_settled(0.0)
-    assert RoundReport(**common, explored=10, reliable=9).is_settled(0.1)
-    assert not RoundReport(**common).is_settled(0.0)
+    assert RoundReport(**common, explored=10, reliable=10).is_converged(0.0)
+    assert not RoundReport(**common, explored=10, reliable=10, stopped=1).is_converged(0.0)
+    assert not RoundReport(**common, explored=10, reliable=9).is_converged(0.0)
+    assert RoundReport(**common, explored=10, reliable=9).is_converged(0.1)
+    assert not RoundReport(**common).is_converged(0.0)

@@ -159,14 +159,14 @@ def test_killed_while_the_tables_are_made(tmp_path: Path, rattled: "MakeFrames")
     assert list(Ledger(path)) == [key]
 
 
-def test_unfinished_receipts_go_with_the_label(tmp_path: Path, rattled: "MakeFrames") -> None:
+def test_unfinished_result_files_go_with_the_label(tmp_path: Path, rattled: "MakeFrames") -> None:
     """A worker that was killed while it wrote has left one."""
     ledger, frame = Ledger(tmp_path / "labels.db"), _labelled(rattled(["Cu"])[0])
-    receipt = ledger.receipt(frame_key(frame))
+    result_file = ledger.result_file(frame_key(frame))
     with ledger.locked():
-        (receipt.parent / f".{receipt.name}.x7d.part").touch()
+        (result_file.parent / f".{result_file.name}.x7d.part").touch()
         ledger.add(frame, seconds=1.0)
-    assert not list(receipt.parent.iterdir())
+    assert not list(result_file.parent.iterdir())
 
 
 def test_results_left_in_the_inbox_are_taken_in(tmp_path: Path, rattled: "MakeFrames") -> None:
@@ -177,14 +177,14 @@ def test_results_left_in_the_inbox_are_taken_in(tmp_path: Path, rattled: "MakeFr
         pass
     result = {"energy": 0.1 + 0.2, "forces": [[1 / 3, 0.0, -1e-300]] * 4, "seconds": 7.5}
     for found in (frame, other):
-        ledger.receipt(frame_key(found)).write_text(json.dumps(result))
+        ledger.result_file(frame_key(found)).write_text(json.dumps(result))
     ledger.collect({frame_key(frame): frame})
     back = ledger.get(frame_key(frame))
     assert back.energy == 0.1 + 0.2
     assert back.forces is not None
     np.testing.assert_array_equal(back.forces, result["forces"])
     assert ledger.seconds == {frame_key(frame): 7.5}
-    assert list((tmp_path / "labels.inbox").iterdir()) == [ledger.receipt(frame_key(other))]
+    assert list((tmp_path / "labels.inbox").iterdir()) == [ledger.result_file(frame_key(other))]
 
 
 def test_labels_of_two_calculators_are_not_mixed(tmp_path: Path, rattled: "MakeFrames") -> None:

@@ -232,7 +232,7 @@ def test_another_calculator_does_not_take_what_workers_left(home: Path) -> None:
 
     from ekfcore.atoms import Frame
     from ekfcore.errors import InputError
-    from ekfcore.labelling._result_file import write_receipt
+    from ekfcore.labelling._result_file import write_result
     from ekfcore.labelling.ledger import Ledger, frame_key
 
     ledger, frame = Ledger(home / "labels.db"), Frame.from_ase(bulk("Cu"), "copper")
@@ -243,7 +243,7 @@ def test_another_calculator_does_not_take_what_workers_left(home: Path) -> None:
             energy=1.0,
             forces=np.zeros((1, 3)),
         )
-        write_receipt(ledger.receipt(frame_key(frame)), labelled, 1.0)
+        write_result(ledger.result_file(frame_key(frame)), labelled, 1.0)
     with ledger.locked(), pytest.raises(InputError, match="was made with calculator emt, got lj"):
         ledger.claim("lj", {})
 

@@ -1,4 +1,4 @@
-"""Thresholds, fates and the order of choice."""
+"""Thresholds, outcomes and the order of choice."""
 
 import re
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pydantic", reason='pydantic is not installed: pip install "ekfcore[active]"')
-from ekfcore.active.selection import Fate, SelectSettings, select
+from ekfcore.active.selection import Outcome, SelectSettings, select
 
 VALUES = np.asarray([0.5, 3.0, 50.0, 4.0, np.nan, 6.0, 5.0])
 
@@ -14,11 +14,11 @@ VALUES = np.asarray([0.5, 3.0, 50.0, 4.0, np.nan, 6.0, 5.0])
 def _select(maximum: int = 10, base: float = 1.0, **given: object) -> list[str]:
     settings = SelectSettings.model_validate({"batch": "highest", **given})
     chosen = select(VALUES, settings, base=base, maximum=maximum, rng=np.random.default_rng(0))
-    assert [k for k, fate in enumerate(chosen.fates) if fate == Fate.SELECTED] == sorted(chosen.chosen)
-    return [fate.value for fate in chosen.fates]
+    assert [k for k, outcome in enumerate(chosen.outcomes) if outcome == Outcome.SELECTED] == sorted(chosen.chosen)
+    return [outcome.value for outcome in chosen.outcomes]
 
 
-def test_fates() -> None:
+def test_outcomes() -> None:
     """Below, between and above; a frame whose uncertainty is no number is thrown away."""
     between = ["selected"] * 2
     assert _select(low=2.0, high=20.0) == ["reliable", "selected", "discarded", "selected", "discarded", *between]
@@ -62,7 +62,7 @@ def test_nothing_to_choose() -> None:
     """No frame was explored, or none lies between the thresholds."""
     settings = SelectSettings(batch="highest")
     rng = np.random.default_rng(0)
-    assert select(np.zeros(0), settings, base=1.0, maximum=5, rng=rng).fates == []
+    assert select(np.zeros(0), settings, base=1.0, maximum=5, rng=rng).outcomes == []
     assert select(np.ones(3), settings, base=1.0, maximum=5, rng=rng).chosen == []
 
 

@@ -1,4 +1,4 @@
-"""The labels of a run: those that it began with, those that it has paid for, and how many more it may."""
+"""The labels of a run: given and computed ones, and the budget for more."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ from .rattle import rattled
 from .report import RoundReport
 from .settings import LearnSettings
 
-__all__ = ["Stock"]
+__all__ = ["LabelStore"]
 
 
-class Stock:
-    """What is labelled; nothing that is in the ledger is paid for again.
+class LabelStore:
+    """The labels of a run; a label in the ledger is never computed again.
 
     Parameters
     ----------
@@ -25,12 +25,12 @@ class Stock:
     out : Path
         Folder of the run.
     structures : sequence of Frame
-        Where exploring starts.
+        Start structures of the exploration.
 
     Raises
     ------
     InputError
-        If a file cannot be read, or the structures hold elements that no first label will have.
+        If a file cannot be read, or the structures hold elements that the first labels will lack.
     """
 
     def __init__(self, settings: LearnSettings, out: Path, structures: Sequence[Frame]) -> None:
@@ -42,24 +42,24 @@ class Stock:
 
     @property
     def budget(self) -> int | None:
-        """How many labels may still be made; None if as many as are wanted."""
+        """Number of labels that may still be computed; None if there is no limit."""
         wanted = self.settings.stop.labels
         return None if wanted is None else max(0, wanted - len(self.given) - len(self.ledger))
 
     def begin(self, log_dir: Path, should_stop: Callable[[], bool]) -> LabelReport | None:
-        """Find what the first model is trained on: what CONFIG gives, or labels of rattled structures.
+        """Set the frames that the first model is trained on: those of CONFIG, or labelled rattled structures.
 
         Parameters
         ----------
         log_dir : Path
-            Folder for what went wrong.
+            Folder for the logs of failed calculations.
         should_stop : callable
-            Asked now and then; what has been labelled until then is kept.
+            Called at intervals; labels computed before it returns True are kept.
 
         Returns
         -------
         LabelReport or None
-            What was labelled, if anything had to be.
+            Outcome of the labelling; None if CONFIG gives labels.
         """
         if self.given:
             self.first = self.given
@@ -71,17 +71,17 @@ class Stock:
         return found
 
     def label(self, frames: Sequence[Frame], log_dir: Path, should_stop: Callable[[], bool]) -> LabelReport:
-        """Label frames as far as the budget goes; those in the ledger are ready."""
+        """Label frames within the budget; labels in the ledger do not count against it."""
         wanted = self._affordable(frames)
         return label(wanted, self.settings.label, self.ledger, log_dir=log_dir, should_stop=should_stop)
 
     def all(self, reports: Iterable[RoundReport]) -> list[Frame]:
-        """Return the first labels, those of the rounds in their order, and what else was paid for.
+        """Return the first labels, those of the rounds in order, and the other labels in the ledger.
 
         Raises
         ------
         InputError
-            If the ledger has lost some of them.
+            If the ledger lacks labels of the rounds.
         """
         first = {frame_key(frame) for frame in self.first}
         keys = dict.fromkeys(key for report in reports for key in report.labelled)
@@ -94,7 +94,7 @@ class Stock:
         return [*self.first, *(self.ledger.get(key) for key in [*keys, *others] if key not in first)]
 
     def _affordable(self, frames: Sequence[Frame]) -> list[Frame]:
-        """Return those that are labelled already, and as many of the others as the budget allows."""
+        """Return the frames that are labelled already, and as many others as the budget allows."""
         left = self.budget
         kept = []
         for frame in frames:
@@ -106,7 +106,7 @@ class Stock:
         return kept
 
     def _check_elements(self) -> None:
-        """Refuse structures that no model of the first round could know, before a label of them is paid for."""
+        """Refuse structures with elements that the first model cannot know, before any label is computed."""
         data, budget = self.settings.data, self.settings.stop.labels
         copies = data.rattled if budget is None else min(data.rattled, budget)
         first = self.given or self.structures[:copies]
