@@ -107,7 +107,11 @@ def entropy_change(state: EKFState, H: Array, noise: float | Sequence[float]) ->
     S = state.covariance.multiply(scaled) @ scaled.T + xp.eye(
         scaled.shape[0], dtype=scaled.dtype, device=device(scaled)
     )
-    return xp.linalg.slogdet(S)[1] / 2  # half, for the entropy of a Gaussian is log det(P) / 2 and a constant
+    sign, logdet = xp.linalg.slogdet(S)
+    # Of an indefinite P the logarithm would be that of another number.
+    return (
+        xp.where(sign > 0, logdet, xp.nan) / 2
+    )  # half, for the entropy of a Gaussian is log det(P) / 2 and a constant
 
 
 def fisher_information(H: Array, noise: float | Sequence[float]) -> Array:

@@ -62,6 +62,11 @@ class WrappedPotential:
         """Backend whose arrays the model needs, if it says so."""
         return str(getattr(self.inner, "library", ""))
 
+    @property
+    def exact(self) -> Self:
+        """The model itself: it approximates nothing."""
+        return self
+
     def environment(self, frame: Frame, *, like: Array) -> tuple[Any, float]:
         """Prepare a frame; the energy of its atoms is known then [eV]."""
         types = atom_types(frame, self.elements, self.unknown)

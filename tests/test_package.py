@@ -176,7 +176,7 @@ LAYERS = {
     "properties": {"atoms"},
     "dynamics": {"potentials", "atoms", "settings"},
     "deepmd": {"training", "potentials", "models", "atoms", "settings"},
-    "active": {"dynamics", "labelling", "training", "potentials", "atoms", "settings"},
+    "active": {"dynamics", "labelling", "training", "potentials", "models", "atoms", "settings"},
     "plots": {"active", "properties", "training", "potentials", "atoms"},
     "cli": {"plots", "active", "deepmd", "models", "properties", "labelling", "training", "potentials", "compiling"}
     | {"atoms", "settings"},

@@ -268,3 +268,10 @@ def test_precision_of_a_root_is_one_that_there_is() -> None:
             CovarianceRoot(state, dtype="float64")
     finally:
         jax.config.update("jax_enable_x64", True)
+
+
+def test_entropy_of_an_indefinite_covariance_is_no_number() -> None:
+    """The logarithm of a negative determinant is not that of its size."""
+    state = init(np.zeros(2), BlockLayout((2,)))
+    broken = replace(state, covariance=replace(state.covariance, scale=-3.0 * state.covariance.scale))
+    assert np.isnan(entropy_change(broken, np.asarray([1.0, 0.0]), noise=1.0))

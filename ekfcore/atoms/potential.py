@@ -42,6 +42,10 @@ class Potential(JacobianProvider[Any], Protocol):
     def library(self) -> str:
         """Backend whose arrays the model needs, such as "torch"; empty if all backends work."""
 
+    @property
+    def exact(self) -> Any:
+        """What prepares frames and predicts without the approximations of a training; the model itself if it has none."""
+
     def environment(self, frame: Frame, *, like: Array) -> Any:
         """Prepare a frame; `like` gives library, dtype and device. InputError if the frame does not fit."""
 

@@ -174,5 +174,5 @@ def evaluate(model: Potential, weights: Array, frames: Sequence[Frame]) -> Itera
     """
     weights = place_weights(model, weights) if is_numpy_array(weights) else weights
     for frame in frames:
-        prediction = model.predict(weights, model.environment(frame, like=weights))
+        prediction = model.exact.predict(weights, model.exact.environment(frame, like=weights))
         yield {name: to_numpy(array) for name, array in prediction.items()}

@@ -14,7 +14,7 @@ from ._tanh_numba import tanh
 
 __all__ = ["LANES", "aligned_zeros", "forward", "reverse"]
 
-LANES = 64  # neighbours at a time: two panels fit into the first-level cache, those of all layers into the second
+LANES = 64  # neighbours at a time: the panels of all layers fit into the second-level cache
 
 
 @inlined

@@ -54,8 +54,9 @@ def interpolation_error(nodal: NodalPotential, w: Array, frames: Sequence[Frame]
     worst, largest = np.zeros(3), np.asarray([_SMALLEST_FORCE, 0.0, 0.0])
     for frame in frames:
         for k, (exact, near) in enumerate(zip(*(_numbers(m, w, frame) for m in (nodal.exact, nodal)), strict=True)):
-            worst[k] = max(worst[k], np.max(np.abs(near - exact)))
-            largest[k] = max(largest[k], np.max(np.abs(exact)))
+            # Python's max would drop a NaN, and with it the only sign of weights that have diverged.
+            worst[k] = np.maximum(worst[k], np.max(np.abs(near - exact)))
+            largest[k] = np.maximum(largest[k], np.max(np.abs(exact)))
     return float(np.max(worst / np.where(largest > 0, largest, 1.0)))
 
 

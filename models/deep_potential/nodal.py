@@ -233,6 +233,10 @@ def _displacements(
 
     def gather(name: str, shape: tuple[int, ...]) -> Array:
         zero = xp.zeros(shape, dtype=w.dtype, device=w.device)
-        return xp.stack([c.get(name, zero) for c in moving]) if moving else xp.zeros((0, *shape), dtype=w.dtype)
+        return (
+            xp.stack([c.get(name, zero) for c in moving])
+            if moving
+            else xp.zeros((0, *shape), dtype=w.dtype, device=w.device)
+        )
 
     return gather("forces", (sample.n_atoms, 3)), gather("virial", (3, 3))

@@ -114,3 +114,12 @@ def test_linearize(frames: list[Frame]) -> None:
         results.append((prediction["forces"], *pull(cotangents)))
     for exact, near in zip(*results, strict=True):
         np.testing.assert_allclose(near, exact, rtol=0, atol=1e-8 * np.max(np.abs(exact)))
+
+
+def test_weights_that_have_diverged_are_not_true_to_any_tolerance(frames: list[Frame]) -> None:
+    """NaN is an error above every tolerance, not one of zero."""
+    model, w = _model(frames)
+    chosen = model.refined(w, frames)
+    w[0] = np.nan
+    assert not _error(chosen, w, frames) <= TOLERANCE
+    assert chosen.refined(w, frames).spacing == 0

@@ -34,8 +34,8 @@ def test_predicts_what_it_predicted(name: str) -> None:
     """Energy and forces of a frame that it had not seen."""
     loaded, told = load_model(FILES / f"{name}.npz"), json.loads((FILES / f"{name}.json").read_text(encoding="utf-8"))
     (found,) = evaluate(loaded.model, loaded.weights, read_frames([str(FILES / "test.xyz")])[:1])
-    np.testing.assert_allclose(found["energy"], told["energy"], rtol=1e-9)  # the nodes are those of the training now
-    np.testing.assert_allclose(found["forces"], told["forces"], atol=1e-9)
+    np.testing.assert_allclose(found["energy"], told["energy"], rtol=1e-12)
+    np.testing.assert_allclose(found["forces"], told["forces"], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
