@@ -44,7 +44,7 @@ class Potential(JacobianProvider[Any], Protocol):
 
     @property
     def exact(self) -> Any:
-        """What prepares frames and predicts without the approximations of a training; the model itself if it has none."""
+        """What predicts without the approximations of a training, from frames that it prepares; the model if it has none."""
 
     def environment(self, frame: Frame, *, like: Array) -> Any:
         """Prepare a frame; `like` gives library, dtype and device. InputError if the frame does not fit."""
