@@ -108,10 +108,8 @@ def entropy_change(state: EKFState, H: Array, noise: float | Sequence[float]) ->
         scaled.shape[0], dtype=scaled.dtype, device=device(scaled)
     )
     sign, logdet = xp.linalg.slogdet(S)
-    # Of an indefinite P the logarithm would be that of another number.
-    return (
-        xp.where(sign > 0, logdet, xp.nan) / 2
-    )  # half, for the entropy of a Gaussian is log det(P) / 2 and a constant
+    # The entropy of a Gaussian is log det(P) / 2 and a constant; an indefinite P has none.
+    return xp.where(sign > 0, logdet, xp.nan) / 2
 
 
 def fisher_information(H: Array, noise: float | Sequence[float]) -> Array:

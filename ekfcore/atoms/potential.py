@@ -44,7 +44,7 @@ class Potential(JacobianProvider[Any], Protocol):
 
     @property
     def exact(self) -> Any:
-        """What predicts without the approximations of a training, from frames that it prepares; the model if it has none."""
+        """What predicts without the approximations of a training, for frames that it prepares itself."""
 
     def environment(self, frame: Frame, *, like: Array) -> Any:
         """Prepare a frame; `like` gives library, dtype and device. InputError if the frame does not fit."""

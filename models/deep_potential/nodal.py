@@ -232,11 +232,7 @@ def _displacements(
     """Return the weights of forces, shape (m, N, 3), and virial, (m, 3, 3), in the functionals; absent ones are 0."""
 
     def gather(name: str, shape: tuple[int, ...]) -> Array:
-        zero = xp.zeros(shape, dtype=w.dtype, device=w.device)
-        return (
-            xp.stack([c.get(name, zero) for c in moving])
-            if moving
-            else xp.zeros((0, *shape), dtype=w.dtype, device=w.device)
-        )
+        zero = xp.zeros((1, *shape), dtype=w.dtype, device=w.device)
+        return xp.stack([c.get(name, zero[0, ...]) for c in moving]) if moving else zero[:0, ...]
 
     return gather("forces", (sample.n_atoms, 3)), gather("virial", (3, 3))
