@@ -1,6 +1,6 @@
 """Errors that a user can act on."""
 
-__all__ = ["CheckpointError", "EKFError", "FilterError", "InputError"]
+__all__ = ["CheckpointError", "EKFError", "FilterError", "InputError", "one_line"]
 
 
 class EKFError(Exception):
@@ -25,3 +25,8 @@ class CheckpointError(EKFError):
 
 class FilterError(EKFError):
     """An update broke down numerically; the state before it is intact."""
+
+
+def one_line(error: BaseException, length: int = 160) -> str:
+    """Return the class and the first line of an error that others raised, cut off at so many characters."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:length]

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from ekfcore.errors import InputError
 
-__all__ = ["LOCK_FILE", "is_vacant", "locked", "replace_file", "sweep", "write_csv", "write_text"]
+__all__ = ["LOCK_FILE", "is_vacant", "locked", "make_folder", "replace_file", "sweep", "write_csv", "write_text"]
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +73,22 @@ def is_vacant(folder: Path) -> bool:
     return not folder.exists() or (
         folder.is_dir() and all(path.name.startswith(".") and path.is_file() for path in folder.iterdir())
     )
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder that a command writes, and see that it can be written; it may be there.
+
+    Raises
+    ------
+    InputError
+        If it cannot.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}); choose another folder with --out") from None
 
 
 def sweep(path: Path) -> None:

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ekfcore.errors import InputError
+from ekfcore.errors import InputError, one_line
 
-__all__ = ["find_object", "one_line"]
+__all__ = ["find_object"]
 
 
 def find_object(path: str, what: str) -> Any:
@@ -42,8 +42,3 @@ def find_object(path: str, what: str) -> Any:
             "PYTHONPATH"
         ) from None
     return found
-
-
-def one_line(error: BaseException) -> str:
-    """Return the class and the first line of an error."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:160]

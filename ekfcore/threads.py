@@ -15,7 +15,7 @@ from typing import Any
 
 from ekfcore.errors import InputError
 
-__all__ = ["in_parallel", "limited_threads", "thread_count"]
+__all__ = ["in_parallel", "limited_threads", "thread_count", "usable_cores"]
 
 # A context variable: each thread of Python has its own limit, and leaving a block in one does not end another's.
 _limit: ContextVar[int | None] = ContextVar("_limit", default=None)
@@ -28,6 +28,11 @@ def thread_count() -> int:
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if first.isdecimal() and int(first) > 0:
         return int(first)
+    return usable_cores()
+
+
+def usable_cores() -> int:
+    """Return how many logical cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, get_type_hints
 from pydantic import create_model
 
 from ekfcore.atoms import Frame
-from ekfcore.errors import InputError
-from ekfcore.imports import find_object, one_line
+from ekfcore.errors import InputError, one_line
+from ekfcore.imports import find_object
 from ekfcore.models.settings import PotentialSettings
 from ekfcore.models.wrapped import WrappedSettings
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ekfcore.errors import InputError
+from ekfcore.errors import InputError, one_line
 
 from ._ase import format_of, read_ase, unpacked
 from ._deepmd import find_deepmd, read_deepmd, read_hdf5
@@ -249,16 +249,12 @@ def _parse(read: Callable[[Path], list[Frame]], path: Path, *, name: str = "", o
     except InputError:
         raise
     except Exception as error:  # parsers raise anything on a bad file, AssertionError and StopIteration included
-        raise InputError(f"{name}: cannot be read ({_reason(error)}); {hint or looks_like(path)}") from None
+        raise InputError(f"{name}: cannot be read ({one_line(error, _LONGEST)}); {hint or looks_like(path)}") from None
     for message in dict.fromkeys(str(warning.message).splitlines()[0] for warning in caught):
         _log.warning("%s: its reader says: %s", name, message[:_LONGEST])
     if not frames:
         raise InputError(f"{name}: holds no frames; {hint or looks_like(path)}")
     return frames
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:_LONGEST]
 
 
 def _read_file(path: Path, name: str | None, options: ReadOptions) -> list[Frame]:
@@ -286,7 +282,9 @@ def _read_file(path: Path, name: str | None, options: ReadOptions) -> list[Frame
                 frames = read_dpdata(plain, other, options, source=source)
             except Exception:
                 raise error from None
-            _log.warning("%s: ASE cannot read it (%s), dpdata can, as format %s", source, _reason(error), other)
+            _log.warning(
+                "%s: ASE cannot read it (%s), dpdata can, as format %s", source, one_line(error, _LONGEST), other
+            )
             return frames
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from ekfcore.devices import find_devices
 from ekfcore.errors import InputError
 from ekfcore.registry import BACKENDS
+from ekfcore.threads import usable_cores
 
 from ._options import Commands, add_command
 
@@ -58,8 +59,7 @@ def _versions() -> list[tuple[str, str]]:
 
 
 def _devices() -> list[tuple[str, str]]:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    rows = [("cpu", f"{_processor()}, {usable} of {os.cpu_count()} logical cores usable")]
+    rows = [("cpu", f"{_processor()}, {usable_cores()} of {os.cpu_count()} logical cores usable")]
     threads = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if name in os.environ}
     gpus = [(f"cuda:{index}", gpu) for index, gpu in enumerate(_gpus())]
     return [*rows, *threads.items(), *(gpus or [("gpu", "none found")])]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekfcore.errors import InputError
+from ekfcore.files import make_folder
 
 from ._options import Commands, add_command, add_run_options, limited_threads
 
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     frames = read_frames(arguments.data, require=())
     held_out = read_frames(arguments.calibrate, require=["forces"]) if arguments.calibrate else []
     refresh = read_frames(arguments.refresh, require=()) if arguments.refresh else []
-    _make_folder(arguments.out)
+    make_folder(arguments.out)
     with limited_threads(arguments.threads, backend=backend):
         uncertainty = KalmanUncertainty.load(
             arguments.model,
@@ -92,13 +92,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(_text(report))
         print(f"{TABLE}, {DEVIATIONS} and {PICTURE} are in {arguments.out}.")
     return 0
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}); choose another folder with --out") from None
 
 
 def _rows(uncertainty: "KalmanUncertainty", frames: "Sequence[Frame]") -> "list[Row]":

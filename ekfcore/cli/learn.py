@@ -86,7 +86,7 @@ def _print_line(line: str) -> None:
 
 def _make_folder(out: Path, *, resume: bool) -> None:
     """Make the folder of the run, or check that it holds the run to resume."""
-    from ekfcore.files import is_vacant
+    from ekfcore.files import is_vacant, make_folder
 
     if resume and not (out / _SETTINGS).exists() and not (out.is_dir() and is_vacant(out)):
         raise InputError(
@@ -95,10 +95,7 @@ def _make_folder(out: Path, *, resume: bool) -> None:
         )
     if not resume and not is_vacant(out):
         raise InputError(f"{out} exists already; go on with it with --resume, or choose another folder with --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out} cannot be made ({error.strerror}); choose another folder with --out") from None
+    make_folder(out)
 
 
 def _compare(out: Path, settings: "LearnSettings", inputs: dict[str, str], *, resume: bool) -> None:

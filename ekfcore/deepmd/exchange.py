@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ekfcore.errors import CheckpointError, InputError
-from ekfcore.files import is_vacant
+from ekfcore.files import is_vacant, make_folder
 from ekfcore.models.deep_potential import Architecture, DeepPotential
 from ekfcore.models.wrapped import WrappedPotential
 from ekfcore.potentials import LoadedModel
@@ -122,9 +122,6 @@ def import_model(path: str | Path, out: str | Path) -> LoadedModel:
     model = replace(model, spacing=None)  # the training chooses its nodes
     position, optimizer = Position(), {"type": "DeePMD-kit"}
     arrays: dict[str, NDArray[Any]] = {"weights": weights}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}); choose another folder with --out") from None
+    make_folder(out)
     save_model(out / MODEL_FILE, model, settings={}, position=position, optimizer=optimizer, arrays=arrays.items())
     return LoadedModel(model=model, weights=weights, settings={}, position=position, optimizer=optimizer, arrays=arrays)

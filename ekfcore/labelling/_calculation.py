@@ -18,7 +18,7 @@ from ase.calculators.calculator import SCFError, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ekfcore.atoms import Frame, validate_frame
-from ekfcore.errors import EKFError, InputError
+from ekfcore.errors import EKFError, InputError, one_line
 
 from ._bounds import Bounds, check_atoms
 from ._result_file import read_result, write_result
@@ -116,7 +116,7 @@ def _calculate(task: Task, folder: Path) -> Outcome:
                 return _finish(task, calculator, time.monotonic() - start)
     except Exception as error:  # a calculator may raise anything
         traceback.print_exc()
-        text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        text = one_line(error, 200)
         if isinstance(error, SCFError) or "converge" in str(error).lower():
             return Outcome(status="not converged", reason=f"did not converge: {text}")
         return Outcome(status="failed", reason=f"failed: {text}")

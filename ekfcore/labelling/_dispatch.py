@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from uuid import uuid4
 
-from ekfcore.errors import EKFError
+from ekfcore.errors import EKFError, one_line
 
 from ._calculation import Outcome, Task, run_alone, run_in
 from .executors import ExecutorSettings, ProcessExecutor, open_executor
@@ -146,7 +146,7 @@ class Dispatch:
             return False
 
     def _note_error(self, error: BaseException) -> None:
-        self._last_error = f"its worker was lost: {type(error).__name__}: {error}".splitlines()[0][:200]
+        self._last_error = f"its worker was lost: {one_line(error, 177)}"
 
     def _stop(self) -> bool:
         self._stopped = self._stopped or self._should_stop()

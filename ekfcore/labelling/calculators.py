@@ -4,8 +4,8 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ekfcore.errors import InputError
-from ekfcore.imports import find_object, one_line
+from ekfcore.errors import InputError, one_line
+from ekfcore.imports import find_object
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator

@@ -1,7 +1,6 @@
 """Executors for calculations: processes of this machine, jobs of a cluster, workers of Dask."""
 
 import math
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -11,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ekfcore.errors import InputError
+from ekfcore.errors import InputError, one_line
 from ekfcore.settings.table import Table
+from ekfcore.threads import usable_cores
 
 from ._worker import Worker, WorkerError
 
@@ -37,7 +37,7 @@ class ExecutorSettings(Table):
         """Number of calculations at a time."""
         if self.workers is not None:
             return self.workers
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_cores()
 
     @property
     def queues(self) -> bool:
@@ -227,5 +227,5 @@ def _construct(settings: ExecutorSettings, constructor: Callable[..., Any], opti
             f'executor: {settings.kind} needs {error.name or error}; run: pip install "ekfcore[cluster]"'
         ) from None
     except Exception as error:  # such as a scheduler that does not answer, or an unknown keyword
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+        reason = one_line(error)
         raise InputError(f"executor: {settings.kind} cannot be opened ({reason}); correct its options") from None

@@ -17,7 +17,7 @@ from phonopy.structure.atoms import PhonopyAtoms
 from phonopy.structure.cells import guess_primitive_matrix
 
 from ekfcore.atoms import Frame, validate_frame
-from ekfcore.errors import EKFError, InputError
+from ekfcore.errors import EKFError, InputError, one_line
 
 __all__ = ["Phonons", "find_phonons"]
 
@@ -165,7 +165,7 @@ def _forces(atoms: Atoms, calculator: BaseCalculator, name: str) -> _Vector:
     except EKFError:
         raise
     except Exception as error:  # a calculator may raise anything
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+        reason = one_line(error)
         raise InputError(
             f"{name} cannot calculate the forces of {atoms.get_chemical_formula()} ({reason}); correct its parameters, "
             "or choose another supercell"

@@ -10,7 +10,7 @@ from ekfcore.atoms import Frame
 from ekfcore.atoms.potential import Potential
 from ekfcore.checkpoint import restore_state
 from ekfcore.errors import InputError
-from ekfcore.files import is_vacant
+from ekfcore.files import is_vacant, make_folder
 from ekfcore.filter import init
 from ekfcore.partition import BlockLayout
 from ekfcore.potentials.dataset import Dataset
@@ -100,7 +100,7 @@ def prepare(
     origin = saved or start
     model, settings = _model(settings, train, test, origin, resumed=saved is not None)
     layout = fitting_layout(settings, model.layer_sizes)
-    _make_folder(out)
+    make_folder(out)
     check_energies(model, given)
     test, note = without_unknown(model, test)
     notes += [note, "" if origin else unseen_pairs(train, model.cutoff)]
@@ -154,15 +154,6 @@ def _check_folder(out: Path, resume: bool) -> None:
         )
     if not resume and not is_vacant(out):
         raise InputError(f"{out} exists already; go on from it with --resume, or choose another folder with --out")
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / ".write-test").touch()
-        (out / ".write-test").unlink()
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}); choose another folder with --out") from None
 
 
 def _writers(settings: Settings, out: Path, *, known: int) -> list[Callable[[Sequence[EpochRecord]], None]]:
