@@ -9,6 +9,7 @@ import pytest
 import ekfcore as ek
 from ekfcore.presets import Recipe
 
+pytest.importorskip("pydantic", reason="training needs ekfcore[atoms]")
 error_bars = pytest.importorskip("ekfcore.potentials.error_bars", reason="training needs ekfcore[atoms]")
 from ekfcore.training.kalman import KalmanOptimizer  # noqa: E402 (needs pydantic, as the above)
 
