@@ -32,10 +32,10 @@ def test_each_kind_computes(kind: Any) -> None:
         pytest.importorskip({"dask": "distributed"}.get(kind, kind), reason=f"{kind} is not installed")
     with open_executor(ExecutorSettings(kind=kind, workers=2)) as executor:
         futures = [executor.submit(pow, 2, exponent) for exponent in range(4)]
-        assert [future.result(timeout=60) for future in futures] == [1, 2, 4, 8]
-        assert executor.submit(os.getpid).result(timeout=60) != os.getpid()
+        assert [future.result(timeout=300) for future in futures] == [1, 2, 4, 8]
+        assert executor.submit(os.getpid).result(timeout=300) != os.getpid()
         with pytest.raises(ZeroDivisionError):
-            executor.submit(divmod, 1, 0).result(timeout=60)
+            executor.submit(divmod, 1, 0).result(timeout=300)
 
 
 def test_a_dead_process_takes_nothing_with_it() -> None:
@@ -119,7 +119,7 @@ def test_time_limit_kills_programs_too(tmp_path: Path) -> None:
         start = time.monotonic()
         with pytest.raises(TimeoutError):
             worker.call(os.system, command, timeout=1.0)
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 120
         assert worker.output() == "started"
         assert not worker.alive
         _wait_for(lambda: not _exists(int((tmp_path / "pid").read_text())))
@@ -256,7 +256,7 @@ def test_jobs_of_a_batch_system(queue: Any) -> None:
     settings = ExecutorSettings(**tomllib.loads(table.partition("```")[0])["label"]["executor"])
     assert settings.in_flight == 16
     with open_executor(settings) as executor:
-        assert executor.submit(pow, 2, 5).result(timeout=100) == 32
+        assert executor.submit(pow, 2, 5).result(timeout=300) == 32
     assert queue.submitted[0]["cores"] == 8
     assert queue.submitted[0]["run_time_max"] == 7200
 

@@ -156,9 +156,9 @@ def _runs(pid: str) -> bool:
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 150
     while not condition():
-        assert time.monotonic() < deadline, "waited for half a minute"
+        assert time.monotonic() < deadline, "waited for minutes"
         time.sleep(0.02)
 
 
@@ -262,7 +262,7 @@ def test_stop_and_go_on(run: "Run", rattled: "MakeFrames", faulty: "Faulty") -> 
     frames, done = rattled(["Cu"] * 12), threading.Event()
     start = time.monotonic()
     report = run(frames, seconds=0.4, on_done=lambda *_: done.set(), should_stop=done.is_set)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 120
     assert 1 <= len(report.labelled) < 12
     assert len(report.unfinished) == 12 - len(report.labelled)
     rest = run(frames, seconds=0.4)

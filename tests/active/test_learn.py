@@ -136,7 +136,7 @@ def _table(path: Path) -> list[dict[str, str]]:
 
 def _wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
     """Wait until something has happened; the process must not end before."""
-    for _ in range(6000):
+    for _ in range(30_000):  # five minutes, for a machine that has other work
         if condition():
             return
         assert process.poll() is None, process.communicate()
@@ -155,13 +155,13 @@ def test_dead_workers_failing_labels_and_two_restarts(home: Path, start: Start) 
     process = start("--resume")
     _wait_for((home / "run/round-01/selection.csv").exists, process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 130, err
     assert "--resume" in out
     assert "Traceback" not in err
 
     process = start("--resume")
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert "Traceback" not in err
 
@@ -196,10 +196,10 @@ def test_the_same_run_in_one_go_gives_the_same_frames(home: Path, start: Start) 
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     process = start("--resume")
-    assert process.communicate(timeout=300)[1] == ""
+    assert process.communicate(timeout=600)[1] == ""
     (home / "run").rename(home / "parts")
     process = start()
-    assert process.communicate(timeout=300)[1] == ""
+    assert process.communicate(timeout=600)[1] == ""
     for number in (1, 2):
         parts, whole = (home / folder / f"round-0{number}/report.json" for folder in ("parts", "run"))
         keys = [json.loads(path.read_text())["labelled"] for path in (parts, whole)]
@@ -223,7 +223,7 @@ def test_a_calculator_that_is_no_toy(home: Path, start: Start) -> None:
     text = text.replace("copper.xyz", "water.xyz").replace('[data.validation]\nhot = ["hot.xyz"]\n', "")
     (home / "learn.toml").write_text(text.replace("steps = 40", "steps = 40\ntime_step = 0.5"))
     process = start()
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (0, "")
     frames = read_frames([str(home / "run/labels.db")])
     assert f"all {len(frames)} labelled frames" in out

@@ -92,7 +92,7 @@ def test_backend_that_is_not_installed(
 def test_extra_that_is_not_installed(config: Path, start: Callable[..., Any]) -> None:
     """Without pydantic nothing can be trained; the command line still starts."""
     process = start("train", config, before="sys.modules['pydantic'] = None")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (2, "")
     assert err == 'ekfcore: error: pydantic is not installed; run: pip install "ekfcore[atoms]"\n'
 

@@ -157,7 +157,7 @@ def test_closed_pipe_is_no_error(config: Path, start: Callable[..., Any]) -> Non
     process.stdout.close()
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
-    process.wait(timeout=60)
+    process.wait(timeout=300)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_killed_before_the_first_model(
     pytest.importorskip("tensorboard", reason='TensorBoard is not installed: pip install "ekfcore[tensorboard]"')
     command = ["train", config, "--out", tmp_path / "run", "--set", "training.tensorboard=true"]
     process = start(*command, before=before)
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
     assert (tmp_path / "run").is_dir()
     code, out, err = cli(*command, *words)
@@ -76,7 +76,7 @@ def test_killed_behind_the_model(tmp_path: Path, config: Path, cli: Cli, start: 
     command = ["train", config, "--out", tmp_path / "run"]
     command += ["--set", "training.tensorboard=true", "--set", "training.lcurve=lcurve.out"]
     process = start(*command, before=_DIE_IN_REPLACE.format(name=name, count=count))
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
     assert list((tmp_path / "run").glob(f".{name}.*"))
     code, _, err = cli(*command, "--resume")

@@ -149,7 +149,7 @@ def test_ctrl_c_stops_in_good_order(
         if line.startswith("    1 "):  # the first epoch is done
             process.send_signal(signal.SIGINT)
             break
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "ekfcore train" in out

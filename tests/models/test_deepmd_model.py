@@ -277,7 +277,9 @@ def test_frames_that_do_not_fit(make_case: MakeCase) -> None:
 
     model = _model(make_case, DESCRIPTORS["se_e2_r"])
     w, frame = model.weights, _frames(make_case)[0]
-    with pytest.raises(InputError, match="made up, frame 0 holds H, which the model does not know; its elements are Cu, O"):
+    with pytest.raises(
+        InputError, match="made up, frame 0 holds H, which the model does not know; its elements are Cu, O"
+    ):
         model.environment(make_case("H O Cu")[1], like=w)
     with pytest.raises(InputError, match="along all directions or none"):
         model.environment(make_case("Cu O", pbc=(True, True, False))[1], like=w)
