@@ -70,7 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
     frames = read_frames(arguments.data, require=())
     held_out = read_frames(arguments.calibrate, require=["forces"]) if arguments.calibrate else []
     refresh = read_frames(arguments.refresh, require=()) if arguments.refresh else []
-    make_folder(arguments.out)
     with limited_threads(arguments.threads, backend=backend):
         uncertainty = KalmanUncertainty.load(
             arguments.model,
@@ -80,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
             refresh=refresh,
             **where,
         )
+        make_folder(arguments.out)  # not before all that may be refused was looked at
         rows, fitted = _rows(uncertainty, frames), _rows(uncertainty, held_out)
     write_table(rows, arguments.out / TABLE)
     write_deviations(rows, arguments.out / DEVIATIONS)

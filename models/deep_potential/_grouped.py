@@ -23,6 +23,11 @@ class Grouped(ABC):
     architecture: Architecture
     statistics: Statistics
 
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Sizes of the parameter parts in order."""
+        return self.architecture.layer_sizes
+
     def predict(self, w: Array, sample: Any) -> Prediction:
         """See `DeepPotential.predict`."""
         xp = array_namespace(w)

@@ -59,11 +59,6 @@ class ExactPotential(Grouped):
     statistics: Statistics
     kernels: EmbeddingKernels | None = None
 
-    @property
-    def layer_sizes(self) -> tuple[int, ...]:
-        """Sizes of the parameter parts in order."""
-        return self.architecture.layer_sizes
-
     def environment(self, frame: Frame, *, like: Array) -> Environment:
         """Prepare a frame, see `build_environment`."""
         rows = self._kernels(array_namespace(like)).rows

@@ -73,11 +73,6 @@ class NodalPotential(Grouped):
         """Constants of the model."""
         return self.exact.statistics
 
-    @property
-    def layer_sizes(self) -> tuple[int, ...]:
-        """Sizes of the parameter parts in order."""
-        return self.architecture.layer_sizes
-
     def environment(self, frame: Frame, *, like: Array) -> NodalEnvironment:
         """Prepare a frame, see `build_nodal_environment`."""
         return build_nodal_environment(frame, self.architecture, self.statistics, self.spacing, like=like)
