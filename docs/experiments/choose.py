@@ -26,6 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # after the number of threads has been set
 from ase.io import read, write
+from numpy.typing import NDArray
 
 from ekfcore.settings.toml import set_key
 from ekfcore.training import Settings, Trainer, prepare
@@ -84,19 +85,20 @@ def run(args: argparse.Namespace, name: str, variant: str, seed: int) -> list[tu
         trainer = prepare(Settings.from_json(settings), Path(scratch) / "run")
         n = len(trainer.train) if args.test else min(len(trainer.train), MOST)
         marks = {int(mark[:-1]) if mark.endswith("f") else round(float(mark) * n) for mark in args.marks}
-        found = list(steps(trainer, n, args.epochs, seed, marks | {n * args.epochs}))
+        chosen = np.linspace(0, len(trainer.train) - 1, n).round().astype(int)  # frames of one kind may stand together
+        found = list(steps(trainer, chosen, args.epochs, seed, marks | {n * args.epochs}))
     print(f"  {name} {variant} seed {seed}: {[tuple(round(x, 3) for x in row) for row in found]}", flush=True)
     return found
 
 
-def steps(trainer: Trainer, n: int, epochs: int, seed: int, marks: set[int]) -> Iterator[tuple[float, ...]]:
-    """Train on the first n frames as `ekfcore train` does, and judge after so many frames."""
-    seen, seconds = 0, 0.0
+def steps(trainer: Trainer, chosen: NDArray[Any], epochs: int, seed: int, marks: set[int]) -> Iterator[tuple[float, ...]]:
+    """Train on these frames as `ekfcore train` does, and judge after so many of them."""
+    seen, seconds, n = 0, 0.0, len(chosen)
     for epoch in range(epochs):
         trainer.refine()
         for index, k in enumerate(np.random.default_rng([seed, epoch]).permutation(n)):
             start = time.process_time()
-            trainer.optimizer.step([trainer.train[k]], np.random.default_rng([seed, epoch, index]))
+            trainer.optimizer.step([trainer.train[chosen[k]]], np.random.default_rng([seed, epoch, index]))
             seconds += time.process_time() - start
             seen += 1
             if seen in marks:
