@@ -19,6 +19,6 @@ jax.tree_util.register_dataclass(Blocks, ["matrices"], ["layout"])
 jax.tree_util.register_dataclass(
     Covariance, ["store", "rows", "scale", "shift", "traces", "information"], ["backend", "layout", "count"]
 )
-jax.tree_util.register_dataclass(NoiseLevel, ["mean", "weight"], [])
+jax.tree_util.register_dataclass(NoiseLevel, ["mean", "weight", "first"], [])
 jax.tree_util.register_dataclass(EKFState, ["weights", "average", "covariance", "lam", "count", "noise"], [])
 jax.tree_util.register_dataclass(UpdateInfo, ["innovation", "gain", "hph", "noise", "lam", "trace"], ["status"])

@@ -105,6 +105,7 @@ def state_arrays(state: EKFState) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "shift", to_numpy(P.shift)
     yield "traces", to_numpy(P.traces)
     yield "noise", np.stack([to_numpy(state.noise.mean), to_numpy(state.noise.weight)])
+    yield "first", to_numpy(state.noise.first)
     pending = to_numpy(P.pending)
     information = None if P.information is None else to_numpy(P.information[: P.count, :])
     for index, part in enumerate(P.layout.slices):
@@ -153,8 +154,10 @@ def restore_state(
         return bring(np.concat(parts, axis=1))
 
     rows = side_by_side("pending", None)
-    # Files from before there were rows that join the blocks, a noise that adapts, and an average say nothing of them.
+    # Files from before there were rows that join the blocks, a noise that adapts, its first level, and an average say
+    # nothing of them.
     noise = bring(_take(arrays, "noise", 2) if "noise" in arrays else np.zeros(2))
+    first = bring(_take(arrays, "first") if "first" in arrays else np.zeros(()))
     covariance = Covariance(
         backend=kernels,
         layout=layout,
@@ -172,7 +175,7 @@ def restore_state(
         covariance=covariance,
         lam=header["lam"],
         count=header["count"],
-        noise=NoiseLevel(mean=noise[0], weight=noise[1]),
+        noise=NoiseLevel(mean=noise[0], weight=noise[1], first=first),
     )
 
 

@@ -277,7 +277,7 @@ def _noise(
     # Innovations may vanish, but R must not: an update leaves H P H^T < R, a difference of numbers that begin at
     # p0 |H|^2. The floor lies above their rounding, eps p0 |H|^2, by eps^-1/4, some 8000 in float64.
     floor = float(xp.finfo(H.dtype).eps) ** 0.75 * config.p0 * xp.sum(H**2, axis=1)
-    found = xp.maximum(adaptive.share(state.count) * level.mean * R, floor)
+    found = xp.maximum(adaptive.variance(level) * R, floor)
     return xp.where(found == 0, R, found), level  # without a gradient there is no floor, and nothing to learn either
 
 

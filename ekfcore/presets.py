@@ -105,7 +105,7 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
         If the name is unknown.
     """
     if name == "recommended":
-        noise = AdaptiveNoise(factor=0.1, settling=measurements_per_epoch)
+        noise = AdaptiveNoise(factor=0.1, power=3.0)
         return Recipe(
             config=EKFConfig(memory=MemoryFactor(1.0), noise=noise, rows=128, averaging=0.1),
             block_size=256,

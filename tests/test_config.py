@@ -123,7 +123,7 @@ def test_numbers_of_numpy_become_plain_numbers(number: Any) -> None:
     assert config == EKFConfig(noise=0.5, p0=0.5, process_noise=0.5, memory=MemoryFactor(0.5, 0.5))
     assert {type(config.noise), type(config.p0), type(config.process_noise), type(config.memory.initial)} == {float}
     assert Anneal(number, number, number) == Anneal(0.5, 0.5, 0.5)
-    assert AdaptiveNoise(factor=number, settling=number) == AdaptiveNoise(factor=0.5, settling=0.5)
+    assert AdaptiveNoise(factor=number, power=4 + number) == AdaptiveNoise(factor=0.5, power=4.5)
     counts = EKFConfig(pending=np.int32(4), rows=np.asarray(8))  # type: ignore[arg-type]
     assert (type(counts.pending), type(counts.rows), counts) == (int, int, EKFConfig(pending=4, rows=8))
 
@@ -147,7 +147,7 @@ def test_what_is_no_number_is_refused(value: Any) -> None:
     }
     makers |= {
         f"`{name}` of an adaptive noise must": partial(AdaptiveNoise, **{name: value})
-        for name in ("factor", "window", "settling")
+        for name in ("factor", "window", "power")
     }
     makers["of an annealed number must be positive"] = partial(Anneal, value, 1.0, 1.0)
     for message, make in makers.items():

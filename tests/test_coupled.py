@@ -547,7 +547,7 @@ def test_update_can_be_compiled_by_jax(tmp_path: Path) -> None:
     """Without the check, over losses, with adaptive noise, and saved afterwards."""
     jax = pytest.importorskip("jax", reason="jax is not installed")
     jax.config.update("jax_enable_x64", True)
-    config = _config(4, noise=AdaptiveNoise(factor=0.5, window=3, settling=5))
+    config = _config(4, noise=AdaptiveNoise(factor=0.5, window=3, power=3))
     step = jax.jit(functools.partial(ek.update, config=config, check=False))
     w = np.random.default_rng(0).standard_normal(N)
     state, desired = ek.init(jax.numpy.asarray(w), LAYOUT, config), ek.init(w, LAYOUT, config, backend="generic")

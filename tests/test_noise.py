@@ -26,9 +26,9 @@ ENDLESS = ek.MemoryFactor(1.0)
 class Book:
     """The running mean, one update at a time, in Python's numbers."""
 
-    def __init__(self, factor: float = 1.0, window: float = 100.0, settling: float = math.inf) -> None:
-        self.factor, self.window, self.settling = factor, window, settling
-        self.mean, self.weight, self.absorbed = 0.0, 0.0, 0
+    def __init__(self, factor: float = 1.0, window: float = 100.0, power: float = 2.0) -> None:
+        self.factor, self.window, self.power = factor, window, power
+        self.mean, self.weight, self.first = 0.0, 0.0, 0.0
 
     def variances(self, e: list[float], r: list[float], tracked: list[bool]) -> list[float]:
         """Take the innovations into account and return R of each measurement."""
@@ -38,11 +38,14 @@ class Book:
             # The old mean stands for so many measurements that window ones do in all; the new ones for themselves.
             old = max(min(self.weight, self.window - len(new)), 0.0)
             self.mean = (old * self.mean + math.fsum(new)) / (old + len(new))
+            filled = self.weight >= self.window
             self.weight = old + len(new)
+            if not filled:
+                self.first = self.mean
         elif not self.weight:
             self.mean = math.fsum(squares) / len(squares)
-        share = self.factor * (0.1 + 0.9 / (1 + self.absorbed / self.settling) ** 2)
-        self.absorbed += len(e)
+        ratio = math.sqrt(self.mean / self.first) if self.first else 1.0
+        share = self.factor * min(max(0.1, ratio ** (self.power - 2)), 1.0)
         return [share * self.mean * r_k for r_k in r]
 
 
@@ -71,7 +74,9 @@ STEPS = [
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"factor": 0.3}, {"window": 3}, {"window": 2.5}, {"window": 1, "settling": 4.0}], ids=str
+    "options",
+    [{}, {"factor": 0.3}, {"window": 3}, {"window": 2.5}, {"window": 1, "power": 4.0}, {"window": 40, "power": 3.0}],
+    ids=str,
 )
 @pytest.mark.parametrize("rows", [0, 4])
 def test_r_is_the_running_mean(xp: "Xp", options: dict[str, float], rows: int) -> None:
@@ -85,8 +90,9 @@ def test_r_is_the_running_mean(xp: "Xp", options: dict[str, float], rows: int) -
         np.testing.assert_allclose(to_numpy(info.noise), book.variances(e, r, tracked), rtol=1e-13)
         np.testing.assert_allclose(float(state.noise.mean), book.mean, rtol=1e-13)
         assert float(state.noise.weight) == book.weight
-    assert state.noise.mean.dtype == state.noise.weight.dtype == state.covariance.scale.dtype
-    assert state.noise.mean.shape == state.noise.weight.shape == ()
+        np.testing.assert_allclose(float(state.noise.first), book.first, rtol=1e-13)
+    for number in (state.noise.mean, state.noise.weight, state.noise.first):
+        assert (number.dtype, number.shape) == (state.covariance.scale.dtype, ())
 
 
 def test_the_update_is_that_with_this_r(xp: "Xp") -> None:
@@ -270,9 +276,9 @@ def test_relative_variances_must_be_positive(xp: "Xp", ratios: Any) -> None:
         ({"window": 0.5}, "`window` of an adaptive noise must be at least 1, got 0.5"),
         ({"window": math.inf}, "`window` of an adaptive noise must be at least 1, got inf"),
         ({"window": math.nan}, "`window` of an adaptive noise must be at least 1, got nan"),
-        ({"settling": 0.0}, "`settling` of an adaptive noise must be positive, got 0.0"),
-        ({"settling": -3.0}, "`settling` of an adaptive noise must be positive, got -3.0"),
-        ({"settling": math.nan}, "`settling` of an adaptive noise must be positive, got nan"),
+        ({"power": 1.9}, "`power` of an adaptive noise must be at least 2, got 1.9"),
+        ({"power": math.inf}, "`power` of an adaptive noise must be at least 2, got inf"),
+        ({"power": math.nan}, "`power` of an adaptive noise must be at least 2, got nan"),
     ],
 )
 def test_bad_settings_are_named(options: dict[str, float], message: str) -> None:
@@ -282,11 +288,20 @@ def test_bad_settings_are_named(options: dict[str, float], message: str) -> None
     assert str(caught.value) == message
 
 
-def test_r_falls_as_measurements_settle() -> None:
-    """To a third after as many as the settings say, to a tenth in the end, and not at all by default."""
-    shares = [AdaptiveNoise(factor=3.0, settling=50.0).share(count) for count in (0, 50, 150, 10**12)]
-    assert shares == pytest.approx([3.0, 0.3 + 2.7 / 4, 0.3 + 2.7 / 16, 0.3])
-    assert AdaptiveNoise().share(10**12) == 1.0
+def test_r_falls_with_a_power_of_the_level() -> None:
+    """R of half the standard deviation: a quarter, or an eighth; between a tenth of the variance and all of it."""
+
+    def variance(mean: float, first: float, **options: float) -> float:
+        level = NoiseLevel(mean=np.asarray(mean), weight=np.asarray(50.0), first=np.asarray(first))
+        return float(AdaptiveNoise(**options).variance(level))
+
+    assert variance(1.0, 4.0) == 1.0
+    assert variance(1.0, 4.0, factor=3.0, power=3.0) == pytest.approx(3.0 / 2)
+    assert variance(1.0, 4.0, power=4.0) == pytest.approx(1 / 4)
+    assert variance(1.0, 1e6, power=3.0) == pytest.approx(0.1)
+    assert variance(9.0, 4.0, power=3.0) == 9.0
+    assert variance(0.0, 4.0, power=3.0) == 0.0
+    assert variance(2.0, 0.0, power=3.0) == 2.0  # nothing to compare with
 
 
 def test_nothing_is_known_at_the_start(xp: "Xp") -> None:
@@ -294,15 +309,15 @@ def test_nothing_is_known_at_the_start(xp: "Xp") -> None:
     for dtype in ("float64", "float32"):
         level = _start(xp, _config(dtype=dtype)).noise
         assert isinstance(level, NoiseLevel)
-        assert level.mean.dtype == level.weight.dtype == getattr(xp.namespace, dtype)
-        assert (float(level.mean), float(level.weight)) == (0.0, 0.0)
+        for number in (level.mean, level.weight, level.first):
+            assert (number.dtype, float(number)) == (getattr(xp.namespace, dtype), 0.0)
 
 
 def test_update_can_be_compiled_by_jax() -> None:
-    """The level, its first value and the settling are all inside."""
+    """The level, its first value and that of the first window are all inside."""
     jax = pytest.importorskip("jax", reason="jax is not installed")
     jax.config.update("jax_enable_x64", True)
-    options = {"factor": 0.5, "window": 3, "settling": 5.0}
+    options = {"factor": 0.5, "window": 3, "power": 3.0}
     config, book = _config(noise=AdaptiveNoise(**options)), Book(**options)
     state = ek.init(jax.numpy.zeros(N), LAYOUT, config)
     for e, counts in ((2.0, False), (1.0, True), (0.5, True), (0.25, False), (3.0, True)):

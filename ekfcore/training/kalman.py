@@ -57,7 +57,7 @@ class KalmanOptimizer:
     def diagnose(self, samples: Sequence[Sample]) -> Mapping[str, float]:
         """Return noise and the scale of P after an epoch, see `EpochRecord`."""
         adaptive, state = self.recipe.config.adaptive, self.state
-        level = 1.0 if adaptive is None else adaptive.share(state.count) * float(state.noise.mean)
+        level = 1.0 if adaptive is None else float(adaptive.variance(state.noise))
         scale = kpu_scale(self.model, state, samples)
         return {
             "energy_noise": 1e3 * (level * self._variance("energy")) ** 0.5,

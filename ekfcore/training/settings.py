@@ -91,7 +91,7 @@ class OptimizerSettings(Table):
     noise: Positive | Literal["adaptive", "blocks"] | None = None
     noise_factor: Positive | None = None
     noise_window: Annotated[float | None, Field(ge=1)] = None
-    noise_settling: Positive | None = None
+    noise_power: Annotated[float | None, Field(ge=2)] = None
     p0: float | None = None
     process_noise: float | None = None
     rows: int | None = None
@@ -177,7 +177,7 @@ class OptimizerSettings(Table):
 
 
 _ADAM = {field.name for field in fields(AdamSettings)}
-_NOISE = {"noise_factor": "factor", "noise_window": "window", "noise_settling": "settling"}
+_NOISE = {"noise_factor": "factor", "noise_window": "window", "noise_power": "power"}
 _MEMORY = {"memory": "initial", "memory_rate": "rate", "memory_counts": "counts"}
 _CONFIG = {field.name for field in fields(EKFConfig)} - _MEMORY.keys()
 

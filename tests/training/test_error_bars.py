@@ -57,7 +57,7 @@ def test_a_larger_p_needs_a_smaller_scale(linear: "Linear", samples: Samples) ->
 
 def test_the_record_of_an_epoch(linear: "Linear", samples: Samples) -> None:
     """Standard deviations in thousandths of the units: of adaptive noise at its level, of another as it was set."""
-    noise = ek.AdaptiveNoise(factor=0.5, settling=3.0)
+    noise = ek.AdaptiveNoise(factor=0.5, window=20, power=3.0)
     for config in (ek.EKFConfig(noise=noise, rows=8), ek.EKFConfig(noise=7.0)):
         recipe = Recipe(config=config, mode="pinned", groups=2, group_size=2, energy_noise=0.1, force_noise=2.0)
         state = ek.init(np.linspace(-1, 1, 12), ek.partition(linear.layer_sizes), config)
@@ -66,7 +66,7 @@ def test_the_record_of_an_epoch(linear: "Linear", samples: Samples) -> None:
         told, scale = optimizer.diagnose(samples(False)), error_bars.kpu_scale(linear, optimizer.state, samples(False))
         level = 1.0
         if config.adaptive is not None:
-            level = noise.share(optimizer.state.count) * float(optimizer.state.noise.mean)
+            level = float(noise.variance(optimizer.state.noise))
             assert float(optimizer.state.noise.weight) == 4  # two groups of two frames, no energy
         assert told["energy_noise"] == pytest.approx(100 * level**0.5)
         assert told["force_noise"] == pytest.approx(2000 * level**0.5)

@@ -138,11 +138,11 @@ def test_adaptive_noise_can_be_set(tmp_path: Path) -> None:
     path = _write(tmp_path, _DATA)
     base = load_settings(path).optimizer.recipe(7).config.adaptive
     assert base is not None
-    assert base.settling == 7
+    assert base == AdaptiveNoise(factor=0.1, power=3.0)
     changed = load_settings(path, ["optimizer.noise=adaptive", "optimizer.noise_window=30"]).optimizer.recipe(7)
     assert changed.config.noise == replace(base, window=30.0)
-    overrides = ["optimizer.preset=rlekf", "optimizer.noise=adaptive", "optimizer.noise_settling=9"]
-    assert load_settings(path, overrides).optimizer.recipe(7).config.noise == AdaptiveNoise(settling=9.0)
+    overrides = ["optimizer.preset=rlekf", "optimizer.noise=adaptive", "optimizer.noise_power=3"]
+    assert load_settings(path, overrides).optimizer.recipe(7).config.noise == AdaptiveNoise(power=3.0)
     with pytest.raises(InputError, match=r'optimizer.noise_factor needs optimizer.noise = "adaptive", got blocks;'):
         load_settings(path, ["optimizer.preset=rlekf", "optimizer.noise_factor=2"])
     whole = load_settings(path, ["optimizer.preset=rlekf", "optimizer.group_size=all"]).optimizer.recipe(7)
