@@ -14,7 +14,7 @@ from ekfcore.arrays import to_numpy
 from ekfcore.atoms import Frame, neighbour_pairs
 from ekfcore.atoms.types import atom_types
 from ekfcore.errors import InputError
-from ekfcore.linearize import Pullback
+from ekfcore.linearize import Linearizable, Pullback
 from ekfcore.models.torch_module import TorchModule
 from ekfcore.protocols import Prediction
 
@@ -24,7 +24,7 @@ _PAIRS = {"i", "j", "vectors", "distances"}
 _KNOWN = ("positions", "cell", "pbc", "numbers", "types", "i", "j", "vectors", "distances")
 
 
-class TorchFrames:
+class TorchFrames(Linearizable[Mapping[str, Tensor]]):
     """Prepares frames for a module, and differentiates its energy by positions, strain and weights.
 
     Parameters

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from ekfcore.atoms.energies import fit_bias
 from ekfcore.atoms.potential import Potential
 from ekfcore.atoms.types import atom_types
 from ekfcore.errors import InputError
-from ekfcore.linearize import Pullback, linearize
+from ekfcore.linearize import Linearizable, Pullback
 from ekfcore.models.settings import PotentialSettings
 from ekfcore.protocols import Prediction
 
@@ -24,15 +25,15 @@ _BIAS, _OWN = "energy_bias", "model/"  # names of arrays in a file, and what ope
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class WrappedPotential:
+class WrappedPotential(Linearizable[tuple[Any, float]]):
     """A model of frames, and the energies of the atoms beside it; a `Potential`.
 
     Parameters
     ----------
     inner : object
         A `JacobianProvider` of the energy without those of the atoms, with ``environment(frame, like=...)``. If it has
-        them, ``cutoff`` [Å] and ``library`` are read, and ``constants`` and ``restore`` keep what belongs to it beside
-        its weights.
+        them, ``linearize`` is used (see `Linearizable`), ``cutoff`` [Å] and ``library`` are read, and ``constants`` and
+        ``restore`` keep what belongs to it beside its weights.
     keys : mapping
         Its table ``[model]``, to make it again.
     elements, unknown : tuple of str
@@ -77,14 +78,13 @@ class WrappedPotential:
         inner, bias = sample
         return _with_bias(self.inner.predict(w, inner), bias)
 
-    def jacobian(self, w: Array, sample: tuple[Any, float], cotangents: Any) -> tuple[Array, Array]:
-        """Return functionals of a prediction and their gradients."""
-        return self.linearize(w, sample)[1](cotangents)
-
     def linearize(self, w: Array, sample: tuple[Any, float]) -> tuple[Prediction, Pullback]:
         """Return the prediction and the pullback of functionals; what atoms add does not change with the weights."""
         inner, bias = sample
-        prediction, pull = linearize(self.inner, w, inner)
+        if hasattr(self.inner, "linearize"):
+            prediction, pull = self.inner.linearize(w, inner)
+        else:  # a model that has no more than `jacobian` is evaluated twice
+            prediction, pull = self.inner.predict(w, inner), partial(self.inner.jacobian, w, inner)
 
         def pull_with_bias(cotangents: Any) -> tuple[Array, Array]:
             values, H = pull(cotangents)

@@ -17,9 +17,9 @@ from ekfcore.arrays import to_numpy
 from ekfcore.atoms import Frame
 from ekfcore.atoms.types import atom_types
 from ekfcore.errors import CheckpointError, InputError
-from ekfcore.linearize import Pullback
+from ekfcore.linearize import Linearizable, Pullback
 from ekfcore.models.torch_module import TorchModule
-from ekfcore.protocols import Cotangent, Prediction
+from ekfcore.protocols import Prediction
 
 from ._kit import load_kit, quiet, read_torch, write_torch
 from ._kit_data import Systems, box_of
@@ -33,7 +33,7 @@ _READERS = {".dp": read_dp, ".pth": read_torch, ".pt": read_torch}
 _WRITERS = {".dp": write_dp, ".pth": write_torch}
 
 
-class DeepmdModel:
+class DeepmdModel(Linearizable[Mapping[str, Tensor]]):
     """An energy model of DeePMD-kit; a JacobianProvider whose samples are mappings of tensors.
 
     The descriptor se_e2_a is trained faster as a `DeepPotential`, which gives the same numbers. This class is for
@@ -235,12 +235,6 @@ class DeepmdModel:
     def predict(self, w: Tensor, sample: Mapping[str, Tensor]) -> Prediction:
         """Return energy, 0-d [eV], forces, (N, 3) [eV/Å], and virial, (3, 3), W = -dE/dstrain [eV]."""
         return self._provider.predict(w, sample)
-
-    def jacobian(
-        self, w: Tensor, sample: Mapping[str, Tensor], cotangents: Sequence[Cotangent]
-    ) -> tuple[Tensor, Tensor]:
-        """Return m linear functionals of the prediction, shape (m,), and their gradients, shape (m, n)."""
-        return self._provider.jacobian(w, sample, cotangents)
 
     def linearize(self, w: Tensor, sample: Mapping[str, Tensor]) -> tuple[Prediction, Pullback]:
         """Return the prediction and the pullback of functionals, from one evaluation; see `ekfcore.linearize`."""

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from ekfcore._typing import Array, Namespace
 from ekfcore.checkpoint import state_arrays, state_header
 from ekfcore.filter import EKFState, update
-from ekfcore.linearize import linearize
+from ekfcore.linearize import Linearizable
 from ekfcore.measurement import atom_groups, reduce_batch, signed_mean
 from ekfcore.potentials.error_bars import kpu_scale
 from ekfcore.potentials.sample import Sample
 from ekfcore.presets import Recipe
-from ekfcore.protocols import Cotangent, JacobianProvider, Prediction
+from ekfcore.protocols import Cotangent, Prediction
 
 from .schedule import Measured, factor, plan, variance
 
@@ -27,7 +27,7 @@ class KalmanOptimizer:
 
     Parameters
     ----------
-    model : JacobianProvider
+    model : Linearizable
         Predicts energy, forces and virial.
     recipe : Recipe
         Settings of the filter and of the measurements.
@@ -40,8 +40,9 @@ class KalmanOptimizer:
         Updates of the last batch that were done before one broke down; 0 if none broke down.
     """
 
-    def __init__(self, model: JacobianProvider[Any], recipe: Recipe, state: EKFState) -> None:
-        self.model, self.recipe, self.state = model, recipe, state
+    def __init__(self, model: Linearizable[Any], recipe: Recipe, state: EKFState) -> None:
+        self.model: Any = model  # `Linearizable`; the loop puts a refined one in its place
+        self.recipe, self.state = recipe, state
         self.absorbed = 0
 
     @property
@@ -131,7 +132,7 @@ class KalmanOptimizer:
         kinds = [k for k in kinds if (k < len(groups) if isinstance(k, int) else getattr(sample, k) is not None)]
         if not kinds:
             return [], [], [], []
-        prediction, pull = linearize(self.model, self.state.weights, sample.environment)
+        prediction, pull = self.model.linearize(self.state.weights, sample.environment)
         cotangents, innovations, noise = [], [], []
         for kind in kinds:
             if isinstance(kind, int):
