@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ekfcore as ek
+from ekfcore.atoms.quantities import ENERGY
 from ekfcore.measurement import atom_groups
 from ekfcore.presets import Recipe, preset
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from training.conftest import Linear
 
 kalman = pytest.importorskip("ekfcore.training.kalman", reason="training needs ekfcore[atoms]")
+schedule = pytest.importorskip("ekfcore.training.schedule", reason="training needs ekfcore[atoms]")
 
 Samples = Callable[[bool], list[Any]]
 Row = tuple[NDArray[np.float64], float, float]
@@ -159,7 +161,7 @@ def test_paper_noise_counts_blocks(linear: "Linear", samples: Samples) -> None:
     recipe = preset("rlekf")
     batch = samples(False)[:1]
     optimizer = kalman.KalmanOptimizer(linear, recipe, start(recipe, linear))
-    optimizer._update(batch, [[]], ["energy"])
+    optimizer._update(batch, [[]], [schedule.Measured(ENERGY)])
     state = start(recipe, linear)
     H, e, _ = by_hand(linear, state.weights, batch[0], "energy", [], recipe)
     state, _ = ek.update(state, H, e, config=recipe.config, noise=1.0)  # one block of 12 weights
