@@ -11,8 +11,8 @@ from ekfcore.potentials.committee import committee_deviations
 from ekfcore.potentials.kpu import FrameUncertainty, KalmanUncertainty
 from ekfcore.potentials.refresh import ENERGY_NOISE, FORCE_NOISE
 from ekfcore.training import LoadedModel
+from ekfcore.training.optimizer_settings import OptimizerSettings
 from ekfcore.training.schedule import factor, group_size, plan_of, variance
-from ekfcore.training.settings import OptimizerSettings
 
 from .greedy import choose_greedily
 from .selection import Selection, SelectSettings, select

@@ -130,9 +130,9 @@ class KalmanOptimizer:
     ) -> tuple[list[Array], list[Array], list[float], list[bool]]:
         """Return gradient, innovation, noise and whether it is a force, of each measurement that has a label."""
         kinds = [
-            (quantity, group)
-            for quantity, group in kinds
-            if getattr(sample, quantity.label) is not None and (group is None or group < len(groups))
+            kind
+            for kind in kinds
+            if getattr(sample, kind.quantity.label) is not None and (kind.group is None or kind.group < len(groups))
         ]
         if not kinds:
             return [], [], [], []
