@@ -14,9 +14,8 @@ from ekfcore.atoms import Frame
 from ekfcore.atoms.energies import fit_bias
 from ekfcore.atoms.potential import Potential
 from ekfcore.atoms.types import atom_types
-from ekfcore.errors import InputError
 from ekfcore.linearize import Linearizable, Pullback
-from ekfcore.models.settings import PotentialSettings
+from ekfcore.models.settings import PotentialSettings, other_model
 from ekfcore.protocols import Prediction
 
 __all__ = ["WrappedPotential", "WrappedSettings"]
@@ -163,10 +162,7 @@ class WrappedSettings(PotentialSettings):
         self.choose_elements(frames, model.elements)
         for key, value in self._keys().items():
             if value != model.keys.get(key):
-                raise InputError(
-                    f"model.{key} = {value!r} differs from {model.keys.get(key)!r} of the model to go on from; set it "
-                    "back, or start anew in another folder"
-                )
+                raise other_model(key, repr(value), repr(model.keys.get(key)))
         return model
 
     def initial_weights(self, model: Potential, *, seed: int, gain: float) -> NDArray[Any]:
