@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ekfcore as ek
-from ekfcore.atoms.quantities import ENERGY
+from ekfcore.atoms.quantities import ENERGY, FORCE
 from ekfcore.measurement import atom_groups
 from ekfcore.presets import Recipe, preset
 
@@ -154,6 +154,13 @@ def test_missing_virials_are_left_out(linear: "Linear", samples: Samples) -> Non
     optimizer = kalman.KalmanOptimizer(linear, recipe, start(recipe, linear))
     optimizer.step(mixed, np.random.default_rng(0))
     assert optimizer.state.count == 5  # two energies, two groups, one virial
+
+
+def test_all_quantities_of_atoms_are_measured_in_the_same_groups() -> None:
+    """A quantity that the table of quantities gains takes its place in the plan."""
+    charge = replace(FORCE, name="charge", label="charges")
+    plan = schedule.plan("pinned", [ENERGY, FORCE, charge], 2)
+    assert plan == [[(ENERGY, None), (FORCE, k), (charge, k)] for k in range(2)]
 
 
 def test_paper_noise_counts_blocks(linear: "Linear", samples: Samples) -> None:
