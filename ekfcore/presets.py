@@ -71,6 +71,9 @@ class Recipe:
         for name in ("block_size", "groups", "group_size", "groups_per_update"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        for name in ("energy_prefactor", "force_prefactor", "virial_prefactor"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"`{name}` must be at least 0, got {getattr(self, name)}")
         for name in ("energy_noise", "force_noise", "virial_noise"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and 0 < value * value < float("inf")):  # R is its square

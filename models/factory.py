@@ -11,7 +11,7 @@ from pydantic import create_model
 from ekfcore.atoms import Frame
 from ekfcore.errors import InputError, one_line
 from ekfcore.imports import find_object
-from ekfcore.models.settings import PotentialSettings
+from ekfcore.models.settings import PotentialSettings, WithAtomEnergies
 from ekfcore.models.wrapped import WrappedSettings
 
 __all__ = ["FactorySettings", "settings_of_factory"]
@@ -19,7 +19,7 @@ __all__ = ["FactorySettings", "settings_of_factory"]
 _NEEDED = ("layer_sizes", "environment", "predict", "jacobian", "initial_weights")
 
 
-class FactorySettings(WrappedSettings):
+class FactorySettings(WrappedSettings, WithAtomEnergies):
     """``[model]`` of a factory: besides these keys, those that the factory takes as keywords.
 
     Parameters
@@ -28,20 +28,12 @@ class FactorySettings(WrappedSettings):
         Import path of the factory, or "torch".
     module : str, optional
         For "torch": import path of the module's class, or of a function that makes one.
-    atom_energies : dict of str to float, optional
-        Energies of atoms that are not fitted to the data [eV].
     """
 
     module: str | None = None
-    atom_energies: dict[str, float] | None = None
 
     factory: ClassVar[Callable[..., Any]]
     keywords: ClassVar[tuple[str, ...]] = ()
-
-    @property
-    def given_energies(self) -> Mapping[str, float]:
-        """Energies of atoms that are not to be fitted to the data [eV]."""
-        return self.atom_energies or {}
 
     def make(self, elements: tuple[str, ...], train: Sequence[Frame], *, seed: int) -> tuple[Any, dict[str, Any]]:
         """Return what the factory makes; the table says all that it was made from."""

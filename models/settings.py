@@ -10,7 +10,7 @@ from ekfcore.atoms.potential import Potential
 from ekfcore.errors import InputError
 from ekfcore.settings.table import Table
 
-__all__ = ["PotentialSettings"]
+__all__ = ["PotentialSettings", "WithAtomEnergies", "other_model"]
 
 
 class PotentialSettings(Table):
@@ -110,10 +110,7 @@ class PotentialSettings(Table):
         elements = self.elements or list(known) or sorted(present)
         missing = ", ".join(sorted(present - set(elements)))
         if known and elements != list(known):
-            raise InputError(
-                f"model.elements = {elements} differs from {list(known)} of the model to go on from; set it back, or "
-                "start anew in another folder"
-            )
+            raise other_model("elements", elements, list(known))
         if missing and known:
             raise InputError(
                 f"the data hold {missing}, which the model to go on from does not know; its elements are "
@@ -122,3 +119,28 @@ class PotentialSettings(Table):
         if missing:
             raise InputError(f"the data hold {missing}, which model.elements = {elements} leaves out")
         return elements
+
+
+class WithAtomEnergies(PotentialSettings):
+    """Base of the tables of models beside which the energies of atoms are fitted, unless they are given.
+
+    Parameters
+    ----------
+    atom_energies : dict of str to float, optional
+        Energies of atoms that are not fitted to the data [eV].
+    """
+
+    atom_energies: dict[str, float] | None = None
+
+    @property
+    def given_energies(self) -> Mapping[str, float]:
+        """Energies of atoms that are not to be fitted to the data [eV]."""
+        return self.atom_energies or {}
+
+
+def other_model(key: str, wanted: Any, known: Any) -> InputError:
+    """Return the error of a key that differs from that of the model to go on from."""
+    return InputError(
+        f"model.{key} = {wanted} differs from {known} of the model to go on from; set it back, or start anew in "
+        "another folder"
+    )

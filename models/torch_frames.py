@@ -14,17 +14,66 @@ from ekfcore.arrays import to_numpy
 from ekfcore.atoms import Frame, neighbour_pairs
 from ekfcore.atoms.types import atom_types
 from ekfcore.errors import InputError
-from ekfcore.linearize import Pullback
+from ekfcore.linearize import Linearizable, Pullback
 from ekfcore.models.torch_module import TorchModule
 from ekfcore.protocols import Prediction
 
-__all__ = ["TorchFrames"]
+__all__ = ["FrameModule", "TorchFrames"]
 
 _PAIRS = {"i", "j", "vectors", "distances"}
 _KNOWN = ("positions", "cell", "pbc", "numbers", "types", "i", "j", "vectors", "distances")
 
 
-class TorchFrames:
+class FrameModule(Linearizable[Mapping[str, Tensor]]):
+    """Base of models of frames that are a `TorchModule`, which predicts energy, forces and virial.
+
+    Parameters
+    ----------
+    provider : TorchModule
+        Predicts them for the samples that the model prepares.
+    """
+
+    library = "torch"
+
+    def __init__(self, provider: TorchModule) -> None:
+        self._provider = provider
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Number of elements of each parameter."""
+        return self._provider.layer_sizes
+
+    @property
+    def weights(self) -> Tensor:
+        """A copy of the parameters, shape (n,)."""
+        return self._provider.weights
+
+    def initial_weights(self, *, seed: int) -> NDArray[Any]:
+        """Return the weights that the module was made with, shape (n,)."""
+        return to_numpy(self.weights)
+
+    def store(self, w: Tensor) -> None:
+        """Write weights into the module, shape (n,)."""
+        self._provider.store(w)
+
+    def constants(self) -> dict[str, NDArray[Any]]:
+        """Return what the module keeps beside its weights, see `TorchModule.constants`."""
+        return self._provider.constants()
+
+    def restore(self, constants: Mapping[str, NDArray[Any]]) -> None:
+        """Put `constants` back."""
+        self._provider.restore(constants)
+
+    def predict(self, w: Tensor, sample: Mapping[str, Tensor]) -> Prediction:
+        """Return energy, 0-d [eV], forces, (N, 3) [eV/Å], and virial, (3, 3), W = -dE/dstrain [eV]."""
+        return self._provider.predict(w, sample)
+
+    def linearize(self, w: Tensor, sample: Mapping[str, Tensor]) -> tuple[Prediction, Pullback]:
+        """Return the prediction and the pullback of functionals, from one evaluation."""
+        return self._provider.linearize(w, sample)
+
+
+class TorchFrames(FrameModule):
     """Prepares frames for a module, and differentiates its energy by positions, strain and weights.
 
     Parameters
@@ -44,8 +93,6 @@ class TorchFrames:
         If the method wants something else, or pairs and the module has no ``cutoff``; or as `TorchModule`.
     """
 
-    library = "torch"
-
     def __init__(self, module: nn.Module, elements: tuple[str, ...]) -> None:
         name = type(module).__name__
         wanted = inspect.signature(module.forward).parameters.values()
@@ -59,24 +106,7 @@ class TorchFrames:
             )
         self.elements = elements
         self.module = module.double()
-        self._provider = TorchModule(_OneFrame(self.module, self._wanted), forces="moves")
-
-    @property
-    def layer_sizes(self) -> tuple[int, ...]:
-        """Number of elements of each parameter."""
-        return self._provider.layer_sizes
-
-    def initial_weights(self, *, seed: int) -> NDArray[Any]:
-        """Return the weights that the module was made with, shape (n,)."""
-        return to_numpy(self._provider.weights)
-
-    def constants(self) -> dict[str, NDArray[Any]]:
-        """Return what the module keeps beside its weights, see `TorchModule.constants`."""
-        return self._provider.constants()
-
-    def restore(self, constants: Mapping[str, NDArray[Any]]) -> None:
-        """Put `constants` back."""
-        self._provider.restore(constants)
+        super().__init__(TorchModule(_OneFrame(self.module, self._wanted), forces="moves"))
 
     def environment(self, frame: Frame, *, like: Array) -> dict[str, Tensor]:
         """Prepare a frame of N atoms; `like` are the weights.
@@ -100,14 +130,6 @@ class TorchFrames:
             arrays["i"], arrays["j"], arrays["vectors"] = neighbour_pairs(frame, self.cutoff)
         moved = {"moves": np.zeros((frame.n_atoms, 3)), "strain": np.zeros((3, 3))}
         return {k: torch.as_tensor(np.ascontiguousarray(a), device=like.device) for k, a in (arrays | moved).items()}
-
-    def predict(self, w: Tensor, sample: Mapping[str, Tensor]) -> Prediction:
-        """Return energy, 0-d [eV], forces, (N, 3) [eV/Å], and virial, (3, 3), W = -dE/dstrain [eV]."""
-        return self._provider.predict(w, sample)
-
-    def linearize(self, w: Tensor, sample: Mapping[str, Tensor]) -> tuple[Prediction, Pullback]:
-        """Return the prediction and the pullback of functionals, from one evaluation."""
-        return self._provider.linearize(w, sample)
 
 
 class _OneFrame(nn.Module):

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ekfcore.errors import InputError
-from ekfcore.linearize import Pullback
+from ekfcore.linearize import Linearizable, Pullback
 from ekfcore.protocols import Cotangent, Prediction
 
 __all__ = ["TorchModule"]
 
 
-class TorchModule:
+class TorchModule(Linearizable[Any]):
     """Makes a JacobianProvider of a module; gradients come from automatic differentiation.
 
     The parameters that require a gradient are the weights, in the order of ``module.named_parameters()``; to freeze or
@@ -120,11 +120,6 @@ class TorchModule:
         with torch.enable_grad() if self.forces else torch.no_grad():
             prediction = self._evaluate(w.detach(), sample)
         return {name: tensor.detach() for name, tensor in prediction.items()}
-
-    def jacobian(self, w: Tensor, sample: Any, cotangents: Sequence[Cotangent]) -> tuple[Tensor, Tensor]:
-        """Return m linear functionals of the prediction, shape (m,), and their gradients, shape (m, n)."""
-        values, H = self.linearize(w, sample)[1](cotangents)
-        return values, H
 
     def linearize(self, w: Tensor, sample: Any) -> tuple[Prediction, Pullback]:
         """Return the prediction and the pullback of functionals, from one evaluation; see `ekfcore.linearize`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -13,9 +14,8 @@ from ekfcore.atoms import Frame
 from ekfcore.atoms.energies import fit_bias
 from ekfcore.atoms.potential import Potential
 from ekfcore.atoms.types import atom_types
-from ekfcore.errors import InputError
-from ekfcore.linearize import Pullback, linearize
-from ekfcore.models.settings import PotentialSettings
+from ekfcore.linearize import Linearizable, Pullback
+from ekfcore.models.settings import PotentialSettings, other_model
 from ekfcore.protocols import Prediction
 
 __all__ = ["WrappedPotential", "WrappedSettings"]
@@ -24,15 +24,15 @@ _BIAS, _OWN = "energy_bias", "model/"  # names of arrays in a file, and what ope
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class WrappedPotential:
+class WrappedPotential(Linearizable[tuple[Any, float]]):
     """A model of frames, and the energies of the atoms beside it; a `Potential`.
 
     Parameters
     ----------
     inner : object
         A `JacobianProvider` of the energy without those of the atoms, with ``environment(frame, like=...)``. If it has
-        them, ``cutoff`` [Å] and ``library`` are read, and ``constants`` and ``restore`` keep what belongs to it beside
-        its weights.
+        them, ``linearize`` is used (see `Linearizable`), ``cutoff`` [Å] and ``library`` are read, and ``constants`` and
+        ``restore`` keep what belongs to it beside its weights.
     keys : mapping
         Its table ``[model]``, to make it again.
     elements, unknown : tuple of str
@@ -77,14 +77,13 @@ class WrappedPotential:
         inner, bias = sample
         return _with_bias(self.inner.predict(w, inner), bias)
 
-    def jacobian(self, w: Array, sample: tuple[Any, float], cotangents: Any) -> tuple[Array, Array]:
-        """Return functionals of a prediction and their gradients."""
-        return self.linearize(w, sample)[1](cotangents)
-
     def linearize(self, w: Array, sample: tuple[Any, float]) -> tuple[Prediction, Pullback]:
         """Return the prediction and the pullback of functionals; what atoms add does not change with the weights."""
         inner, bias = sample
-        prediction, pull = linearize(self.inner, w, inner)
+        if hasattr(self.inner, "linearize"):
+            prediction, pull = self.inner.linearize(w, inner)
+        else:  # a model that has no more than `jacobian` is evaluated twice
+            prediction, pull = self.inner.predict(w, inner), partial(self.inner.jacobian, w, inner)
 
         def pull_with_bias(cotangents: Any) -> tuple[Array, Array]:
             values, H = pull(cotangents)
@@ -163,10 +162,7 @@ class WrappedSettings(PotentialSettings):
         self.choose_elements(frames, model.elements)
         for key, value in self._keys().items():
             if value != model.keys.get(key):
-                raise InputError(
-                    f"model.{key} = {value!r} differs from {model.keys.get(key)!r} of the model to go on from; set it "
-                    "back, or start anew in another folder"
-                )
+                raise other_model(key, repr(value), repr(model.keys.get(key)))
         return model
 
     def initial_weights(self, model: Potential, *, seed: int, gain: float) -> NDArray[Any]:

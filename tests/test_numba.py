@@ -251,7 +251,6 @@ _BITS = """
 from hashlib import sha256
 import numpy as np
 import ekfcore as ek
-from ekfcore.linearize import linearize
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ekfcore.atoms import Frame
@@ -266,7 +265,7 @@ exact = DeepPotential(architecture, fit_statistics([frame], architecture))
 w = initial_weights(architecture, seed=0)
 rng, config = np.random.default_rng(0), ek.EKFConfig()
 for model in (exact, NodalPotential(exact, 0.02, find_kernels(np))):
-    prediction, pull = linearize(model, w, model.environment(frame, like=w))
+    prediction, pull = model.linearize(w, model.environment(frame, like=w))
     signs = {"forces": rng.choice([-1.0, 1.0], np.shape(prediction["forces"]))}
     for array in (*prediction.values(), *pull([{"energy": np.asarray(1.0)}, signs])):
         print(sha256(np.asarray(array).tobytes()).hexdigest())

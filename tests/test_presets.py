@@ -59,6 +59,8 @@ def test_unknown_name_is_refused() -> None:
         ({"groups": 0}, "`groups` must be at least 1, got 0"),
         ({"groups_per_update": 0}, "`groups_per_update` must be at least 1, got 0"),
         ({"group_size": -1}, "`group_size` must be at least 1, got -1"),
+        ({"virial_prefactor": -1.0}, "`virial_prefactor` must be at least 0, got -1.0"),
+        ({"force_prefactor": math.nan}, "`force_prefactor` must be at least 0, got nan"),
         ({"energy_noise": 0.0}, "`energy_noise` must be a positive number, got 0.0"),
         ({"force_noise": math.nan}, "`force_noise` must be a positive number, got nan"),
         ({"virial_noise": math.inf}, "`virial_noise` must be a positive number, got inf"),

@@ -1,13 +1,11 @@
 """The Deep Potential: prediction and gradients, on a frame of 72 copper atoms, with exact nets and on nodes."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ekfcore.linearize import linearize
-from ekfcore.protocols import Cotangent, JacobianProvider
+from ekfcore.protocols import Cotangent
 
 from .arrays import DTYPES, LIBRARIES, WITH_KERNELS, on_backend, wait
 from .copper import copper_frames, copper_model, initial_copper_weights
@@ -30,9 +28,8 @@ class Model:
         """Prepare a frame, and what is measured in it; go through everything once."""
         _skip_repetitions(library, embedding)
         self.w = on_backend(library, initial_copper_weights(), dtype)
-        model = copper_model(embedding, like=self.w)
-        self.model: JacobianProvider[Any] = model
-        self.sample = model.environment(copper_frames(1)[0], like=self.w)
+        self.model = copper_model(embedding, like=self.w)
+        self.sample = self.model.environment(copper_frames(1)[0], like=self.w)
         self.energy = {"energy": on_backend(library, np.asarray(1.0), dtype)}
         self.groups = [{"forces": on_backend(library, _signs(index), dtype)} for index in range(_GROUPS)]
         self.time_everything(library, embedding, dtype)
@@ -51,7 +48,7 @@ class Model:
 
     def time_everything(self, library: str, embedding: str, dtype: str) -> None:
         """Predict, and differentiate the energy and four groups: all that a vector step asks for."""
-        _, pull = linearize(self.model, self.w, self.sample)
+        _, pull = self.model.linearize(self.w, self.sample)
         wait(pull([self.energy, *self.groups])[1])
 
     def _gradient(self, cotangents: Sequence[Cotangent]) -> None:

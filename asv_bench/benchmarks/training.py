@@ -9,7 +9,7 @@ from ekfcore import partition
 from ekfcore.potentials.sample import prepare_sample
 from ekfcore.presets import Recipe, preset
 from ekfcore.training import KalmanOptimizer, Settings, Trainer, prepare
-from ekfcore.training.schedule import plan
+from ekfcore.training.schedule import plan_of
 
 from .arrays import BACKENDS, WITH_KERNELS, name_and_device, on_backend, skip_unusable, wait
 from .copper import copper_frames, copper_model, initial_copper_weights
@@ -22,8 +22,8 @@ timeout = 300.0
 
 
 def steps_in_cycles(recipe: Recipe) -> int:
-    """Return in how many steps on single frames fold-ins, or the ageing of rows, come round."""
-    updates = plan(recipe.mode, recipe.groups, recipe.groups_per_update, virial=False)
+    """Return in how many steps on frames of 72 atoms fold-ins, or the ageing of rows, come round."""
+    updates = plan_of(recipe, 72)
     return calls_in_cycles(recipe.config, [len(kinds) for kinds in updates])
 
 

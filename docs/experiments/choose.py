@@ -91,7 +91,9 @@ def run(args: argparse.Namespace, name: str, variant: str, seed: int) -> list[tu
     return found
 
 
-def steps(trainer: Trainer, chosen: NDArray[Any], epochs: int, seed: int, marks: set[int]) -> Iterator[tuple[float, ...]]:
+def steps(
+    trainer: Trainer, chosen: NDArray[Any], epochs: int, seed: int, marks: set[int]
+) -> Iterator[tuple[float, ...]]:
     """Train on these frames as `ekfcore train` does, and judge after so many of them."""
     seen, seconds, n = 0, 0.0, len(chosen)
     for epoch in range(epochs):

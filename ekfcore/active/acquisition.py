@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame
+from ekfcore.atoms.quantities import ENERGY, FORCE
 from ekfcore.potentials.committee import committee_deviations
 from ekfcore.potentials.kpu import FrameUncertainty, KalmanUncertainty
 from ekfcore.potentials.refresh import ENERGY_NOISE, FORCE_NOISE
 from ekfcore.training import LoadedModel
+from ekfcore.training.optimizer_settings import OptimizerSettings
 from ekfcore.training.schedule import factor, group_size, plan_of, variance
-from ekfcore.training.settings import OptimizerSettings
 
 from .greedy import choose_greedily
 from .selection import Selection, SelectSettings, select
@@ -146,16 +147,16 @@ def _noise(
     state = {"count": 0, "n_blocks": 1}  # ignored by the ratios of adaptive noise
     if adaptive is None:
         state = {"count": int(model.optimizer["count"]), "n_blocks": len(model.optimizer["sizes"])}
-    force, energy = (level * variance(recipe, quantity, **state) for quantity in (0, "energy"))
+    force, energy = (level * variance(recipe, quantity, **state) for quantity in (FORCE, ENERGY))
     rows = []
     for n_atoms in (frame.n_atoms for frame in frames):
-        measured = [quantity for update in plan_of(recipe, n_atoms) for quantity in update]
-        size, groups = group_size(recipe, n_atoms), len(measured) - measured.count("energy")
+        measured = [quantity for update in plan_of(recipe, n_atoms) for quantity, _ in update]
+        size, groups, energies = group_size(recipe, n_atoms), measured.count(FORCE), measured.count(ENERGY)
         # `force` is the variance of the mean over the 3 * size components of a group. One component has 3 * size times
         # that; a probe, the sum of 3 N components divided by the square root of N, has three times that of a component.
         # An epoch measures a component with the probability groups * size / N.
         seen = epochs * min(1.0, groups * size / n_atoms)
-        probe = 3 * 3 * size * force / factor(recipe, 0, n_atoms) ** 2 / seen
-        per_atom = energy / (n_atoms * factor(recipe, "energy", n_atoms)) ** 2 / (epochs * measured.count("energy"))
+        probe = 3 * 3 * size * force / factor(recipe, FORCE, n_atoms) ** 2 / seen
+        per_atom = energy / (n_atoms * factor(recipe, ENERGY, n_atoms)) ** 2 / (epochs * energies)
         rows.append([probe] * _PROBES + [per_atom])
     return np.asarray(rows)

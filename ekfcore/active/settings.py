@@ -12,7 +12,8 @@ from ekfcore.models.settings import PotentialSettings
 from ekfcore.potentials.model_table import WithModel, default_model
 from ekfcore.settings.fields import Count, NotNegative
 from ekfcore.settings.table import Table, read_table
-from ekfcore.training.settings import OptimizerSettings, RunSettings, TrainingSettings
+from ekfcore.training.optimizer_settings import OptimizerSettings
+from ekfcore.training.settings import RunSettings, TrainingSettings
 
 from .selection import SelectSettings
 

@@ -6,15 +6,14 @@ from typing import Any, Protocol, Self, runtime_checkable
 from numpy.typing import NDArray
 
 from ekfcore._typing import Array
-from ekfcore.linearize import Pullback
-from ekfcore.protocols import JacobianProvider, Prediction
+from ekfcore.linearize import Linearizable
 
 from .frame import Frame
 
 __all__ = ["HasAtomicEnergies", "Potential"]
 
 
-class Potential(JacobianProvider[Any], Protocol):
+class Potential(Linearizable[Any], Protocol):
     """A model of energy, forces and virial, complete except for its weights.
 
     It is immutable: methods that change it return a new one. Most users need not write one:
@@ -48,9 +47,6 @@ class Potential(JacobianProvider[Any], Protocol):
 
     def environment(self, frame: Frame, *, like: Array) -> Any:
         """Prepare a frame; `like` gives library, dtype and device. InputError if the frame does not fit."""
-
-    def linearize(self, w: Array, sample: Any) -> tuple[Prediction, Pullback]:
-        """Return the prediction, and the pullback of functionals at these weights; see `ekfcore.linearize`."""
 
     def refined(self, w: Array, frames: Sequence[Frame]) -> Self:
         """Return the model with approximations refined for these weights; the model itself if nothing changes."""

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import shlex
 from collections.abc import Iterator
 from importlib import import_module
 from typing import TypeAlias
@@ -12,7 +13,7 @@ from ekfcore import threads
 from ekfcore.errors import InputError
 from ekfcore.registry import BACKENDS, get_backend, get_namespace
 
-__all__ = ["Commands", "add_command", "add_run_options", "limited_threads", "run_overrides"]
+__all__ = ["Commands", "add_command", "add_run_options", "limited_threads", "resume_command", "run_overrides"]
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -41,6 +42,14 @@ def run_overrides(arguments: argparse.Namespace) -> list[str]:
     """Return the options of `add_run_options` as overrides of CONFIG."""
     given = {name: getattr(arguments, name) for name in ("backend", "device", "threads")}
     return [f"run.{name}={value}" for name, value in given.items() if value is not None]
+
+
+def resume_command(name: str, arguments: argparse.Namespace) -> str:
+    """Return the command line that goes on with an interrupted command."""
+    command = ["ekfcore", name, str(arguments.config), "--out", str(arguments.out), "--resume"]
+    for override in [*arguments.set, *run_overrides(arguments)]:
+        command += ["--set", override]
+    return shlex.join(command)
 
 
 @contextlib.contextmanager

@@ -1,13 +1,12 @@
 """``ekfcore learn``."""
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ekfcore.errors import InputError
 
-from ._options import Commands, add_command, add_run_options, limited_threads, run_overrides
+from ._options import Commands, add_command, add_run_options, limited_threads, resume_command, run_overrides
 
 if TYPE_CHECKING:
     from ekfcore.active.settings import LearnSettings
@@ -71,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 learner.run()
             except Stopped:
-                print(f"Stopped; nothing is lost. Go on with: {_resume_command(arguments)}")
+                print(f"Stopped; nothing is lost. Go on with: {resume_command('learn', arguments)}")
                 return stop.exit_code
             finally:
                 if learner.reports:
@@ -148,10 +147,3 @@ def _check_changes(out: Path, now: dict[str, Any], before: dict[str, Any], input
     for table, key, value, old in changes:
         if table in _LATER:
             _print_line(f"{table}.{key} = {value} instead of {old} holds for the rounds to come.")
-
-
-def _resume_command(arguments: argparse.Namespace) -> str:
-    command = ["ekfcore", "learn", str(arguments.config), "--out", str(arguments.out), "--resume"]
-    for override in [*arguments.set, *run_overrides(arguments)]:
-        command += ["--set", override]
-    return shlex.join(command)

@@ -1,13 +1,12 @@
 """``ekfcore train``."""
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ekfcore.errors import InputError
 
-from ._options import Commands, add_command, add_run_options, limited_threads, run_overrides
+from ._options import Commands, add_command, add_run_options, limited_threads, resume_command, run_overrides
 
 if TYPE_CHECKING:
     from ekfcore.training import Settings
@@ -68,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         if trainer.position.epoch >= trainer.epochs:
             print(f"All {trainer.epochs} epochs are done; set training.epochs to more to go on.")
             trainer.run()  # trains nothing, but completes tables that a kill left behind the model
-        elif code := run_training(trainer, resume_with=_resume_command(arguments)):
+        elif code := run_training(trainer, resume_with=resume_command("train", arguments)):
             return code
         write_plots(trainer, out)
     print(f"Model, metrics and plots are in {out}. Test it on other data: ekfcore test {out} DATA")
@@ -89,10 +88,3 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
     for note in notes:
         print(f"{arguments.config}: {note}")
     return settings
-
-
-def _resume_command(arguments: argparse.Namespace) -> str:
-    command = ["ekfcore", "train", str(arguments.config), "--out", str(arguments.out), "--resume"]
-    for override in [*arguments.set, *run_overrides(arguments)]:
-        command += ["--set", override]
-    return shlex.join(command)

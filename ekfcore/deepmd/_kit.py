@@ -1,8 +1,11 @@
 """Import of DeePMD-kit, and the files that only DeePMD-kit can write and read."""
 
 import importlib
+import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -89,9 +92,16 @@ def load_kit(module: str, needed_by: object, *, otherwise: str = "") -> Any:
         ) from None
 
 
-def quiet() -> Any:
-    """Suppress warnings of torch and DeePMD-kit, mostly of deprecated features."""
-    return warnings.catch_warnings(action="ignore")
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress what torch and DeePMD-kit warn of and advise: deprecated features, threads, missing packages."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _load_converter(path: Path) -> Any:

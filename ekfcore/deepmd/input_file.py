@@ -206,10 +206,10 @@ def _fitted(
         training = training.model_copy(update={"epochs": epochs})
         if unit == "steps":
             notes.append(f"{wanted:.0f} steps are {epochs} epochs of {batches} steps")
-    if optimizer.preset == "deepmd-lkf" and training.batch > 1 and optimizer.mode is None:
+    if optimizer.preset == "deepmd-lkf" and training.batch > 1 and "mode" not in optimizer.given:
         optimizer = optimizer.model_copy(update={"mode": "batch"})
     steps = training.epochs * batches
-    if optimizer.decay_steps is not None and optimizer.decay_steps >= steps:
+    if optimizer.given.get("decay_steps", 0) >= steps:
         # DeePMD-kit's rule for a training that ends before the first drop of the learning rate.
         decay_steps = 100 if steps // 10 > 100 else steps // 100 + 1
         optimizer = optimizer.model_copy(update={"decay_steps": decay_steps})

@@ -9,17 +9,14 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ekfcore._typing import Array
-from ekfcore.arrays import to_numpy
 from ekfcore.atoms import Frame
 from ekfcore.atoms.types import atom_types
 from ekfcore.errors import CheckpointError, InputError
-from ekfcore.linearize import Pullback
+from ekfcore.models.torch_frames import FrameModule
 from ekfcore.models.torch_module import TorchModule
-from ekfcore.protocols import Cotangent, Prediction
 
 from ._kit import load_kit, quiet, read_torch, write_torch
 from ._kit_data import Systems, box_of
@@ -33,7 +30,7 @@ _READERS = {".dp": read_dp, ".pth": read_torch, ".pt": read_torch}
 _WRITERS = {".dp": write_dp, ".pth": write_torch}
 
 
-class DeepmdModel:
+class DeepmdModel(FrameModule):
     """An energy model of DeePMD-kit; a JacobianProvider whose samples are mappings of tensors.
 
     The descriptor se_e2_a is trained faster as a `DeepPotential`, which gives the same numbers. This class is for
@@ -69,7 +66,7 @@ class DeepmdModel:
             parameter.requires_grad_(parameter.requires_grad and parameter.numel() > 0)  # some are empty placeholders
         self.settings = dict(settings)
         self.module = model.train()  # in training mode its forces have gradients
-        self._provider = TorchModule(_OneFrame(model), forces=_POSITIONS)
+        super().__init__(TorchModule(_OneFrame(model), forces=_POSITIONS))
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], frames: Sequence[Frame], *, seed: int = 0) -> Self:
@@ -174,37 +171,9 @@ class DeepmdModel:
         return tuple(self.module.get_type_map())
 
     @property
-    def layer_sizes(self) -> tuple[int, ...]:
-        """Number of elements of each parameter."""
-        return self._provider.layer_sizes
-
-    @property
-    def weights(self) -> Tensor:
-        """A copy of the parameters, shape (n,)."""
-        return self._provider.weights
-
-    library = "torch"
-
-    def initial_weights(self, *, seed: int) -> NDArray[Any]:
-        """Return the weights that DeePMD-kit has drawn, shape (n,)."""
-        return to_numpy(self.weights)
-
-    @property
     def cutoff(self) -> float:
         """Cutoff radius [Å]."""
         return float(self.module.get_rcut())
-
-    def constants(self) -> dict[str, NDArray[Any]]:
-        """Return normalisation and energies of atoms, by DeePMD-kit's names, see `TorchModule.constants`."""
-        return self._provider.constants()
-
-    def restore(self, constants: Mapping[str, NDArray[Any]]) -> None:
-        """Set the constants to those that `constants` returned."""
-        self._provider.restore(constants)
-
-    def store(self, w: Tensor) -> None:
-        """Write weights into the model, shape (n,)."""
-        self._provider.store(w)
 
     def environment(self, frame: Frame, *, like: Array) -> dict[str, Tensor]:
         """Prepare a frame: its atoms with their periodic images, and the neighbours of each atom.
@@ -231,20 +200,6 @@ class DeepmdModel:
             box=None if box is None else _tensor(box[None]),
         )
         return dict(zip((_POSITIONS, "extended_atype", "mapping", "nlist"), arrays, strict=True))
-
-    def predict(self, w: Tensor, sample: Mapping[str, Tensor]) -> Prediction:
-        """Return energy, 0-d [eV], forces, (N, 3) [eV/Å], and virial, (3, 3), W = -dE/dstrain [eV]."""
-        return self._provider.predict(w, sample)
-
-    def jacobian(
-        self, w: Tensor, sample: Mapping[str, Tensor], cotangents: Sequence[Cotangent]
-    ) -> tuple[Tensor, Tensor]:
-        """Return m linear functionals of the prediction, shape (m,), and their gradients, shape (m, n)."""
-        return self._provider.jacobian(w, sample, cotangents)
-
-    def linearize(self, w: Tensor, sample: Mapping[str, Tensor]) -> tuple[Prediction, Pullback]:
-        """Return the prediction and the pullback of functionals, from one evaluation; see `ekfcore.linearize`."""
-        return self._provider.linearize(w, sample)
 
 
 class _OneFrame(nn.Module):

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ekfcore._typing import Array
 from ekfcore.arrays import to_numpy
 from ekfcore.filter import EKFState
-from ekfcore.linearize import linearize
-from ekfcore.protocols import Cotangent, JacobianProvider
+from ekfcore.linearize import Linearizable
+from ekfcore.protocols import Cotangent
 from ekfcore.uncertainty import kpu
 
 from .sample import Sample
@@ -37,7 +37,7 @@ class KpuScale:
     force: float = 1.0
 
 
-def kpu_scale(model: JacobianProvider[Any], state: EKFState, samples: Sequence[Sample]) -> KpuScale:
+def kpu_scale(model: Linearizable[Any], state: EKFState, samples: Sequence[Sample]) -> KpuScale:
     """Return the factors that make H P H^T equal to the squared error on average.
 
     The noise of a training is chosen so that it converges: a group of forces is trusted as one number, whatever the
@@ -47,7 +47,7 @@ def kpu_scale(model: JacobianProvider[Any], state: EKFState, samples: Sequence[S
 
     Parameters
     ----------
-    model : JacobianProvider
+    model : Linearizable
         Predicts energy and forces.
     state : EKFState
         State of the filter: its average weights and P are used.
@@ -57,7 +57,7 @@ def kpu_scale(model: JacobianProvider[Any], state: EKFState, samples: Sequence[S
     chosen = [samples[k] for k in np.unique(np.linspace(0, len(samples) - 1, _FRAMES).round().astype(int))]
     squares, variances = np.zeros(2), np.zeros(2)
     for index, sample in enumerate(chosen):
-        prediction, pull = linearize(model, state.average, sample.environment)
+        prediction, pull = model.linearize(state.average, sample.environment)
         forces, n = prediction["forces"], sample.n_atoms
         signs = np.random.default_rng(index).choice([-1.0, 1.0], (_PROBES, n, 3))
         functionals: list[Cotangent] = [{"energy": _like(prediction["energy"], np.asarray(1 / n))}]

@@ -13,9 +13,9 @@ from ekfcore._typing import Array, Namespace
 from ekfcore.arrays import to_numpy
 from ekfcore.atoms.quantities import QUANTITIES
 from ekfcore.errors import InputError
-from ekfcore.linearize import linearize
+from ekfcore.linearize import Linearizable
 from ekfcore.potentials.sample import Sample
-from ekfcore.protocols import Cotangent, JacobianProvider, Prediction
+from ekfcore.protocols import Cotangent, Prediction
 
 __all__ = ["AdamOptimizer", "AdamSettings"]
 
@@ -62,7 +62,7 @@ class AdamOptimizer:
 
     Parameters
     ----------
-    model : JacobianProvider
+    model : Linearizable
         Predicts energy, forces and virial.
     settings : AdamSettings
         Learning rate and loss.
@@ -72,11 +72,10 @@ class AdamOptimizer:
         Batches in the whole training, over which the learning rate decays.
     """
 
-    def __init__(
-        self, model: JacobianProvider[Any], settings: AdamSettings, weights: Array, *, total_steps: int
-    ) -> None:
+    def __init__(self, model: Linearizable[Any], settings: AdamSettings, weights: Array, *, total_steps: int) -> None:
         xp = array_namespace(weights)
-        self.model, self.settings, self.total_steps = model, settings, total_steps
+        self.model: Any = model  # `Linearizable`; the loop puts a refined one in its place
+        self.settings, self.total_steps = settings, total_steps
         self.weights, self.count, self.absorbed = weights, 0, 0
         self.first, self.second = xp.zeros_like(weights), xp.zeros_like(weights)
 
@@ -104,7 +103,7 @@ class AdamOptimizer:
         self.weights = self.weights - rate * mean / scale
 
     def _gradient(self, xp: Namespace, sample: Sample) -> Array:
-        prediction, pull = linearize(self.model, self.weights, sample.environment)
+        prediction, pull = self.model.linearize(self.weights, sample.environment)
         _, H = pull([self._cotangent(sample, prediction)])
         return H[0, :]
 

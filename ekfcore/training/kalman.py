@@ -1,5 +1,6 @@
 """Training with the filter: the measurements of a batch, and the updates that absorb them."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,16 +9,16 @@ from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from ekfcore._typing import Array, Namespace
+from ekfcore.atoms.quantities import ENERGY, FORCE, QUANTITIES, Quantity
 from ekfcore.checkpoint import state_arrays, state_header
 from ekfcore.filter import EKFState, update
-from ekfcore.linearize import linearize
+from ekfcore.linearize import Linearizable
 from ekfcore.measurement import atom_groups, reduce_batch, signed_mean
 from ekfcore.potentials.error_bars import kpu_scale
 from ekfcore.potentials.sample import Sample
 from ekfcore.presets import Recipe
-from ekfcore.protocols import Cotangent, JacobianProvider, Prediction
 
-from .schedule import Measured, factor, plan, variance
+from .schedule import Measured, factor, learned, plan, variance
 
 __all__ = ["KalmanOptimizer"]
 
@@ -27,7 +28,7 @@ class KalmanOptimizer:
 
     Parameters
     ----------
-    model : JacobianProvider
+    model : Linearizable
         Predicts energy, forces and virial.
     recipe : Recipe
         Settings of the filter and of the measurements.
@@ -40,8 +41,9 @@ class KalmanOptimizer:
         Updates of the last batch that were done before one broke down; 0 if none broke down.
     """
 
-    def __init__(self, model: JacobianProvider[Any], recipe: Recipe, state: EKFState) -> None:
-        self.model, self.recipe, self.state = model, recipe, state
+    def __init__(self, model: Linearizable[Any], recipe: Recipe, state: EKFState) -> None:
+        self.model: Any = model  # `Linearizable`; the loop puts a refined one in its place
+        self.recipe, self.state = recipe, state
         self.absorbed = 0
 
     @property
@@ -60,8 +62,8 @@ class KalmanOptimizer:
         level = 1.0 if adaptive is None else float(adaptive.variance(state.noise))
         scale = kpu_scale(self.model, state, samples)
         return {
-            "energy_noise": 1e3 * (level * self._variance("energy")) ** 0.5,
-            "force_noise": 1e3 * (level * self._variance(0)) ** 0.5,
+            "energy_noise": 1e3 * (level * self._variance(ENERGY)) ** 0.5,
+            "force_noise": 1e3 * (level * self._variance(FORCE)) ** 0.5,
             "energy_kpu_scale": scale.energy,
             "force_kpu_scale": scale.force,
         }
@@ -87,10 +89,8 @@ class KalmanOptimizer:
         batches = [[sample] for sample in samples] if self.recipe.mode == "sequential" else [list(samples)]
         for batch in batches:
             groups = [self._groups(sample, rng) for sample in batch]
-            virial = self.recipe.virial_prefactor > 0 and any(sample.virial is not None for sample in batch)
-            for kinds in plan(
-                self.recipe.mode, max(len(drawn) for drawn in groups), self.recipe.groups_per_update, virial=virial
-            ):
+            count, per_update = max(len(drawn) for drawn in groups), self.recipe.groups_per_update
+            for kinds in plan(self.recipe.mode, learned(self.recipe, batch), count, per_update):
                 if self.absorbed >= skip:
                     self._update(batch, groups, kinds)
                 self.absorbed += 1
@@ -98,7 +98,8 @@ class KalmanOptimizer:
 
     def _groups(self, sample: Sample, rng: np.random.Generator) -> list[list[int]]:
         # The force on a single atom is zero whatever the weights: its innovation, always zero, would lower the noise.
-        if sample.forces is None or sample.n_atoms == 1:
+        labelled = any(getattr(sample, quantity.label) is not None for quantity in QUANTITIES if quantity.of_atoms)
+        if not labelled or sample.n_atoms == 1:
             return []
         return atom_groups(rng, sample.n_atoms, size=self.recipe.group_size, count=self.recipe.groups)
 
@@ -128,27 +129,30 @@ class KalmanOptimizer:
         self, xp: Namespace, sample: Sample, groups: list[list[int]], kinds: Sequence[Measured]
     ) -> tuple[list[Array], list[Array], list[float], list[bool]]:
         """Return gradient, innovation, noise and whether it is a force, of each measurement that has a label."""
-        kinds = [k for k in kinds if (k < len(groups) if isinstance(k, int) else getattr(sample, k) is not None)]
+        kinds = [
+            kind
+            for kind in kinds
+            if getattr(sample, kind.quantity.label) is not None and (kind.group is None or kind.group < len(groups))
+        ]
         if not kinds:
             return [], [], [], []
-        prediction, pull = linearize(self.model, self.state.weights, sample.environment)
+        prediction, pull = self.model.linearize(self.state.weights, sample.environment)
         cotangents, innovations, noise = [], [], []
-        for kind in kinds:
-            if isinstance(kind, int):
-                cotangent, e = _measure_forces(xp, sample, prediction, groups[kind])
-            else:
-                cotangent, e = _measure_total(sample, prediction, kind)
+        for quantity, group in kinds:
+            predicted, label = prediction[quantity.label], getattr(sample, quantity.label)
+            weight = None if group is None else _mean_over(xp, groups[group], like=predicted)
+            cotangent, e = signed_mean(predicted, label, weight)
             # Scaling by sqrt(weight) is equivalent to dividing the noise by the weight.
-            scale = factor(self.recipe, kind, sample.n_atoms) * sample.weight**0.5
-            cotangents.append({name: values * scale for name, values in cotangent.items()})
+            scale = factor(self.recipe, quantity, sample.n_atoms) * sample.weight**0.5
+            cotangents.append({quantity.label: cotangent * scale})
             innovations.append(e * scale)
-            noise.append(self._variance(kind))
+            noise.append(self._variance(quantity))
         _, H = pull(cotangents)
-        return list(H), innovations, noise, [isinstance(kind, int) for kind in kinds]
+        return list(H), innovations, noise, [quantity.of_atoms for quantity, _ in kinds]
 
-    def _variance(self, kind: Measured) -> float:
+    def _variance(self, quantity: Quantity) -> float:
         n_blocks = len(self.state.covariance.layout.sizes)
-        return variance(self.recipe, kind, count=self.state.count, n_blocks=n_blocks)
+        return variance(self.recipe, quantity, count=self.state.count, n_blocks=n_blocks)
 
     def header(self) -> dict[str, Any]:
         """Return what a checkpoint needs beside the arrays."""
@@ -159,17 +163,8 @@ class KalmanOptimizer:
         return state_arrays(self.state)
 
 
-def _measure_total(sample: Sample, prediction: Prediction, kind: str) -> tuple[Cotangent, Array]:
-    """Measure the energy or the virial."""
-    cotangent, e = signed_mean(prediction[kind], sample.energy if kind == "energy" else sample.virial)
-    return {kind: cotangent}, e
-
-
-def _measure_forces(xp: Namespace, sample: Sample, prediction: Prediction, group: list[int]) -> tuple[Cotangent, Array]:
-    """Measure the mean of the forces on a group of atoms."""
-    forces = prediction["forces"]
-    share = np.zeros((sample.n_atoms, 1))
-    share[group] = 1 / (3 * len(group))
-    weight = xp.asarray(share, dtype=forces.dtype, device=forces.device) * xp.ones_like(forces)
-    cotangent, e = signed_mean(forces, sample.forces, weight)
-    return {"forces": cotangent}, e
+def _mean_over(xp: Namespace, group: list[int], *, like: Array) -> Array:
+    """Return the weight of each atom in a mean of all that the atoms of a group have; `like` is one for each atom."""
+    share = np.zeros((like.shape[0], *(1 for _ in like.shape[1:])))
+    share[group] = 1 / (math.prod(like.shape[1:]) * len(group))
+    return xp.asarray(share, dtype=like.dtype, device=like.device)

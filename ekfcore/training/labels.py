@@ -9,7 +9,7 @@ from ekfcore.atoms.checks import doubtful_virials
 from ekfcore.atoms.inspection import inspect_frames
 from ekfcore.errors import InputError
 
-from .settings import OptimizerSettings
+from .optimizer_settings import OptimizerSettings
 
 __all__ = ["label_notes", "missing_labels", "undetermined_energies", "unseen_inputs", "without_doubtful_virials"]
 
@@ -113,7 +113,7 @@ def without_doubtful_virials(optimizer: OptimizerSettings, frames: Sequence[Fram
         Reason, or an empty string.
     """
     known = sum(frame.virial is not None for frame in frames)
-    if not known or optimizer.virial_prefactor is not None or not _virials_wanted(optimizer)[1]:
+    if not known or "virial_prefactor" in optimizer.given or not _virials_wanted(optimizer)[1]:
         return optimizer, ""
     doubt = next(doubtful_virials(inspect_frames(frames)), None)
     if doubt is None:
@@ -135,7 +135,7 @@ def _virial_note(optimizer: OptimizerSettings, frames: Sequence[Frame]) -> str:
     """Return a note on missing or unlearned virials; refuse CONFIG if it asks for virials and none exists."""
     key, wanted = _virials_wanted(optimizer)
     known = sum(frame.virial is not None for frame in frames)
-    if wanted and not known and getattr(optimizer, key) is not None:
+    if wanted and not known and key in optimizer.given:
         raise InputError(
             f"optimizer.{key} asks for virials, and none of the {len(frames)} frames to train on has one; set it to 0 "
             'or add them (in extended XYZ: virial="..." or stress="..."; in deepmd/npy: virial.npy)'

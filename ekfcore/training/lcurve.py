@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ekfcore.atoms.quantities import QUANTITIES
 from ekfcore.files import write_text
 from ekfcore.potentials.position import EpochRecord
 
 __all__ = ["write_lcurve"]
-
-_QUANTITIES = ("energy", "force", "virial")
 
 
 def write_lcurve(path: Path, records: Sequence[EpochRecord]) -> None:
@@ -23,7 +22,7 @@ def write_lcurve(path: Path, records: Sequence[EpochRecord]) -> None:
     InputError
         If the file cannot be written.
     """
-    quantities = [name for name in _QUANTITIES if any(_errors(record, name) != (None, None) for record in records)]
+    quantities = [q.name for q in QUANTITIES if any(_errors(record, q.name) != (None, None) for record in records)]
     names = [f"rmse{part}_{end}" for part in ("", *(f"_{name[0]}" for name in quantities)) for end in ("val", "trn")]
     lines = [f"# step {_pairs([f'{name:>11}' for name in names])}   lr      "]
     lines.append("# If there is no available reference data, rmse_*_{val,trn} will print nan")

@@ -1,30 +1,25 @@
 """CONFIG, the file with all settings of a training."""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from ekfcore.config import EKFConfig
 from ekfcore.errors import InputError
 from ekfcore.models.settings import PotentialSettings
-from ekfcore.partition import Strategy
 from ekfcore.potentials.model_file import MODEL_FILE
 from ekfcore.potentials.model_table import WithModel, default_model
-from ekfcore.presets import PRESETS, Mode, Recipe, preset
-from ekfcore.settings.fields import Count, NotNegative, Pair, Positive
+from ekfcore.settings.fields import Count, NotNegative
 from ekfcore.settings.table import Table, checked, read_table
 
-from .adam import AdamSettings
+from .optimizer_settings import OptimizerSettings
 from .records import METRICS_FILE
 from .sources import Source, Sources
 
 __all__ = [
     "DataSettings",
-    "OptimizerSettings",
     "RunSettings",
     "Settings",
     "TrainingSettings",
@@ -65,121 +60,6 @@ class DataSettings(Table):
             return str(folder / Path(source).expanduser()) if isinstance(source, str) else source.starting_from(folder)
 
         return self.model_copy(update={name: [absolute(s) for s in getattr(self, name)] for name in ("train", "test")})
-
-
-class OptimizerSettings(Table):
-    """``[optimizer]``: a preset and the settings that differ from it, see `Recipe`, `EKFConfig` and `AdamSettings`."""
-
-    preset: str = "recommended"
-    # For the filters
-    strategy: Strategy | None = None
-    block_size: int | None = None
-    mode: Mode | None = None
-    groups: int | None = None
-    group_size: int | Literal["all"] | None = None  # "all": the groups share all atoms of a frame
-    groups_per_update: int | None = None
-    energy_noise: float | None = None
-    force_noise: float | None = None
-    virial_noise: float | None = None
-    energy_prefactor: NotNegative | None = None
-    force_prefactor: NotNegative | None = None
-    virial_prefactor: NotNegative | None = None
-    force_per_atom: bool | None = None
-    memory: Annotated[float | None, Field(gt=0, le=1)] = None
-    memory_rate: Annotated[float | None, Field(ge=0, le=1)] = None
-    memory_counts: Literal["measurements", "updates"] | None = None
-    noise: Positive | Literal["adaptive", "blocks"] | None = None
-    noise_factor: Positive | None = None
-    noise_window: Annotated[float | None, Field(ge=1)] = None
-    noise_power: Annotated[float | None, Field(ge=2)] = None
-    p0: float | None = None
-    process_noise: float | None = None
-    rows: int | None = None
-    pending: int | None = None
-    averaging: float | None = None
-    dtype: Literal["float64", "float32"] | None = None
-    # For Adam
-    learning_rate: float | None = None
-    final_learning_rate: float | None = None
-    decay_steps: int | None = None
-    energy_prefactors: Pair | None = None
-    force_prefactors: Pair | None = None
-    virial_prefactors: Pair | None = None
-
-    @field_validator("preset")
-    @classmethod
-    def _is_a_preset(cls, name: str) -> str:
-        if name not in (*PRESETS, "adam"):
-            raise InputError(f"be one of {', '.join(PRESETS)}, adam")
-        return name
-
-    @model_validator(mode="after")
-    def _fits_the_preset(self) -> Self:
-        given = self._given()
-        for name in given:
-            if (name in _ADAM) != (self.preset == "adam"):
-                owner = 'preset "adam"' if name in _ADAM else "the filters"
-                raise InputError(
-                    f"`{name}` belongs to {owner}, got it beside preset {self.preset!r}; remove one of them"
-                )
-        # These constructors check the values.
-        if self.preset == "adam":
-            self.adam()
-        else:
-            self.recipe(1)
-        return self
-
-    def recipe(self, measurements_per_epoch: int) -> Recipe:
-        """Return the filter and what it measures.
-
-        Parameters
-        ----------
-        measurements_per_epoch : int
-            Number of measurements in an epoch, the time scale of annealed settings.
-
-        Returns
-        -------
-        Recipe
-            The preset with the keys that were set.
-
-        Raises
-        ------
-        InputError
-            If the preset is "adam", which is no filter, or a value is out of its range.
-        """
-        base = preset(self.preset, measurements_per_epoch=measurements_per_epoch)
-        given = self._given()
-        memory = {_MEMORY[name]: given.pop(name) for name in _MEMORY if name in given}
-        adaptive = {_NOISE[name]: given.pop(name) for name in _NOISE if name in given}
-        if given.get("noise") == "adaptive" and base.config.adaptive is not None:
-            del given["noise"]  # with the preset's own factor
-        if given.get("group_size") == "all":
-            given["group_size"] = None
-        config = {name: given.pop(name) for name in _CONFIG if name in given}
-        changed = replace(base.config, memory=replace(base.config.memory, **memory), **config)
-        if adaptive:
-            if changed.adaptive is None:
-                name = next(name for name in _NOISE if _NOISE[name] in adaptive)
-                raise InputError(
-                    f'`{name}` needs optimizer.noise = "adaptive", got {changed.noise}; remove one of them'
-                )
-            changed = replace(changed, noise=replace(changed.adaptive, **adaptive))
-        return replace(base, config=changed, **given)
-
-    def adam(self) -> AdamSettings:
-        """Return the settings of Adam: its defaults with the keys that were set."""
-        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in self._given().items()}
-        return AdamSettings(**given)
-
-    def _given(self) -> dict[str, Any]:
-        """Return the keys that differ from the preset."""
-        return self.model_dump(exclude={"preset"}, exclude_none=True)
-
-
-_ADAM = {field.name for field in fields(AdamSettings)}
-_NOISE = {"noise_factor": "factor", "noise_window": "window", "noise_power": "power"}
-_MEMORY = {"memory": "initial", "memory_rate": "rate", "memory_counts": "counts"}
-_CONFIG = {field.name for field in fields(EKFConfig)} - _MEMORY.keys()
 
 
 class TrainingSettings(Table):

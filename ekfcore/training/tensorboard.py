@@ -6,12 +6,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ekfcore.atoms.quantities import ENERGY, FORCE, QUANTITIES
 from ekfcore.errors import InputError
 from ekfcore.potentials.position import EpochRecord
 
 __all__ = ["TensorBoard"]
-
-_UNITS = {"energy": "meV_per_atom", "force": "meV_per_A", "virial": "meV_per_atom"}
 
 
 class TensorBoard:
@@ -73,14 +72,10 @@ class TensorBoard:
 
 
 def _scalars(record: EpochRecord) -> dict[str, float]:
-    scalars = {"lambda": record.lam, "time_s": record.wall_s}
-    for quantity, unit in _UNITS.items():
+    found: dict[str, float | None] = {"lambda": record.lam, "time_s": record.wall_s}
+    for quantity in QUANTITIES:
         for part in ("train", "test"):
-            value = getattr(record, f"{quantity}_rmse_{part}")
-            if value is not None:
-                scalars[f"{quantity}_rmse_{unit}/{part}"] = value
-    for quantity in ("energy", "force"):
-        noise = getattr(record, f"{quantity}_noise")
-        if noise is not None:
-            scalars[f"{quantity}_noise_{_UNITS[quantity]}"] = noise
-    return scalars
+            found[f"{quantity.name}_rmse_{quantity.json_unit}/{part}"] = getattr(record, f"{quantity.name}_rmse_{part}")
+    for quantity in (ENERGY, FORCE):
+        found[f"{quantity.name}_noise_{quantity.json_unit}"] = getattr(record, f"{quantity.name}_noise")
+    return {name: value for name, value in found.items() if value is not None}

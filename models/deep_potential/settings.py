@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Literal, Self
 
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from pydantic import model_validator
 from ekfcore.atoms import Frame
 from ekfcore.atoms.potential import Potential
 from ekfcore.errors import InputError
-from ekfcore.models.settings import PotentialSettings
+from ekfcore.models.settings import WithAtomEnergies, other_model
 from ekfcore.settings.fields import NotNegative, Positive
 
 from .architecture import Architecture
@@ -24,15 +24,13 @@ __all__ = ["DeepPotentialSettings"]
 _CONSTANTS = ("mean", "std", "energy_bias")
 
 
-class DeepPotentialSettings(PotentialSettings):
+class DeepPotentialSettings(WithAtomEnergies):
     """``[model]``: form of the Deep Potential; elements and capacity come from the data when not given.
 
     Its keys are those of `Architecture`, and these.
 
     Parameters
     ----------
-    atom_energies : dict of str to float, optional
-        Energies of atoms that are not fitted to the data [eV].
     fitting_gain : float, optional
         On the first layer of fresh fitting nets; 10 for a filter, 1 for Adam.
     interpolation : float
@@ -49,7 +47,6 @@ class DeepPotentialSettings(PotentialSettings):
     activation: str = "tanh"
     type_one_side: bool = False
     resnet_dt: bool = False
-    atom_energies: dict[str, float] | None = None
     fitting_gain: Positive | None = None
     interpolation: NotNegative = 1e-9
 
@@ -60,25 +57,10 @@ class DeepPotentialSettings(PotentialSettings):
         self.architecture(elements, [1] * len(elements))
         return self
 
-    @property
-    def given_energies(self) -> Mapping[str, float]:
-        """Energies of atoms that are not to be fitted to the data [eV]."""
-        return self.atom_energies or {}
-
     def architecture(self, elements: Sequence[str], capacity: Sequence[int]) -> Architecture:
         """Return the architecture for these elements and capacities, see `Architecture`."""
-        return Architecture(
-            elements=tuple(elements),
-            capacity=tuple(capacity),
-            cutoff=self.cutoff,
-            cutoff_smooth=self.cutoff_smooth,
-            embedding=tuple(self.embedding),
-            axis=self.axis,
-            fitting=tuple(self.fitting),
-            activation=self.activation,
-            type_one_side=self.type_one_side,
-            resnet_dt=self.resnet_dt,
-        )
+        form = self.model_dump(include={field.name for field in fields(Architecture)})
+        return Architecture.from_json(form | {"elements": elements, "capacity": capacity})
 
     def begin(self, train: Sequence[Frame], test: Sequence[Frame], *, seed: int) -> DeepPotential:
         """Return a model with the normalisation and the energies of the frames to train on."""
@@ -94,10 +76,7 @@ class DeepPotentialSettings(PotentialSettings):
         if architecture != model.architecture:
             old, new = model.architecture.as_json(), architecture.as_json()
             key = next(key for key in new if new[key] != old[key])
-            raise InputError(
-                f"model.{key} = {new[key]} differs from {old[key]} of the model to go on from; "
-                "set it back, or start anew in another folder"
-            )
+            raise other_model(key, new[key], old[key])
         spacing = model.spacing if resumed else None
         return replace(model, tolerance=self.interpolation, spacing=spacing if self.interpolation else 0.0)
 

@@ -9,7 +9,7 @@ import pytest
 judge = pytest.importorskip("ekfcore.active.acquisition", reason="active learning needs ekfcore[active]")
 from ekfcore.active.selection import SelectSettings  # noqa: E402
 from ekfcore.potentials.kpu import FrameUncertainty  # noqa: E402 (needs pydantic, as the above)
-from ekfcore.training.settings import OptimizerSettings  # noqa: E402
+from ekfcore.training.optimizer_settings import OptimizerSettings  # noqa: E402
 
 FRAMES = [SimpleNamespace(n_atoms=2, bar=bar) for bar in (0.01, 0.1, 0.15, 0.5)]  # [eV/Å]
 

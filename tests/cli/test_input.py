@@ -152,7 +152,8 @@ def test_adam(folder: Path, cli: Cli) -> None:
     assert not any("learning_rate" in note or "loss" in note for note in notes)
     assert load_input(_write(folder, optimizer=None))[0].optimizer.preset == "adam"
     # A stair that is longer than the training, by DeePMD-kit's own rule.
-    assert load_input(_write(folder, optimizer=None, learning_rate={"start_lr": 1e-3}))[0].optimizer.decay_steps == 1
+    settings, _ = load_input(_write(folder, optimizer=None, learning_rate={"start_lr": 1e-3}))
+    assert settings.optimizer.adam().decay_steps == 1
     assert cli("train", path, "--out", folder / "run")[0] == 0
 
 

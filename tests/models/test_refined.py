@@ -8,7 +8,6 @@ import pytest
 from numpy.typing import NDArray
 
 from ekfcore.atoms import Frame
-from ekfcore.linearize import linearize
 
 deep_potential = pytest.importorskip("ekfcore.models.deep_potential", reason="a Deep Potential needs ekfcore[atoms]")
 pytest.importorskip("ase", reason="frames need ekfcore[atoms]")
@@ -104,13 +103,13 @@ def test_a_data_set_belongs_to_its_model(frames: list[Frame]) -> None:
 
 
 def test_linearize(frames: list[Frame]) -> None:
-    """A model with that method is evaluated once, any other twice, with the same result."""
+    """On nodes and with the exact nets."""
     model, w = _model(frames)
     chosen = model.refined(w, frames)
     cotangents = [{"energy": np.asarray(1.0)}, {"forces": np.ones((4, 3)) * [1.0, -1.0, 0.5]}]
     results = []
     for m in (model.exact, chosen):
-        prediction, pull = linearize(m, w, m.environment(frames[0], like=w))
+        prediction, pull = m.linearize(w, m.environment(frames[0], like=w))
         results.append((prediction["forces"], *pull(cotangents)))
     for exact, near in zip(*results, strict=True):
         np.testing.assert_allclose(near, exact, rtol=0, atol=1e-8 * np.max(np.abs(exact)))

@@ -104,6 +104,35 @@ def test_energies_of_another_zero(tmp_path: Path) -> None:
     assert after["energy"] - before["energy"] == pytest.approx(1.5 * frames[0].n_atoms)
 
 
+def test_learn(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Two rounds of active learning, of which the second goes on from the first; DeePMD-kit's advice stays out."""
+    from ase.build import bulk
+    from ase.io import write
+
+    from ekfcore.active.learner import Learner
+    from ekfcore.active.settings import LearnSettings
+
+    write(tmp_path / "copper.xyz", bulk("Cu", cubic=True))
+    settings = LearnSettings.model_validate(
+        {
+            "data": {"structures": [str(tmp_path / "copper.xyz")], "rattled": 4},
+            "stages": [{"temperatures": [300.0], "rounds": 2}],
+            "explore": {"steps": 12, "every": 4},
+            "select": {"low": 0.0, "high": 1e6, "maximum": 2},
+            "label": {"calculator": "emt"},
+            "update": {"start": "warm"},
+            "model": {"type": "deepmd", "descriptor": DESCRIPTOR, "fitting_net": {"neuron": [8]}},
+            "training": {"epochs": 1},
+        }
+    )
+    learner = Learner(settings, tmp_path / "run", on_message=lambda line: None)
+    (final,) = learner.run()
+    assert [report.trained_on for report in learner.reports] == [4, 6, 8]
+    counts = [load_model(tmp_path / "run" / f"round-0{k}" / "model").optimizer["count"] for k in (1, 2)]
+    assert 0 < counts[0] < counts[1] < final.optimizer["count"]
+    assert capfd.readouterr() == ("", "")
+
+
 def test_tables_that_are_wrong(tmp_path: Path) -> None:
     """What is DeePMD-kit's to refuse, DeePMD-kit refuses, in one line; another descriptor does not go on."""
     with pytest.raises(InputError, match=r"DeePMD-kit refuses the section `model`: .*neuronn"):

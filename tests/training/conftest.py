@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ekfcore._typing import Array
-from ekfcore.protocols import Cotangent
+from ekfcore.linearize import Linearizable, Pullback
+from ekfcore.protocols import Cotangent, Prediction
 
 sample_module = pytest.importorskip("ekfcore.potentials.sample", reason="training needs ekfcore[atoms]")
 
@@ -17,7 +18,7 @@ N_ATOMS, N_PARAMS = 5, 12
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Linearizable[int]):
     """Energy, forces and virial are matrices times the weights; a sample's environment is its index."""
 
     maps: dict[str, NDArray[np.float64]]  # (samples, *shape, n)
@@ -31,10 +32,14 @@ class Linear:
         """Return the products."""
         return {name: maps[sample] @ w for name, maps in self.maps.items()}
 
-    def jacobian(self, w: Array, sample: int, cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
-        """Return the contracted matrices."""
-        H = np.stack([sum(np.tensordot(c[k], self.maps[k][sample], np.ndim(c[k])) for k in c) for c in cotangents])
-        return H @ w, H
+    def linearize(self, w: Array, sample: int) -> tuple[Prediction, Pullback]:
+        """Return the products, and what contracts the matrices."""
+
+        def pull(cotangents: Sequence[Cotangent]) -> tuple[Array, Array]:
+            H = np.stack([sum(np.tensordot(c[k], self.maps[k][sample], np.ndim(c[k])) for k in c) for c in cotangents])
+            return H @ w, H
+
+        return self.predict(w, sample), pull
 
 
 @pytest.fixture

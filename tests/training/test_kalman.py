@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ekfcore as ek
+from ekfcore.atoms.quantities import ENERGY, FORCE
 from ekfcore.measurement import atom_groups
 from ekfcore.presets import Recipe, preset
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from training.conftest import Linear
 
 kalman = pytest.importorskip("ekfcore.training.kalman", reason="training needs ekfcore[atoms]")
+schedule = pytest.importorskip("ekfcore.training.schedule", reason="training needs ekfcore[atoms]")
 
 Samples = Callable[[bool], list[Any]]
 Row = tuple[NDArray[np.float64], float, float]
@@ -154,12 +156,19 @@ def test_missing_virials_are_left_out(linear: "Linear", samples: Samples) -> Non
     assert optimizer.state.count == 5  # two energies, two groups, one virial
 
 
+def test_all_quantities_of_atoms_are_measured_in_the_same_groups() -> None:
+    """A quantity that the table of quantities gains takes its place in the plan."""
+    charge = replace(FORCE, name="charge", label="charges")
+    plan = schedule.plan("pinned", [ENERGY, FORCE, charge], 2)
+    assert plan == [[(ENERGY, None), (FORCE, k), (charge, k)] for k in range(2)]
+
+
 def test_paper_noise_counts_blocks(linear: "Linear", samples: Samples) -> None:
     """Without a noise of their own the measurements take the filter's, here the number of blocks."""
     recipe = preset("rlekf")
     batch = samples(False)[:1]
     optimizer = kalman.KalmanOptimizer(linear, recipe, start(recipe, linear))
-    optimizer._update(batch, [[]], ["energy"])
+    optimizer._update(batch, [[]], [schedule.Measured(ENERGY)])
     state = start(recipe, linear)
     H, e, _ = by_hand(linear, state.weights, batch[0], "energy", [], recipe)
     state, _ = ek.update(state, H, e, config=recipe.config, noise=1.0)  # one block of 12 weights

@@ -10,7 +10,7 @@ import pytest
 for _package in ("ase", "pydantic", "scipy", "vesin"):
     pytest.importorskip(_package, reason=f'{_package} is not installed: pip install "ekfcore[atoms]"')
 
-from ekfcore.training.settings import OptimizerSettings  # noqa: E402
+from ekfcore.training.optimizer_settings import OptimizerSettings  # noqa: E402
 
 
 @pytest.fixture

@@ -289,7 +289,7 @@ def test_overrides_are_toml_or_words(tmp_path: Path) -> None:
         "data.train=b",
     ]
     settings = load_settings(_write(tmp_path, _DATA), overrides)
-    assert settings.optimizer.mode == "pinned"
+    assert settings.optimizer.mode == "pinned"  # type: ignore[attr-defined]
     assert settings.model.fitting == [3, 4]  # type: ignore[attr-defined]
     assert settings.data.train == [str(tmp_path / "b")]
 
@@ -302,7 +302,7 @@ def test_every_setting_of_filter_and_adam_is_a_key() -> None:
     from ekfcore.noise import AdaptiveNoise
     from ekfcore.presets import Recipe
     from ekfcore.training import AdamSettings
-    from ekfcore.training.settings import OptimizerSettings
+    from ekfcore.training.optimizer_settings import OptimizerSettings
 
     names = {kind: {field.name for field in fields(kind)} for kind in (Recipe, EKFConfig, AdamSettings)}
     own = {"preset", "memory", "memory_rate", "memory_counts"} | {f"noise_{f.name}" for f in fields(AdaptiveNoise)}
