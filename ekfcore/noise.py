@@ -21,9 +21,10 @@ class AdaptiveNoise:
 
     R of a measurement is :math:`\kappa\, r\, s^2\, (s / s_0)^{p - 2}`, where r is what `update` is given as its noise,
     here a relative variance, :math:`s^2` the running mean of :math:`e^2 / r`, and :math:`s_0` is s when the mean first
-    ran over a whole window; the last factor is kept between a tenth and one. While the linearisation is poor, innovations are large and little is concluded from them; later R falls to
-    what the model cannot explain. The ratios r have the unit of the measured quantity squared (or none, if all
-    measurements are of one kind), and :math:`s^2` has none.
+    ran over a whole window; the last factor is kept between a tenth and one. While the linearisation is poor,
+    innovations are large and little is concluded from them; later R falls to what the model cannot explain. The ratios
+    r have the unit of the measured quantity squared (or none, if all measurements are of one kind), and :math:`s^2` has
+    none.
 
     Parameters
     ----------
