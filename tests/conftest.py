@@ -4,11 +4,13 @@ A test file names their types with ``if TYPE_CHECKING: from conftest import Asse
 """
 
 import enum
+import functools
 import importlib
 import importlib.util
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,10 +56,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs deepmd-kit: make test-deepmd")
     if item.get_closest_marker("gpu") and not _has_gpu():
         pytest.skip("needs an NVIDIA GPU")
+    if item.get_closest_marker("slurm") and not _has_slurm():
+        pytest.skip("needs a SLURM that answers: make test-slurm")
 
 
 def _has_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None
+
+
+@functools.cache
+def _has_slurm() -> bool:
+    return shutil.which("sinfo") is not None and subprocess.run(["sinfo"], capture_output=True).returncode == 0
 
 
 class Library(enum.Enum):

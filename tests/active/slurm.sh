@@ -17,7 +17,7 @@ SlurmctldPort=26817
 SlurmdPort=26818
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket=$folder/munge.socket
+AuthInfo=socket=$folder/munge.socket,cred_expire=5
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool
 SlurmctldPidFile=$folder/slurmctld.pid
@@ -38,7 +38,6 @@ SlurmdParameters=config_overrides
 NodeName=$(hostname) NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
 PartitionName=short Nodes=ALL Default=YES MaxTime=60 OverTimeLimit=0 State=UP
 CONF
-    chown -R munge: "$folder/munge.key"
     chmod 400 "$folder/munge.key"
     munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munge.pid" \
         --log-file="$folder/munge.log" --seed-file="$folder/munge.seed"
