@@ -66,7 +66,9 @@ def _has_gpu() -> bool:
 
 @functools.cache
 def _has_slurm() -> bool:
-    return shutil.which("sinfo") is not None and subprocess.run(["sinfo"], capture_output=True).returncode == 0
+    if shutil.which("sinfo") is None:
+        return False
+    return subprocess.run(["sinfo"], check=False, capture_output=True).returncode == 0
 
 
 class Library(enum.Enum):

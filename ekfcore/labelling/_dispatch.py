@@ -98,7 +98,7 @@ class Dispatch(Generic[_Task, _Result]):
                 if breakdowns == _BREAKDOWNS:
                     raise EKFError(
                         f"executor {self._settings.kind}: lost its workers {breakdowns} times in a row "
-                        f"({self._last_error}); finished labels are kept: mend it and run again"
+                        f"({self._last_error}); what is finished is kept: mend it and run again"
                     )
                 self._pause()
 

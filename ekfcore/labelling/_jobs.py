@@ -119,5 +119,5 @@ def check_scheduler(submit: str) -> str:
     except subprocess.TimeoutExpired:
         return f"sinfo does not answer within {_ANSWER:g} s"
     except subprocess.CalledProcessError as error:
-        return (error.stderr.strip().splitlines() or [f"sinfo ends with code {error.returncode}"])[-1]
+        return str((error.stderr.strip().splitlines() or [f"sinfo ends with code {error.returncode}"])[-1])
     return ""

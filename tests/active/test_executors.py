@@ -242,6 +242,11 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     found: Any = types.ModuleType("pysqa")
     exec(_QUEUE, found.__dict__)
     monkeypatch.setitem(sys.modules, "pysqa", found)
+    (tmp_path / "bin").mkdir()
+    for program in ("sbatch", "sinfo"):
+        (tmp_path / "bin" / program).write_text("#!/bin/sh\n")
+        (tmp_path / "bin" / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     return found
 

@@ -1,10 +1,9 @@
 """Labels and active learning on a real SLURM: jobs that end in every way that there is, runs that are killed."""
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,7 +13,7 @@ pytest.importorskip("pysqa", reason='pysqa is not installed: pip install "ekfcor
 
 from ekfcore.labelling.executors import ExecutorSettings
 from ekfcore.labelling.label import LabelSettings, label
-from ekfcore.labelling.ledger import Ledger, frame_key
+from ekfcore.labelling.ledger import Ledger
 
 if TYPE_CHECKING:
     from active.conftest import Faulty
@@ -26,7 +25,11 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 RESOURCES = {"partition": "short", "threads_per_core": 1, "run_time_max": 60}
-EXECUTOR = {"kind": "executorlib", "workers": 4, "options": {"class": "SlurmClusterExecutor", "resource_dict": RESOURCES}}
+EXECUTOR = {
+    "kind": "executorlib",
+    "workers": 4,
+    "options": {"class": "SlurmClusterExecutor", "resource_dict": RESOURCES},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -63,16 +66,13 @@ def test_jobs_that_do_not_end_well(tmp_path: Path, rattled: "MakeFrames", faulty
                 done.add(symbol)
         return False
 
-    does = {"Ag": "raise", "Au": "hang", "Pt": "hang", "Ni": "later"}
     settings = LabelSettings(
         calculator="faulty:Faulty",
-        parameters=faulty.parameters(**does),
+        parameters=faulty.parameters(Ag="raise", Au="hang", Pt="hang", Ni="later"),
         executor=ExecutorSettings.model_validate(EXECUTOR),
         retries=0,
     )
-    report = label(
-        frames, settings, Ledger(tmp_path / "labels.db"), log_dir=tmp_path / "log", should_stop=meddle
-    )
+    report = label(frames, settings, Ledger(tmp_path / "labels.db"), log_dir=tmp_path / "log", should_stop=meddle)
     assert done == {"Pt", "Ni"}
     assert [frame.source for frame in report.labelled] == ["frame 0", "frame 4", "frame 5", "frame 6"]
     reasons = {frame.symbols[0]: reason for frame, reason in report.quarantined}
