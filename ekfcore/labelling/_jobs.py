@@ -1,8 +1,10 @@
 """Executors of executorlib, where each call has a process or a job of its own."""
 
+import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import BrokenExecutor, Executor, Future, InvalidStateError
@@ -55,10 +57,12 @@ class JobExecutor(Executor):
         return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Close the executor; `cancel_futures` also cancels jobs in the batch system."""
+        """Close the executor; `cancel_futures` also ends programs and jobs that are at work."""
         self._executor.shutdown(wait=wait, cancel_futures=cancel_futures)
-        if cancel_futures:
-            futures.wait(list(self._calls.values()), timeout=_ANSWER)
+        end = time.monotonic() + _ANSWER
+        while cancel_futures and self._calls and time.monotonic() < end:
+            _end_programs()
+            futures.wait(list(self._calls.values()), timeout=0.5)
         if threading.excepthook is self._hook:
             threading.excepthook = self._hook_before
 
@@ -99,6 +103,16 @@ class JobExecutor(Executor):
         for call in list(self._calls.values()):
             with suppress(InvalidStateError):
                 call.set_exception(BrokenExecutor(self._broken))
+
+
+def _end_programs() -> None:
+    """End the programs that executorlib has started here, srun among them, which it waits for otherwise."""
+    import psutil
+
+    for program in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any(os.path.join("executorlib", "backend", "") in word for word in program.cmdline()):
+                program.terminate()
 
 
 def _is_of_executorlib(trace: TracebackType | None) -> bool:

@@ -1,17 +1,30 @@
 #!/usr/bin/env bash
-# A SLURM of one node on this machine, for the tests: slurm.sh start FOLDER | stop FOLDER. Root must run it.
+# Run a command with a SLURM of one node on this machine, for the tests: slurm.sh COMMAND [ARGUMENT...]
 #
-# It listens on the loopback address, knows no systemd and no cgroups, and keeps all that it writes in FOLDER. What
-# speaks to it needs SLURM_CONF=FOLDER/slurm.conf in its environment.
+# Only root can start it; where root may install, what is missing comes from the packages slurm-wlm and munge of Debian.
+# It listens on the loopback address, knows no systemd and no cgroups, and keeps all that it writes in a new folder.
+# Where none can be started, one line says why, and the command does not run.
 set -euo pipefail
-action=$1 folder=$(realpath -m "$2")
+
+leave() {
+    echo "slurm: not run: $1"
+    exit 0
+}
+
+install() {
+    [[ $(uname -s) == Linux ]] || leave "SLURM needs Linux"
+    ((EUID == 0)) || leave "only root can start it"
+    command -v slurmctld slurmd munged >/dev/null && return
+    command -v apt-get >/dev/null || leave "slurmctld, slurmd and munged are not there, nor apt-get to install them"
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge; } \
+        >"$folder/apt.log" 2>&1 || leave "apt-get cannot install slurm-wlm and munge: $(tail -n 1 "$folder/apt.log")"
+}
 
 start() {
-    mkdir -p "$folder/state" "$folder/spool"
-    chmod 755 "$folder"
-    dd if=/dev/urandom of="$folder/munge.key" bs=1024 count=1 status=none
+    mkdir "$folder/state" "$folder/spool"
+    (umask 077 && head -c 1024 /dev/urandom >"$folder/munge.key")
     cat >"$folder/slurm.conf" <<CONF
-ClusterName=test
+ClusterName=ekfcore-test
 SlurmctldHost=$(hostname)(127.0.0.1)
 SlurmctldPort=26817
 SlurmdPort=26818
@@ -34,11 +47,10 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 KillWait=2
 SlurmdParameters=config_overrides
-# Twice as many as the tests use at a time, whatever the machine has: what they compute is small.
+# Whatever the machine has: what the tests compute is small.
 NodeName=$(hostname) NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
 PartitionName=short Nodes=ALL Default=YES MaxTime=60 OverTimeLimit=0 State=UP
 CONF
-    chmod 400 "$folder/munge.key"
     munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munge.pid" \
         --log-file="$folder/munge.log" --seed-file="$folder/munge.seed"
     export SLURM_CONF=$folder/slurm.conf
@@ -48,14 +60,20 @@ CONF
         if [[ $(sinfo --noheader --format=%t 2>/dev/null) == idle ]]; then return; fi
         sleep 0.2
     done
-    echo "SLURM does not start: $(tail -n 1 "$folder/slurmctld.log")" >&2
-    exit 1
+    leave "it does not start: $(tail -n 1 "$folder/slurmctld.log")"
 }
 
 stop() {
+    # Never without a file of our own: it might be a SLURM that others use.
+    if [[ -f $folder/slurm.conf ]]; then SLURM_CONF=$folder/slurm.conf scancel --user=root 2>/dev/null || true; fi
     for daemon in slurmd slurmctld munge; do
         if [[ -f $folder/$daemon.pid ]]; then kill "$(<"$folder/$daemon.pid")" || true; fi
     done
+    rm -rf "$folder"
 }
 
-"$action"
+folder=$(mktemp -d)
+trap stop EXIT
+install
+start
+"$@"

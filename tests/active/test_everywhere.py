@@ -2,15 +2,21 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from active.conftest import Faulty
 
 for _package in ("ase", "matplotlib", "psutil", "pydantic", "rich", "scipy", "threadpoolctl", "vesin"):
     pytest.importorskip(_package, reason=f'{_package} is not installed: pip install "ekfcore[active]"')
@@ -69,33 +75,34 @@ judge = true
 """
 
 
-Learn = Callable[[str, str], dict[str, Any]]
+_MAIN = "import sys; from ekfcore.cli import main; sys.exit(main())"
+
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def learn(
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    without_torch: dict[str, str],
-) -> Learn:
-    """Return a function that runs ``ekfcore learn`` with an executor and returns all that came of it."""
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faulty: "Faulty", without_torch: dict[str, str]) -> Start:
+    """Return a function that starts ``ekfcore learn`` with the tables of an executor, in a process of its own."""
     from ase.build import bulk
     from ase.io import write
 
-    from ekfcore.cli import main
-
     write(tmp_path / "copper.xyz", bulk("Cu", cubic=True))
-    for name, value in without_torch.items():
-        monkeypatch.setenv(name, value)
+    for name, value in without_torch.items():  # beside the folder of the faulty calculator
+        monkeypatch.setenv(name, value, prepend=os.pathsep)
 
-    def run(name: str, executor: str) -> dict[str, Any]:
-        (tmp_path / "learn.toml").write_text(_CONFIG + executor)
-        code = main(["learn", str(tmp_path / "learn.toml"), "--out", str(tmp_path / name)])
-        assert (code, capfd.readouterr().err) == (0, "")
-        return _everything(tmp_path / name)
+    def run(out: str, executor: str, *words: str, calculator: str = 'calculator = "emt"') -> "subprocess.Popen[str]":
+        config = tmp_path / f"{out}.toml"
+        config.write_text(_CONFIG.replace('calculator = "emt"', calculator) + executor)
+        command = [sys.executable, "-c", _MAIN, "learn", str(config), "--out", out, *words]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True)
 
     return run
+
+
+def _finish(process: "subprocess.Popen[str]") -> None:
+    err = process.communicate(timeout=600)[1]
+    assert (process.returncode, err) == (0, "")
 
 
 def _everything(run: Path) -> dict[str, Any]:
@@ -129,6 +136,14 @@ def dask(tmp_path: Path) -> Iterator[str]:
         yield json.loads(file.read_text())["address"]
 
 
+@pytest.fixture(params=["dask", pytest.param("slurm", marks=pytest.mark.slurm)])
+def cluster(request: pytest.FixtureRequest) -> str:
+    """Return the tables of CONFIG for each cluster in turn."""
+    if request.param == "slurm":
+        return _SLURM
+    return _DASK.format(address=request.getfixturevalue("dask"))
+
+
 def _wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 150
     while not condition():
@@ -136,14 +151,29 @@ def _wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_dask_gives_the_same(learn: "Learn", dask: str) -> None:
-    """Its scheduler and its workers are processes of their own, which the run finds by an address."""
-    here = learn("here", _PROCESSES)
-    assert learn("dask", _DASK.format(address=dask)) == here
+def test_clusters_give_the_same(tmp_path: Path, start: Start, cluster: str) -> None:
+    """Each label, each run of molecular dynamics and each share of the judging is a call of the cluster's."""
+    runs = [start("here", _PROCESSES), start("there", cluster)]
+    for run in runs:
+        _finish(run)
+    assert _everything(tmp_path / "there") == _everything(tmp_path / "here")
 
 
-@pytest.mark.slurm
-def test_slurm_gives_the_same(learn: "Learn") -> None:
-    """Each label, each run of molecular dynamics and each share of the judging is a job."""
-    here = learn("here", _PROCESSES)
-    assert learn("slurm", _SLURM) == here
+def test_a_run_that_is_killed_on_a_cluster(tmp_path: Path, start: Start, faulty: "Faulty", cluster: str) -> None:
+    """First it loses a worker, then itself, while calculations go on; none of them is begun or ended once more."""
+    calculator = f'calculator = "faulty:Faulty"\nparameters = {{calls = "{faulty.calls}", seconds = 5.0}}'
+    run = start("run", cluster, calculator=calculator)
+    _wait_for(lambda: bool(faulty.lines("start")))
+    victim = faulty.lines("start")[0]
+    os.kill(_parent(victim[2]), signal.SIGKILL)  # the worker, or the program of the job
+    _wait_for(lambda: len(faulty.lines("start")) == 3)
+    run.kill()
+    run.communicate()
+    _finish(start("run", cluster, "--resume", calculator=calculator))
+    assert len(_everything(tmp_path / "run")["labels"]) == 6
+    assert set(faulty.count("end").values()) == {1}
+    assert faulty.count("start") == faulty.count("end") + Counter([victim[1] + victim[3]])
+
+
+def _parent(pid: str) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

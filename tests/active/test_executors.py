@@ -1,12 +1,14 @@
 """Every kind of executor: it computes, it reports errors, it loses a worker, it stops at once."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 import types
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,10 @@ def test_a_process_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ({"kind": "executorlib", "options": {"class": 3}}, "must be one of"),
         (
+            {"kind": "executorlib", "options": {"class": "SlurmClusterExecutor"}},
+            r"resource_dict\.partition is missing; name the partition",
+        ),
+        (
             {"kind": "executorlib", "options": {"colour": 1}},
             "executorlib cannot be opened .*colour.*correct its options",
         ),
@@ -264,6 +270,95 @@ def test_jobs_of_a_batch_system(queue: Any) -> None:
         assert executor.submit(pow, 2, 5).result(timeout=300) == 32
     assert queue.submitted[0]["cores"] == 8
     assert queue.submitted[0]["run_time_max"] == 7200
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_batch_system_that_stops_answering(queue: Any) -> None:
+    """The thread of executorlib that asks it dies: calls fail with what was said, and no traceback is printed."""
+    asked = subprocess.CalledProcessError(1, ["squeue"], "squeue: error: Unable to contact slurm controller\n")
+
+    def fail(self: Any, process_id: int) -> None:
+        raise asked
+
+    queue.QueueAdapter.get_status_of_job = fail
+    with open_executor(_on_slurm()) as executor:
+        running = executor.submit(_pause, 1000)
+        with pytest.raises(BrokenExecutor, match="squeue: error: Unable to contact slurm controller"):
+            running.result(timeout=300)
+        with pytest.raises(BrokenExecutor, match="Unable to contact"):
+            executor.submit(abs, -1)
+    for process in queue.running.values():
+        process.kill()
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_job_that_is_not_taken(queue: Any) -> None:
+    """The reason is that of the program that submits."""
+    refused = subprocess.CalledProcessError(1, ["sbatch", "run_queue.sh"], "sbatch: error: Invalid account\n")
+
+    def refuse(self: Any, **options: Any) -> None:
+        raise refused
+
+    queue.QueueAdapter.submit_job = refuse
+    with open_executor(_on_slurm()) as executor, pytest.raises(RuntimeError, match=r"^sbatch: error: Invalid account"):
+        executor.submit(abs, -1).result(timeout=300)
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_files_of_jobs_stay_in_one_folder(queue: Any, tmp_path: Path) -> None:
+    """Nothing is left of them when the calls have ended, nor anything where the run was started."""
+    folder = tmp_path / "jobs"
+    before = sorted(tmp_path.iterdir())
+    with open_executor(_on_slurm(), folder) as executor:
+        assert executor.submit(pow, 2, 5).result(timeout=300) == 32
+    assert list(folder.iterdir()) == []
+    assert [path for path in sorted(tmp_path.iterdir()) if path != folder] == before
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (None, "finds no SLURM (there is no command sinfo here); start ekfcore where sinfo answers"),
+        (
+            "echo 'Unable to contact slurm controller' >&2; exit 1",
+            "finds no SLURM (Unable to contact slurm controller)",
+        ),
+        ("exit 3", "finds no SLURM (sinfo ends with code 3)"),
+    ],
+)
+def test_no_slurm(
+    queue: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, message: str
+) -> None:
+    """One line, before anything is submitted."""
+    sinfo = tmp_path / "bin/sinfo"
+    sinfo.unlink()
+    if script is not None:
+        sinfo.write_text(f"#!/bin/sh\n{script}\n")
+        sinfo.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(InputError, match=re.escape(message)), open_executor(_on_slurm()):
+        pass
+
+
+def _on_slurm() -> ExecutorSettings:
+    options = {"class": "SlurmClusterExecutor", "resource_dict": {"partition": "short"}}
+    return ExecutorSettings(kind="executorlib", options=options)
+
+
+def _pause(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@pytest.mark.filterwarnings("default")
+def test_leaving_the_block_ends_programs_of_executorlib() -> None:
+    """Not only its processes on this machine: srun is such a program, too."""
+    pytest.importorskip("executorlib", reason='executorlib is not installed: pip install "ekfcore[cluster]"')
+    with open_executor(ExecutorSettings(kind="executorlib", workers=1)) as executor:
+        pid = executor.submit(os.getpid).result(timeout=300)
+        running = executor.submit(_pause, 1000)
+        time.sleep(0.5)
+    assert running.done()
+    assert not _exists(pid)
 
 
 def test_what_a_batch_system_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
