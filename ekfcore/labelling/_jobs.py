@@ -1,5 +1,6 @@
 """Executors of executorlib, where each call has a process or a job of its own."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ from ekfcore.errors import one_line
 __all__ = ["JobExecutor", "check_scheduler"]
 
 _ANSWER = 120.0  # [s] for a batch system to answer a question, or to cancel jobs
+_START = 10.0  # [s] for a program of executorlib to start Python and connect
+_POLL = 0.2  # [s] between two looks at what is ending
 _OUTPUT = "time.out"  # of a job, in the template of pysqa
 
 
@@ -58,11 +61,17 @@ class JobExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Close the executor; `cancel_futures` also ends programs and jobs that are at work."""
-        self._executor.shutdown(wait=wait, cancel_futures=cancel_futures)
-        end = time.monotonic() + _ANSWER
-        while cancel_futures and self._calls and time.monotonic() < end:
-            _end_programs()
-            futures.wait(list(self._calls.values()), timeout=0.5)
+        # executorlib waits here for its thread, for ever if that has died or dies of the question which jobs to cancel;
+        # it does the same when it is collected, which a thread that waits prevents.
+        how = {"wait": wait, "cancel_futures": cancel_futures}
+        closing = threading.Thread(target=self._executor.shutdown, kwargs=how, daemon=True)
+        closing.start()
+        end = time.monotonic() + (_ANSWER if cancel_futures else math.inf)
+        while not self._broken and (closing.is_alive() or (self._calls and cancel_futures)) and time.monotonic() < end:
+            if cancel_futures:
+                _end_programs()
+            closing.join(_POLL)
+            futures.wait(list(self._calls.values()), timeout=_POLL)
         if threading.excepthook is self._hook:
             threading.excepthook = self._hook_before
 
@@ -111,7 +120,9 @@ def _end_programs() -> None:
 
     for program in psutil.Process().children():
         with suppress(psutil.Error):
-            if any(os.path.join("executorlib", "backend", "") in word for word in program.cmdline()):
+            ours = any(os.path.join("executorlib", "backend", "") in word for word in program.cmdline())
+            # One that has not connected yet must not die: executorlib would wait for its connection for ever.
+            if ours and time.time() - program.create_time() > _START:
                 program.terminate()
 
 

@@ -161,7 +161,7 @@ def test_clusters_give_the_same(tmp_path: Path, start: Start, cluster: str) -> N
 
 def test_a_run_that_is_killed_on_a_cluster(tmp_path: Path, start: Start, faulty: "Faulty", cluster: str) -> None:
     """First it loses a worker, then itself, while calculations go on; none of them is begun or ended once more."""
-    calculator = f'calculator = "faulty:Faulty"\nparameters = {{calls = "{faulty.calls}", seconds = 5.0}}'
+    calculator = f'calculator = "faulty:Faulty"\nparameters = {{calls = "{faulty.calls}", seconds = 15.0}}'
     run = start("run", cluster, calculator=calculator)
     _wait_for(lambda: bool(faulty.lines("start")))
     victim = faulty.lines("start")[0]

@@ -239,8 +239,8 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Put a stand-in for pysqa, which talks to the batch system, in its place; return it."""
     pytest.importorskip("executorlib", reason='executorlib is not installed: pip install "ekfcore[cluster]"')
     pytest.importorskip("h5py", reason='h5py is not installed: pip install "ekfcore[atoms]"')
-    for name in list(sys.modules):
-        if name.startswith("executorlib") and "pysqa" in name:
+    for name in list(sys.modules):  # all that has taken a name out of pysqa
+        if name.startswith("executorlib") and ("pysqa" in name or ".file" in name):
             monkeypatch.delitem(sys.modules, name)
     pandas: Any = types.ModuleType("pandas")
     pandas.DataFrame = object
@@ -282,7 +282,7 @@ def test_a_batch_system_that_stops_answering(queue: Any) -> None:
 
     queue.QueueAdapter.get_status_of_job = fail
     with open_executor(_on_slurm()) as executor:
-        running = executor.submit(_pause, 1000)
+        running = executor.submit(signal.pause)
         with pytest.raises(BrokenExecutor, match="squeue: error: Unable to contact slurm controller"):
             running.result(timeout=300)
         with pytest.raises(BrokenExecutor, match="Unable to contact"):
@@ -345,17 +345,13 @@ def _on_slurm() -> ExecutorSettings:
     return ExecutorSettings(kind="executorlib", options=options)
 
 
-def _pause(seconds: float) -> None:
-    time.sleep(seconds)
-
-
 @pytest.mark.filterwarnings("default")
 def test_leaving_the_block_ends_programs_of_executorlib() -> None:
     """Not only its processes on this machine: srun is such a program, too."""
     pytest.importorskip("executorlib", reason='executorlib is not installed: pip install "ekfcore[cluster]"')
     with open_executor(ExecutorSettings(kind="executorlib", workers=1)) as executor:
         pid = executor.submit(os.getpid).result(timeout=300)
-        running = executor.submit(_pause, 1000)
+        running = executor.submit(signal.pause)
         time.sleep(0.5)
     assert running.done()
     assert not _exists(pid)
