@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 for _package in ("ase", "matplotlib", "psutil", "pydantic", "rich", "scipy", "threadpoolctl", "vesin"):
     pytest.importorskip(_package, reason=f'{_package} is not installed: pip install "ekfcore[active]"')
 
-pytestmark = pytest.mark.filterwarnings("default")  # Dask and executorlib leave sockets to the garbage collector
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default"),
+]  # Dask and executorlib leave sockets to the garbage collector
 
 _CONFIG = """\
 [data]
@@ -111,7 +115,8 @@ def _everything(run: Path) -> dict[str, Any]:
     from ekfcore.training import load_model
 
     ledger = Ledger(run / "labels.db")
-    labels = {key: (ledger.get(key).energy, ledger.get(key).forces.tolist()) for key in sorted(ledger)}
+    frames = {key: ledger.get(key) for key in sorted(ledger)}
+    labels = {key: (frame.energy, np.asarray(frame.forces).tolist()) for key, frame in frames.items()}
     assert len(labels) == 6
     rows = csv.DictReader((run / "report.csv").read_text().splitlines())
     report = [{name: cell for name, cell in row.items() if not name.endswith("_s")} for row in rows]
