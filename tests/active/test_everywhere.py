@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 for _package in ("ase", "matplotlib", "psutil", "pydantic", "rich", "scipy", "threadpoolctl", "vesin"):
     pytest.importorskip(_package, reason=f'{_package} is not installed: pip install "ekfcore[active]"')
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("default"),
-]  # Dask and executorlib leave sockets to the garbage collector
+# Dask and executorlib leave sockets to the garbage collector.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 _CONFIG = """\
 [data]
