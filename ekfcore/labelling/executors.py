@@ -208,6 +208,8 @@ def _executorlib(settings: ExecutorSettings, folder: Path) -> tuple[Executor, Ca
             f"executor: options.resource_dict.cores must be 1, got {cores}: executorlib would start each calculation "
             "that many times, as one program of MPI; give them to the calculation as threads_per_core"
         )
+    if settings.queues:
+        _load("pysqa")
     if name in _SLURM and "pysqa_config_directory" not in options:
         _check_slurm(name, resources)
     # Classes that submit jobs refuse a number of workers; `in_flight` limits their jobs instead.

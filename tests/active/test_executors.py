@@ -222,7 +222,7 @@ class QueueAdapter:
 
     def submit_job(self, command, working_directory, **options):
         submitted.append(options)
-        process = subprocess.Popen(command, shell=True, cwd=working_directory)
+        process = subprocess.Popen("exec " + command, shell=True, cwd=working_directory)
         running[process.pid] = process
         return process.pid
 
@@ -287,8 +287,9 @@ def test_a_batch_system_that_stops_answering(queue: Any) -> None:
             running.result(timeout=300)
         with pytest.raises(BrokenExecutor, match="Unable to contact"):
             executor.submit(abs, -1)
-    for process in queue.running.values():
+    for process in queue.running.values():  # nobody cancels them where the batch system does not answer
         process.kill()
+        process.wait()
 
 
 @pytest.mark.filterwarnings("default")
@@ -372,7 +373,7 @@ def test_what_a_batch_system_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pysqa", None)
     del options["resource_dict"]
     with (
-        pytest.raises(InputError, match=r'needs pysqa; run: pip install "ekfcore\[cluster\]"'),
+        pytest.raises(InputError, match=r'pysqa is not installed; run: pip install "ekfcore\[cluster\]"'),
         open_executor(ExecutorSettings(kind="executorlib", options=options)),
     ):
         pass
