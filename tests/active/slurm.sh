@@ -67,7 +67,13 @@ stop() {
     # Never without a file of our own: it might be a SLURM that others use.
     if [[ -f $folder/slurm.conf ]]; then SLURM_CONF=$folder/slurm.conf scancel --user=root 2>/dev/null || true; fi
     for daemon in slurmd slurmctld munge; do
-        if [[ -f $folder/$daemon.pid ]]; then kill "$(<"$folder/$daemon.pid")" || true; fi
+        [[ -f $folder/$daemon.pid ]] || continue
+        process=$(<"$folder/$daemon.pid")
+        kill "$process" || continue
+        for _ in {1..50}; do # it still writes its state; one that nobody waits for stays as a zombie
+            [[ $(ps -o stat= -p "$process") == [!Z]* ]] || break
+            sleep 0.1
+        done
     done
     rm -rf "$folder"
 }
