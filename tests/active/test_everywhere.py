@@ -135,7 +135,7 @@ def dask(tmp_path: Path) -> Iterator[str]:
             process = subprocess.Popen([*dask, *words, *place], stdout=log, stderr=log, cwd=tmp_path)
             stack.callback(process.wait)
             stack.callback(process.terminate)
-            _wait_for(file.exists)
+            _wait_for(lambda: file.exists() and file.read_text().endswith("}"))  # it is not written in one step
         yield json.loads(file.read_text())["address"]
 
 
