@@ -20,7 +20,7 @@ MACHINE ?= $(shell uname -n)
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-deepmd test-lammps coverage lint format types docs tutorials
+.PHONY: help demo test test-deepmd test-slurm test-lammps coverage lint format types docs tutorials
 .PHONY: bench bench-docs bench-history bench-pages bench-check wheel wheel-test clean
 
 help:
@@ -34,6 +34,9 @@ test: .venv/.stamp ## run the tests
 
 test-deepmd: .venv-deepmd/.stamp ## run the tests that compare with DeePMD-kit
 	.venv-deepmd/bin/python $(PYTEST) -m deepmd $(PYTEST_ARGS)
+
+test-slurm: .venv/.stamp ## run the tests on a real SLURM, where root may install and start one
+	tests/active/slurm.sh .venv/bin/python -m pytest -m slurm tests/active $(PYTEST_ARGS)
 
 test-lammps: .venv-lammps/.stamp ## run an exported model in LAMMPS; downloads 3 GB
 	.venv-lammps/bin/python -m pytest -m deepmd tests/models/test_lammps.py $(PYTEST_ARGS)

@@ -4,11 +4,13 @@ A test file names their types with ``if TYPE_CHECKING: from conftest import Asse
 """
 
 import enum
+import functools
 import importlib
 import importlib.util
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,10 +56,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs deepmd-kit: make test-deepmd")
     if item.get_closest_marker("gpu") and not _has_gpu():
         pytest.skip("needs an NVIDIA GPU")
+    if item.get_closest_marker("slurm") and not _has_slurm():
+        pytest.skip("needs the SLURM of the tests: make test-slurm")
 
 
 def _has_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None
+
+
+@functools.cache
+def _has_slurm() -> bool:
+    """Whether it is the SLURM of the tests that answers: they cancel jobs, which must be nobody's."""
+    if shutil.which("scontrol") is None:
+        return False
+    found = subprocess.run(["scontrol", "show", "config"], check=False, capture_output=True, text=True)
+    return re.search(r"ClusterName\s*= ekfcore-test", found.stdout) is not None
 
 
 class Library(enum.Enum):

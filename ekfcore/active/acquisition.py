@@ -1,6 +1,9 @@
 """Acquisition: the uncertainty of the explored frames, and the selection by it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +13,14 @@ from ekfcore.atoms.quantities import ENERGY, FORCE
 from ekfcore.potentials.committee import committee_deviations
 from ekfcore.potentials.kpu import FrameUncertainty, KalmanUncertainty
 from ekfcore.potentials.refresh import ENERGY_NOISE, FORCE_NOISE
-from ekfcore.training import LoadedModel
+from ekfcore.training import LoadedModel, load_model
 from ekfcore.training.optimizer_settings import OptimizerSettings
 from ekfcore.training.schedule import factor, group_size, plan_of, variance
 
 from .greedy import choose_greedily
 from .selection import Selection, SelectSettings, select
 
-__all__ = ["choose"]
+__all__ = ["Share", "choose", "judged"]
 
 _PROBES = 8  # random combinations of the forces on a frame; on average their variances sum to its KPU
 _POOL = 400  # candidates of a greedy choice: their gradients take a megabyte each
@@ -35,6 +38,7 @@ def choose(
     seed: Sequence[int],
     backend: str = "auto",
     device: str = "cpu",
+    judge: Callable[[Sequence[Frame]], list[Any]] | None = None,
 ) -> Selection:
     """Evaluate the uncertainty of the explored frames and select some of them.
 
@@ -58,6 +62,8 @@ def choose(
         Seed of all random choices.
     backend, device : str
         Where to compute the uncertainty.
+    judge : callable, optional
+        Computes what `judged` does for the explored frames, elsewhere.
 
     Raises
     ------
@@ -68,19 +74,13 @@ def choose(
     if settings.method != "kpu":
         values = np.zeros(len(frames))
         if settings.method == "committee":
-            values = np.asarray([deviation.max() for deviation in committee_deviations(models, frames)])
+            values = np.asarray(judge(frames) if judge else _deviations(models, frames))
         return select(values, settings, base=1.0, maximum=maximum, rng=rng)
     fresh = settings.covariance == "fresh"
-    uncertainty = KalmanUncertainty.load(
-        models[0],
-        backend=backend,
-        device=device,
-        fraction=settings.fraction,
-        refresh=known if fresh else (),
-    )
+    uncertainty = _uncertainty(models[0], known, settings, backend=backend, device=device)
     sample = [known[k] for k in rng.permutation(len(known))[: settings.base_frames]]
     base = _Baseline(sample, uncertainty.many(sample), settings.quantity)
-    values = base.values(frames, uncertainty.many(frames))
+    values = base.values(frames, judge(frames) if judge else uncertainty.many(frames))
     # Absolute thresholds are in eV/Å, like those of a committee, so the values are square roots of variances.
     power = 2 if settings.threshold_unit == "absolute" and settings.quantity != "element_max" else 1
     values = values ** (1 / power)
@@ -95,6 +95,38 @@ def choose(
         return [pool[k] for k in choose_greedily(gram, variances, noise=noise, maximum=count, low=low**power)]
 
     return select(values, settings, base=base.value, maximum=maximum, rng=rng, greedy=greedy)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Share:
+    """Explored frames that a worker judges: by the models in these folders, trained on the frames `known`."""
+
+    frames: Sequence[Frame]
+    known: Sequence[Frame]
+    models: Sequence[Path]
+    settings: SelectSettings
+    backend: str
+    device: str
+
+
+def judged(share: Share) -> list[Any]:
+    """Return the `FrameUncertainty` of each frame, or the largest deviation of a committee [eV/Å]."""
+    models = [load_model(folder) for folder in share.models]
+    if share.settings.method == "committee":
+        return _deviations(models, share.frames)
+    uncertainty = _uncertainty(models[0], share.known, share.settings, backend=share.backend, device=share.device)
+    return uncertainty.many(share.frames)
+
+
+def _deviations(models: Sequence[LoadedModel], frames: Sequence[Frame]) -> list[float]:
+    return [float(deviation.max()) for deviation in committee_deviations(models, frames)]
+
+
+def _uncertainty(
+    model: LoadedModel, known: Sequence[Frame], settings: SelectSettings, *, backend: str, device: str
+) -> KalmanUncertainty:
+    refresh = known if settings.covariance == "fresh" else ()
+    return KalmanUncertainty.load(model, backend=backend, device=device, fraction=settings.fraction, refresh=refresh)
 
 
 class _Baseline:

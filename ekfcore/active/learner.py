@@ -3,14 +3,17 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ekfcore.atoms import Frame, errors, read_frames
 from ekfcore.atoms.digest import digest_of
 from ekfcore.dynamics.explore import Trajectory, explore
 from ekfcore.errors import InputError
 from ekfcore.labelling.calculators import make_calculator
-from ekfcore.labelling.executors import ProcessExecutor
+from ekfcore.labelling.distribute import distribute
+from ekfcore.labelling.executors import ProcessExecutor, open_executor
 from ekfcore.labelling.ledger import frame_key
 from ekfcore.potentials.model_file import MODEL_FILE
 from ekfcore.threads import thread_count
@@ -19,7 +22,7 @@ from ekfcore.training import LoadedModel, evaluate
 from ._label_store import LabelStore
 from ._messages import exploration, failed, finished, validated
 from ._timing import Clock
-from .acquisition import choose
+from .acquisition import Share, choose, judged
 from .report import RoundReport, read_report, write_report, write_table
 from .round_models import load_or_train
 from .selection import Outcome, Selection
@@ -27,6 +30,9 @@ from .settings import LearnSettings, Stage
 from .tables import write_frames, write_selection
 
 __all__ = ["Learner", "Stopped"]
+
+_Argument = TypeVar("_Argument")
+_Result = TypeVar("_Result")
 
 # Files of a round in the order in which they are written: each implies that all earlier steps are done.
 _TRAIN, _SELECTED, _CHOSEN, _REPORT = "train.extxyz", "selected.extxyz", "chosen.json", "report.json"
@@ -53,7 +59,7 @@ class Learner:
     Raises
     ------
     InputError
-        If a file cannot be read or the calculator cannot be made; nothing is written then.
+        If a file cannot be read, the calculator cannot be made or the executor not be opened; nothing is written then.
     """
 
     def __init__(
@@ -66,6 +72,8 @@ class Learner:
     ) -> None:
         self.settings, self.out, self._on_message, self._should_stop = settings, out, on_message, should_stop
         make_calculator(settings.label.calculator, settings.label.parameters)  # so that mistakes show at once
+        with open_executor(settings.label.executor):  # for the same reason
+            pass
         self.structures = read_frames(settings.data.structures, require=())
         self.labels = LabelStore(settings, out, self.structures)
         self.validation = {name: read_frames(paths) for name, paths in settings.data.validation.items()}
@@ -189,7 +197,7 @@ class Learner:
                 f"{folder / 'explore'} and go on with --resume, or begin anew with more labels or epochs"
             )
         with clock("judge"):
-            selection = self._choose(frames, models, number)
+            selection = self._choose(frames, models, number, folder)
         write_selection(folder / "selection.csv", runs, selection)
         for line in exploration(runs, selection):
             self._on_message(line)
@@ -234,15 +242,14 @@ class Learner:
         """Train the models of a round on the frames in its folder."""
         self._check_stop()
         self._known = read_frames(folder / _TRAIN)
-        count = self.settings.select.models if self.settings.select.method == "committee" else 1
         models = []
-        for member in range(count):
+        for member, path in enumerate(self._model_folders(folder)):
             before = self._folder(number - 1) / "model"
             start = before if self.settings.update.start == "warm" and number > 1 else None
             model = load_or_train(
                 self.settings,
                 folder / _TRAIN,
-                folder / ("model" if member == 0 else f"model-{member}"),
+                path,
                 seed=self.seed + 1000 * member,
                 start=start,
                 should_stop=self._should_stop,
@@ -253,12 +260,18 @@ class Learner:
             models.append(model)
         return models
 
+    def _model_folders(self, folder: Path) -> list[Path]:
+        """Return the folders of the model of a round, or of the members of its committee."""
+        count = self.settings.select.models if self.settings.select.method == "committee" else 1
+        return [folder / ("model" if member == 0 else f"model-{member}") for member in range(count)]
+
     def _explore(self, folder: Path, stage: Stage, number: int) -> list[Trajectory]:
         """Run molecular dynamics; on the CPU, as many runs at a time as there are threads, one thread each."""
         self._check_stop()
         run = self.settings.run
         count = min(run.threads or thread_count(), len(self.structures) * len(stage.temperatures))
-        with ProcessExecutor(count) if run.device == "cpu" and count > 1 else nullcontext() as executor:
+        here = run.device == "cpu" and count > 1 and not self.settings.offload.explore
+        with ProcessExecutor(count) if here else nullcontext() as executor:
             return explore(
                 folder.parent / "model",
                 self.structures,
@@ -267,11 +280,37 @@ class Learner:
                 seed=self.seed + number,
                 out=folder,
                 executor=executor,
+                distribute=self._distribute if self.settings.offload.explore else None,
                 backend=run.backend,
                 device=run.device,
             )
 
-    def _choose(self, frames: Sequence[Frame], models: Sequence[LoadedModel], number: int) -> Selection:
+    def _distribute(self, function: Callable[[_Argument], _Result], arguments: Sequence[_Argument]) -> list[_Result]:
+        """Compute on the executor of the labels."""
+        place, folder = self.settings.label.executor, self.labels.ledger.jobs
+        folder.mkdir(parents=True, exist_ok=True)
+        found = distribute(function, arguments, place, folder, should_stop=self._should_stop)
+        if found is None:
+            raise Stopped
+        return found
+
+    def _judge(self, frames: Sequence[Frame], folder: Path) -> list[Any]:
+        """Judge frames of a round on the executor of the labels."""
+        run, size = self.settings.run, -(-len(frames) // self.settings.label.executor.worker_count)
+        shares = [
+            Share(
+                frames=frames[first : first + size],
+                known=self._known if self.settings.select.covariance == "fresh" else [],
+                models=[path.absolute() for path in self._model_folders(folder)],
+                settings=self.settings.select,
+                backend=run.backend,
+                device=run.device,
+            )
+            for first in range(0, len(frames), size)
+        ]
+        return [found for share in self._distribute(judged, shares) for found in share]
+
+    def _choose(self, frames: Sequence[Frame], models: Sequence[LoadedModel], number: int, folder: Path) -> Selection:
         self._check_stop()
         budget = self.labels.budget
         maximum = self.settings.select.maximum
@@ -286,6 +325,7 @@ class Learner:
             seed=[self.seed, number],
             backend=self.settings.run.backend,
             device=self.settings.run.device,
+            judge=partial(self._judge, folder=folder) if self.settings.offload.judge else None,
         )
 
     def _validate(self, model: LoadedModel) -> dict[str, dict[str, float]]:

@@ -19,6 +19,7 @@ from .selection import SelectSettings
 
 __all__ = [
     "LearnSettings",
+    "OffloadSettings",
     "Stage",
     "StartSettings",
     "StopSettings",
@@ -131,6 +132,21 @@ class StopSettings(Table):
     labels: Count | None = None
 
 
+class OffloadSettings(Table):
+    """``[offload]``: steps of a round that run on the executor of the labels, not where the run was started.
+
+    Parameters
+    ----------
+    explore : bool
+        Molecular dynamics, one call for each run.
+    judge : bool
+        Uncertainty of the explored frames, one call for each of the executor's `workers`.
+    """
+
+    explore: bool = False
+    judge: bool = False
+
+
 class LearnSettings(WithModel):
     """All of CONFIG."""
 
@@ -139,6 +155,7 @@ class LearnSettings(WithModel):
     explore: ExploreSettings = ExploreSettings()
     select: SelectSettings = SelectSettings()
     label: LabelSettings
+    offload: OffloadSettings = OffloadSettings()
     update: UpdateSettings = UpdateSettings()
     stop: StopSettings = StopSettings()
     model: SerializeAsAny[PotentialSettings] = Field(default_factory=default_model)
@@ -153,6 +170,11 @@ class LearnSettings(WithModel):
             raise InputError(
                 '`select` by the covariance of the filter needs one, got optimizer.preset = "adam"; choose a filter, '
                 'select.covariance = "fresh", or select.method = "committee"'
+            )
+        if self.explore.max_uncertainty is not None and self.optimizer.preset == "adam":
+            raise InputError(
+                "explore.max_uncertainty needs the covariance of a filter, got "
+                f'{self.explore.max_uncertainty:g} beside optimizer.preset = "adam"; remove one of them'
             )
         if self.update.memory is not None and self.optimizer.preset == "adam":
             raise InputError(

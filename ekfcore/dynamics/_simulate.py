@@ -4,6 +4,7 @@
 # mypy: disable-error-code="no-untyped-call"
 
 import io
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ekfcore.atoms import Frame, neighbour_pairs
 from ekfcore.errors import InputError
 from ekfcore.files import write_text
 from ekfcore.potentials.calculator import EKFCalculator
+from ekfcore.potentials.kpu import KalmanUncertainty
 from ekfcore.record_file import file_digest, write_record
 from ekfcore.threads import limited_threads
 
@@ -76,7 +78,7 @@ def simulate(run: Run) -> None:
     with limited_threads(1), threadpool_limits(1), np.errstate(all="ignore"):
         model = run.model
         calculator = model() if callable(model) else EKFCalculator(model, backend=run.backend, device=run.device)
-        kept, reason, steps = _follow(run, calculator)
+        kept, reason, steps = _follow(run, calculator, _watch(run))
     text = io.StringIO()
     write(text, kept, format="extxyz")
     write_text(run.path, text.getvalue())
@@ -96,7 +98,22 @@ def simulate(run: Run) -> None:
     write_record(run.path.with_suffix(".json"), record)
 
 
-def _follow(run: Run, calculator: BaseCalculator) -> tuple[list[Atoms], str, int]:
+def _watch(run: Run) -> Callable[[Atoms], None]:
+    """Return what raises an error for a frame of which the model is too uncertain."""
+    limit = run.settings.max_uncertainty
+    if limit is None or callable(run.model):
+        return lambda atoms: None
+    uncertainty = KalmanUncertainty.load(run.model, backend=run.backend, device=run.device, fraction=1.0)
+
+    def check(atoms: Atoms) -> None:
+        found = math.sqrt(uncertainty(Frame.from_ase(_bare(atoms), run.frame.source)).force_max)
+        if found > limit:
+            raise InputError(f"an error bar of {found:.3g} eV/Å is above explore.max_uncertainty = {limit:g}")
+
+    return check
+
+
+def _follow(run: Run, calculator: BaseCalculator, watch: Callable[[Atoms], None]) -> tuple[list[Atoms], str, int]:
     """Return the frames to keep, the reason for an early stop (or an empty text), and the number of valid steps."""
     settings, rng = run.settings, np.random.default_rng(run.seed)
     atoms = _bare(run.frame.to_ase())
@@ -112,6 +129,7 @@ def _follow(run: Run, calculator: BaseCalculator) -> tuple[list[Atoms], str, int
             last, valid = _snapshot(atoms, step, settings), step
             if step and step % settings.every == 0:
                 kept.append(last)
+                watch(last)  # after it was kept: a label of this frame is what the model lacks
     except (InputError, np.linalg.LinAlgError) as error:
         if last is not None and valid % settings.every:
             kept.append(last)

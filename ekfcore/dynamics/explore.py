@@ -1,6 +1,6 @@
 """Exploration: molecular dynamics with the current model, from several structures at several temperatures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +61,7 @@ def explore(
     seed: int,
     out: Path,
     executor: Executor | None = None,
+    distribute: Callable[[Callable[[Run], None], list[Run]], object] | None = None,
     backend: str = "auto",
     device: str = "cpu",
 ) -> list[Trajectory]:
@@ -84,6 +85,8 @@ def explore(
         name. A run whose files are there already is not done again.
     executor : concurrent.futures.Executor, optional
         Executor for the runs; its workers must see `out`. Without it, the runs are done here, one after the other.
+    distribute : callable, optional
+        Called instead with a function and its arguments, one for each run; it returns when all calls are done.
     backend, device : str
         Where to compute with a model file, see `EKFCalculator`.
 
@@ -101,7 +104,9 @@ def explore(
     place = {"backend": backend, "device": device}
     runs = _plan(model, structures, temperatures, settings, seed, Path(out), place)
     todo = [run for run in runs if not _is_done(run)]
-    if executor is None:
+    if distribute is not None:
+        distribute(simulate, todo)
+    elif executor is None:
         for run in todo:
             simulate(run)
     else:
@@ -133,6 +138,11 @@ def _plan(
         raise InputError(
             f"exploring needs structures and temperatures to start from, got {len(structures)} and {len(temperatures)}"
         )
+    if callable(model) and settings.max_uncertainty is not None:
+        raise InputError(
+            f"explore.max_uncertainty needs the covariance in a model file, got {settings.max_uncertainty:g} and a "
+            "calculator; remove it"
+        )
     for temperature in temperatures:
         if not 0 < temperature < np.inf:
             raise InputError(f"`temperatures` must be positive [K], got {temperature}")
@@ -158,10 +168,10 @@ def _plan(
         for temperature in temperatures:
             number = len(runs)
             bare = replace(frame, energy=None, forces=None, virial=None)
-            inputs = [settings.model_dump(), float(temperature), seed, number]
+            inputs = [settings.model_dump(exclude_none=True), float(temperature), seed, number]
             runs.append(
                 Run(
-                    model=model,
+                    model=model if callable(model) else Path(model).absolute(),
                     frame=frame,
                     structure=structure,
                     temperature=float(temperature),

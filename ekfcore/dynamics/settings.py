@@ -36,6 +36,9 @@ class ExploreSettings(Table):
         A run stops when two atoms come closer than this [Å].
     max_force : float
         A run stops when the force on an atom exceeds this [eV/Å].
+    max_uncertainty : float, optional
+        A run stops when the error bar of the force on an atom, the square root of its KPU, exceeds this [eV/Å], and
+        keeps this frame. It is computed for the frames that are kept, from the covariance of the filter.
     """
 
     ensemble: Literal["nve", "nvt", "npt"] = "nvt"
@@ -48,6 +51,7 @@ class ExploreSettings(Table):
     max_temperature_factor: Annotated[float, Field(gt=1)] = 5.0
     min_distance: Positive = 0.5
     max_force: Positive = 50.0
+    max_uncertainty: Positive | None = None
 
     @model_validator(mode="after")
     def _check_interval(self) -> Self:

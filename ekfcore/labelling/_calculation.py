@@ -8,7 +8,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Mapping
-from contextlib import chdir, suppress
+from contextlib import chdir, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from ekfcore.atoms import Frame, validate_frame
 from ekfcore.errors import EKFError, InputError, one_line
 
 from ._bounds import Bounds, check_atoms
+from ._order import order_of, taken
 from ._result_file import read_result, write_result
 from ._worker import Worker, WorkerError, finishing, scratch
 from .calculators import make_calculator
@@ -32,7 +33,10 @@ _TAIL = 20_000  # [bytes] kept from the end of each file of a failed calculation
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Task:
-    """One calculation, with its time limit `timeout` [s] and the `result_file` that gets a copy of the result."""
+    """One calculation, with its time limit `timeout` [s] and the `result_file` that gets a copy of the result.
+
+    The calculator is made in the folder `home` if that is there.
+    """
 
     frame: Frame
     calculator: str
@@ -40,6 +44,7 @@ class Task:
     timeout: float | None
     threads: int
     result_file: Path
+    home: Path
     bounds: Bounds = field(default_factory=Bounds)
 
 
@@ -62,13 +67,20 @@ def run_alone(task: Task, attempt: str) -> Outcome:
 
 def run_in(worker: Worker, task: Task) -> Outcome:
     """Compute in the process of a worker, which is killed when the time is up."""
+    with taken(order_of(task.result_file), lambda: worker.alive) as wanted:
+        if task.result_file.exists():  # computed by a worker that was lost before it answered
+            try:
+                frame, seconds = read_result(task.result_file, task.frame)
+            except InputError as error:
+                return Outcome(status="unusable", reason=str(error))
+            return Outcome(status="done", frame=frame, seconds=seconds)
+        if not wanted:  # of a run that has ended: nobody waits for the answer
+            raise WorkerError("the label is no longer wanted")
+        return _compute(worker, task)
+
+
+def _compute(worker: Worker, task: Task) -> Outcome:
     start = time.monotonic()
-    if task.result_file.exists():  # computed by a worker that was lost before it answered
-        try:
-            frame, seconds = read_result(task.result_file, task.frame)
-        except InputError as error:
-            return Outcome(status="unusable", reason=str(error))
-        return Outcome(status="done", frame=frame, seconds=seconds)
     folder = Path(tempfile.gettempdir(), f"ekfcore-label-{uuid4().hex}")  # the worker removes it if orphaned
     try:
         outcome = _outcome(worker, task, folder)
@@ -97,7 +109,8 @@ def _calculate(task: Task, folder: Path) -> Outcome:
         scratch[:] = [folder]
         folder.mkdir(mode=0o700)
     try:
-        calculator = make_calculator(task.calculator, task.parameters)
+        with chdir(task.home) if task.home.is_dir() else nullcontext():
+            calculator = make_calculator(task.calculator, task.parameters)
     except InputError as error:
         return Outcome(status="unusable", reason=str(error))
     atoms = replace(task.frame, energy=None, forces=None, virial=None).to_ase()

@@ -1,30 +1,43 @@
-"""Many calculations on one executor; some may crash their worker, or the whole executor."""
+"""Many calls on one executor; some may crash their worker, or the whole executor."""
 
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
-from uuid import uuid4
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
 
-from ekfcore.errors import EKFError, one_line
+from ekfcore.errors import EKFError, InputError, one_line
 
-from ._calculation import Outcome, Task, run_alone, run_in
-from .executors import ExecutorSettings, ProcessExecutor, open_executor
+from .executors import ExecutorSettings, open_executor
 
-__all__ = ["Dispatch"]
+__all__ = ["Dispatch", "Lost"]
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
 
 _POLL = 0.2  # [s] between two calls of `should_stop`
 _ANSWER = 60.0  # [s] for an idle executor to answer a trivial call
 _BREAKDOWNS = 3  # of the executor in a row, without an outcome between them
+_PAUSE = 120.0  # [s] after a breakdown of a batch system, whose daemons may be starting anew
 
 
-class Dispatch:
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A call whose worker was lost while no other call could be the cause."""
+
+    reason: str
+
+
+class Dispatch(Generic[_Task, _Result]):
     """Run each task until its outcome is final.
 
-    Each calculation has its own process, so a crash of that process is an ordinary `Outcome`. This class handles the
-    loss of the worker that supervises the process: the tasks whose workers were lost run again one at a time, so that
-    a task fails only if it loses its worker while it runs alone. An executor that does not answer is opened anew.
+    This class handles the loss of workers. Tasks whose workers were lost run again: one at a time if they share
+    workers, so that a task is blamed only if it loses its worker while it runs alone. An executor that does not answer
+    is opened anew.
 
     Parameters
     ----------
@@ -32,24 +45,34 @@ class Dispatch:
         Tasks by key.
     settings : ExecutorSettings
         Where they run.
+    folder : Path
+        Folder for the files of jobs, see `open_executor`.
+    submit : callable
+        Takes the executor and a task, and submits it. It must be harmless to run a task twice.
     record : callable
-        Takes a task and its outcome, and returns whether to try again.
+        Takes a task and its result or `Lost`, and returns whether to try again.
     should_stop : callable
         Called several times a second; once it returns True, no outcome is recorded any more.
     """
 
     def __init__(
         self,
-        tasks: Mapping[str, Task],
+        tasks: Mapping[str, _Task],
         settings: ExecutorSettings,
-        record: Callable[[Task, Outcome], bool],
+        folder: Path,
+        *,
+        submit: Callable[[Executor, _Task], Future[_Result]],
+        record: Callable[[_Task, _Result | Lost], bool],
         should_stop: Callable[[], bool],
     ) -> None:
         self._tasks = tasks
         self._settings = settings
+        self._folder = folder
+        self._submit = submit
         self._record = record
         self._should_stop = should_stop
-        self._stopped = False
+        self._left = list(tasks)
+        self._opened = self._stopped = False
         self._n_recorded = 0
         self._last_error = ""
 
@@ -58,79 +81,93 @@ class Dispatch:
 
         Raises
         ------
+        InputError
+            If the executor cannot be opened at first, or a task raises one.
         EKFError
             If the executor breaks down three times in a row.
         """
-        left = list(self._tasks)
         breakdowns = 0
-        while left and not self._stop():
+        while self._left and not self._stop():
             before = self._n_recorded
-            with open_executor(self._settings) as executor:
-                left = self._all_at_once(executor, left)
-                alive = bool(left) and not self._stop() and self._answers(executor)
-            while alive and left and not self._stop():
-                # A new executor: in the old one, a lost worker that went unnoticed could swallow the next task.
-                with open_executor(self._settings) as executor:
-                    left = self._alone(executor, left[0]) + left[1:]
-                    alive = self._answers(executor)
-            if left and not self._stopped:
+            try:
+                self._attempt()
+            except BrokenExecutor as error:
+                self._last_error = str(error)
+            if self._left and not self._stop():
                 breakdowns = breakdowns + 1 if self._n_recorded == before else 1
                 if breakdowns == _BREAKDOWNS:
                     raise EKFError(
                         f"executor {self._settings.kind}: lost its workers {breakdowns} times in a row "
-                        f"({self._last_error}); finished labels are kept: mend it and run again"
+                        f"({self._last_error}); what is finished is kept: mend it and run again"
                     )
+                self._pause()
 
-    def _all_at_once(self, executor: Executor, keys: list[str]) -> list[str]:
-        """Run tasks, with their retries, and return those whose worker was lost."""
+    def _attempt(self) -> None:
+        """Return when all outcomes are final, or when the executor no longer answers."""
+        at_once = True  # until tasks that share workers have lost one
+        while self._left and not self._stop():
+            # Each time a new executor: in an old one, a lost worker that went unnoticed could swallow the next task.
+            with self._open() as executor:
+                lost = self._run(executor, self._left if at_once else self._left[:1])
+                if lost and (self._stop() or not self._answers(executor)):
+                    return
+            if self._settings.isolates or not at_once:
+                for key, reason in lost.items():
+                    self._finish(key, Lost(reason))
+            at_once = self._settings.isolates
+
+    @contextmanager
+    def _open(self) -> Iterator[Executor]:
+        """Open the executor; one that could be opened before is broken if it cannot be opened now."""
+        with ExitStack() as stack:
+            try:
+                executor = stack.enter_context(open_executor(self._settings, self._folder))
+            except InputError as error:
+                if self._opened:
+                    raise BrokenExecutor(error) from None
+                raise
+            self._opened = True
+            yield executor
+
+    def _run(self, executor: Executor, keys: list[str]) -> dict[str, str]:
+        """Run tasks, with their retries, and return those whose worker was lost, with the reasons."""
         waiting = keys[::-1]
-        running: dict[Future[Outcome], str] = {}
-        lost = []
+        running: dict[Future[_Result], str] = {}
+        lost = {}
         while (waiting or running) and not self._stop():
             while waiting and len(running) < self._settings.in_flight:
                 key = waiting.pop()
                 try:
-                    running[self._submit(executor, key)] = key
+                    running[self._submit(executor, self._tasks[key])] = key
                 except Exception as error:  # a broken executor accepts no task
-                    self._note_error(error)
-                    lost.append(key)
-            for key, outcome in self._arrived(running):
-                if outcome is None:
-                    lost.append(key)
-                elif self._finish(key, outcome):
+                    lost[key] = self._note(error)
+            for key, result in self._arrived(running):
+                if isinstance(result, Lost):
+                    lost[key] = result.reason
+                elif self._finish(key, result):
                     waiting.append(key)
         return lost
 
-    def _arrived(self, running: dict[Future[Outcome], str]) -> list[tuple[str, Outcome | None]]:
+    def _arrived(self, running: dict[Future[_Result], str]) -> list[tuple[str, _Result | Lost]]:
         """Remove and return what has finished; Dask repeats the task of a future that is kept if its worker is lost."""
         done = wait(running, timeout=_POLL, return_when=FIRST_COMPLETED).done
-        return [(running.pop(future), self._outcome(future)) for future in done]
+        return [(running.pop(future), self._result(future)) for future in done]
 
-    def _alone(self, executor: Executor, key: str) -> list[str]:
-        """Run one task alone; return it if its worker was lost again and it is to be tried again."""
-        if not self._all_at_once(executor, [key]):
-            return []
-        outcome = Outcome(status="failed", reason=f"failed: {self._last_error}")
-        task_failed = self._answers(executor)  # otherwise the executor failed
-        return [key] if not task_failed or self._finish(key, outcome) else []
-
-    def _finish(self, key: str, outcome: Outcome) -> bool:
+    def _finish(self, key: str, result: _Result | Lost) -> bool:
+        """Record a result; return whether to try again."""
         self._n_recorded += 1
-        return self._record(self._tasks[key], outcome)
+        again = self._record(self._tasks[key], result)
+        if not again:
+            self._left.remove(key)
+        return again
 
-    def _submit(self, executor: Executor, key: str) -> Future[Outcome]:
-        if isinstance(executor, ProcessExecutor):  # its workers are local processes, which it can kill
-            return executor.drive(run_in, self._tasks[key])
-        # Executors that cache to files return the cached result of an equal call: a unique name makes each call differ.
-        return executor.submit(run_alone, self._tasks[key], uuid4().hex)
-
-    def _outcome(self, future: Future[Outcome]) -> Outcome | None:
-        """Return the outcome, or None if the worker was lost."""
+    def _result(self, future: Future[_Result]) -> _Result | Lost:
         try:
             return future.result()
+        except InputError:  # the user must correct something
+            raise
         except (Exception, CancelledError) as error:
-            self._note_error(error)
-            return None
+            return Lost(self._note(error))
 
     def _answers(self, executor: Executor) -> bool:
         """Return whether the executor can still compute anything; a batch queue may take any time to answer."""
@@ -142,11 +179,18 @@ class Dispatch:
                 wait([future], timeout=_POLL)
             return future.done() and future.result() == number
         except (Exception, CancelledError) as error:
-            self._note_error(error)
+            self._note(error)
             return False
 
-    def _note_error(self, error: BaseException) -> None:
+    def _note(self, error: BaseException) -> str:
         self._last_error = f"its worker was lost: {one_line(error, 177)}"
+        return self._last_error
+
+    def _pause(self) -> None:
+        """Wait before the next try, if it is a batch system that does not answer."""
+        end = time.monotonic() + (_PAUSE if self._settings.queues else 0.0)
+        while time.monotonic() < end and not self._stop():
+            time.sleep(_POLL)
 
     def _stop(self) -> bool:
         self._stopped = self._stopped or self._should_stop()

@@ -2,10 +2,12 @@
 
 import math
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -14,9 +16,15 @@ from ekfcore.errors import InputError, one_line
 from ekfcore.settings.table import Table
 from ekfcore.threads import usable_cores
 
+from ._jobs import JobExecutor, check_scheduler
 from ._worker import Worker, WorkerError
 
 __all__ = ["ExecutorSettings", "ProcessExecutor", "open_executor"]
+
+
+_JOBS = "executorlib_cache"
+_SLURM = {"SlurmClusterExecutor": "sbatch", "SlurmJobExecutor": "srun"}
+"""Command by which each class starts a job."""
 
 
 class ExecutorSettings(Table):
@@ -43,6 +51,11 @@ class ExecutorSettings(Table):
     def queues(self) -> bool:
         """Whether each calculation is a job that waits in the queue of a batch system."""
         return self.kind == "executorlib" and str(self.options.get("class", "")).endswith("ClusterExecutor")
+
+    @property
+    def isolates(self) -> bool:
+        """Whether each calculation has a process or job of its own, which no other one takes with it."""
+        return self.kind == "executorlib" and not self.options.get("block_allocation", False)
 
     @property
     def in_flight(self) -> float:
@@ -136,13 +149,15 @@ def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
 
 
 @contextmanager
-def open_executor(settings: ExecutorSettings) -> Iterator[Executor]:
+def open_executor(settings: ExecutorSettings, folder: Path | None = None) -> Iterator[Executor]:
     """Open an executor; leaving the block cancels what still waits, and on this machine also stops what runs.
 
     Parameters
     ----------
     settings : ExecutorSettings
         Executor to open.
+    folder : Path, optional
+        Folder that all nodes see, for the files of jobs in a batch system; by default ``executorlib_cache`` here.
 
     Yields
     ------
@@ -152,7 +167,7 @@ def open_executor(settings: ExecutorSettings) -> Iterator[Executor]:
     Raises
     ------
     InputError
-        If a package is missing, or the executor does not take the options.
+        If a package is missing, the scheduler does not answer, or the executor does not take the options.
 
     Examples
     --------
@@ -164,7 +179,7 @@ def open_executor(settings: ExecutorSettings) -> Iterator[Executor]:
         case "processes":
             executor, close = _processes(settings)
         case "executorlib":
-            executor, close = _executorlib(settings)
+            executor, close = _executorlib(settings, folder or Path(_JOBS))
         case "dask":
             executor, close = _dask(settings)
     try:
@@ -180,23 +195,44 @@ def _processes(settings: ExecutorSettings) -> tuple[Executor, Callable[[], None]
     return executor, executor.kill
 
 
-def _executorlib(settings: ExecutorSettings) -> tuple[Executor, Callable[[], None]]:
+def _executorlib(settings: ExecutorSettings, folder: Path) -> tuple[Executor, Callable[[], None]]:
     options = dict(settings.options)
-    name = options.pop("class", "SingleNodeExecutor")
+    name = str(options.pop("class", "SingleNodeExecutor"))
     library = _load("executorlib")
-    if name not in library.__all__ or not str(name).endswith("Executor"):
+    if name not in library.__all__ or not name.endswith("Executor"):
         known = ", ".join(found for found in library.__all__ if found.endswith("Executor"))
         raise InputError(f"executor: options.class must be one of {known}, got {name}")
-    cores = options.get("resource_dict", {}).get("cores", 1)
-    if cores != 1:
+    resources = options.get("resource_dict", {})
+    if (cores := resources.get("cores", 1)) != 1:
         raise InputError(
             f"executor: options.resource_dict.cores must be 1, got {cores}: executorlib would start each calculation "
             "that many times, as one program of MPI; give them to the calculation as threads_per_core"
         )
+    if settings.queues:
+        _load("pysqa")
+    if name in _SLURM and "pysqa_config_directory" not in options:
+        _check_slurm(name, resources)
     # Classes that submit jobs refuse a number of workers; `in_flight` limits their jobs instead.
-    workers = {} if settings.queues else {"max_workers": settings.worker_count}
-    executor = _construct(settings, getattr(library, name), workers | options)
+    own = {"cache_directory": str(folder.absolute())} if settings.queues else {"max_workers": settings.worker_count}
+    if settings.queues and "cache_directory" in options:
+        folder = Path(options["cache_directory"])
+    with warnings.catch_warnings():  # of keys that it hands on to the batch system, such as the partition
+        warnings.filterwarnings("ignore", message="The following keys are not recognized", category=UserWarning)
+        executor = JobExecutor(
+            _construct(settings, getattr(library, name), own | options), folder if settings.queues else None
+        )
     return executor, lambda: executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _check_slurm(name: str, resources: dict[str, Any]) -> None:
+    """Refuse what every job would fail of."""
+    # pysqa writes an empty name into its script for a job, which SLURM does not take for the default.
+    if name == "SlurmClusterExecutor" and not {"partition", "submission_template"} & set(resources):
+        raise InputError(
+            "executor: options.resource_dict.partition is missing; name the partition for the jobs (sinfo lists them)"
+        )
+    if reason := check_scheduler(_SLURM[name]):
+        raise InputError(f"executor: {name} finds no SLURM ({reason}); start ekfcore where sinfo answers")
 
 
 def _dask(settings: ExecutorSettings) -> tuple[Executor, Callable[[], None]]:

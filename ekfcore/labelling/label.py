@@ -1,9 +1,12 @@
 """Labels from any ASE calculator, each in a process that may fail, hang or be killed without harm to the others."""
 
+import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import uuid4
 
 from pydantic import Field
 
@@ -11,9 +14,9 @@ from ekfcore.atoms import Frame, validate_frame
 from ekfcore.errors import EKFError, InputError
 
 from ._bounds import Bounds
-from ._calculation import Outcome, Task
-from ._dispatch import Dispatch
-from .executors import ExecutorSettings
+from ._calculation import Outcome, Task, run_alone, run_in
+from ._dispatch import Dispatch, Lost
+from .executors import ExecutorSettings, ProcessExecutor
 from .ledger import Ledger, frame_key
 
 __all__ = ["LabelReport", "LabelSettings", "label"]
@@ -115,10 +118,18 @@ def label(
         for key in reused:
             notify(wanted[key], "reused")
         todo = {key: f for key, f in wanted.items() if key not in ledger and key not in ledger.quarantined}
-        tasks = {key: _task(frame, settings, ledger.result_file(key)) for key, frame in todo.items()}
+        tasks = {key: _task(frame, settings, ledger.order(key)) for key, frame in todo.items()}
         outcomes = _Outcomes(settings.retries, ledger, Path(log_dir), notify)
-        Dispatch(tasks, settings.executor, outcomes.record, should_stop or (lambda: False)).run()
+        Dispatch(
+            tasks,
+            settings.executor,
+            ledger.jobs,
+            submit=_submit,
+            record=outcomes.record,
+            should_stop=should_stop or (lambda: False),
+        ).run()
         outcomes.quarantine_failed()
+        shutil.rmtree(ledger.jobs, ignore_errors=True)
     labelled = [key for key in wanted if key in ledger]
     rest = {key: frame for key, frame in wanted.items() if key not in ledger}
     return LabelReport(
@@ -138,8 +149,16 @@ def _task(frame: Frame, settings: LabelSettings, result_file: Path) -> Task:
         timeout=settings.timeout,
         threads=settings.executor.threads,
         result_file=result_file.absolute(),
+        home=Path.cwd(),
         bounds=settings,
     )
+
+
+def _submit(executor: Executor, task: Task) -> Future[Outcome]:
+    if isinstance(executor, ProcessExecutor):  # its workers are local processes, which it can kill
+        return executor.drive(run_in, task)
+    # Executors that cache to files return the cached result of an equal call: a unique name makes each call differ.
+    return executor.submit(run_alone, task, uuid4().hex)
 
 
 class _Outcomes:
@@ -156,8 +175,9 @@ class _Outcomes:
         self._logs: dict[str, list[str]] = {}
         self._failed: list[tuple[Frame, str, str]] = []
 
-    def record(self, task: Task, outcome: Outcome) -> bool:
+    def record(self, task: Task, found: Outcome | Lost) -> bool:
         """Store a label or log a failure; return whether to try again."""
+        outcome = Outcome(status="failed", reason=f"failed: {found.reason}") if isinstance(found, Lost) else found
         if outcome.status == "unusable":
             raise InputError(outcome.reason)
         if outcome.frame is not None:

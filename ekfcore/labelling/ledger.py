@@ -22,6 +22,7 @@ from ekfcore.atoms import Frame
 from ekfcore.errors import EKFError, InputError
 from ekfcore.files import locked, sweep
 
+from ._order import order_of
 from ._result_file import read_result
 
 __all__ = ["Ledger", "frame_key"]
@@ -149,6 +150,7 @@ class Ledger:
             self._seconds[key] = float(seconds)
         self.result_file(key).unlink(missing_ok=True)
         sweep(self.result_file(key))
+        order_of(self.result_file(key)).unlink(missing_ok=True)
         return key
 
     def quarantine(self, frame: Frame, reason: str, log: str = "") -> str:
@@ -173,11 +175,22 @@ class Ledger:
             bare = replace(frame, energy=None, forces=None, virial=None)
             _append(self._quarantine, bare, {"frame_key": key}, {"reason": reason, "log": log})
             self._refused[key] = (reason, log)
+        order_of(self.result_file(key)).unlink(missing_ok=True)
         return key
 
     def result_file(self, key: str) -> Path:
         """Return the file in the folder ``NAME.inbox`` where a worker leaves a result until the ledger has it."""
         return self._inbox / f"{key}.json"
+
+    @property
+    def jobs(self) -> Path:
+        """Folder for the files of jobs in a batch system, beside the results."""
+        return self._inbox / "jobs"
+
+    def order(self, key: str) -> Path:
+        """Ask for a label; return the file in which a worker leaves it, see `result_file`."""
+        order_of(self.result_file(key)).touch()
+        return self.result_file(key)
 
     def collect(self, frames: Mapping[str, Frame]) -> None:
         """Add the results that workers left after the program that waited for them had ended.

@@ -53,6 +53,8 @@ class Faulty(EMT):
     def _misbehave(self, kind: str, earlier: bool) -> None:
         if kind in ("raise", "once") and not (earlier and kind == "once"):
             raise RuntimeError("the program stopped")
+        if kind == "later" and not earlier:  # it comes to its end when it is started again
+            time.sleep(1000)
         if kind == "scf":
             raise SCFError("100 iterations were not enough")
         self._converges = kind != "flag"

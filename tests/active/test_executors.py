@@ -1,12 +1,14 @@
 """Every kind of executor: it computes, it reports errors, it loses a worker, it stops at once."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 import types
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,10 @@ def test_a_process_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ({"kind": "executorlib", "options": {"class": 3}}, "must be one of"),
         (
+            {"kind": "executorlib", "options": {"class": "SlurmClusterExecutor"}},
+            r"resource_dict\.partition is missing; name the partition",
+        ),
+        (
             {"kind": "executorlib", "options": {"colour": 1}},
             "executorlib cannot be opened .*colour.*correct its options",
         ),
@@ -216,7 +222,7 @@ class QueueAdapter:
 
     def submit_job(self, command, working_directory, **options):
         submitted.append(options)
-        process = subprocess.Popen(command, shell=True, cwd=working_directory)
+        process = subprocess.Popen("exec " + command, shell=True, cwd=working_directory)
         running[process.pid] = process
         return process.pid
 
@@ -233,8 +239,8 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Put a stand-in for pysqa, which talks to the batch system, in its place; return it."""
     pytest.importorskip("executorlib", reason='executorlib is not installed: pip install "ekfcore[cluster]"')
     pytest.importorskip("h5py", reason='h5py is not installed: pip install "ekfcore[atoms]"')
-    for name in list(sys.modules):
-        if name.startswith("executorlib") and "pysqa" in name:
+    for name in list(sys.modules):  # all that has taken a name out of pysqa
+        if name.startswith("executorlib") and ("pysqa" in name or ".file" in name):
             monkeypatch.delitem(sys.modules, name)
     pandas: Any = types.ModuleType("pandas")
     pandas.DataFrame = object
@@ -242,6 +248,11 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     found: Any = types.ModuleType("pysqa")
     exec(_QUEUE, found.__dict__)
     monkeypatch.setitem(sys.modules, "pysqa", found)
+    (tmp_path / "bin").mkdir()
+    for program in ("sbatch", "sinfo"):
+        (tmp_path / "bin" / program).write_text("#!/bin/sh\n")
+        (tmp_path / "bin" / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     return found
 
@@ -261,6 +272,92 @@ def test_jobs_of_a_batch_system(queue: Any) -> None:
     assert queue.submitted[0]["run_time_max"] == 7200
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_batch_system_that_stops_answering(queue: Any) -> None:
+    """The thread of executorlib that asks it dies: calls fail with what was said, and no traceback is printed."""
+    asked = subprocess.CalledProcessError(1, ["squeue"], "squeue: error: Unable to contact slurm controller\n")
+
+    def fail(self: Any, process_id: int) -> None:
+        raise asked
+
+    queue.QueueAdapter.get_status_of_job = fail
+    with open_executor(_on_slurm()) as executor:
+        running = executor.submit(signal.pause)
+        with pytest.raises(BrokenExecutor, match="squeue: error: Unable to contact slurm controller"):
+            running.result(timeout=300)
+        with pytest.raises(BrokenExecutor, match="Unable to contact"):
+            executor.submit(abs, -1)
+    for process in queue.running.values():  # nobody cancels them where the batch system does not answer
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_job_that_is_not_taken(queue: Any) -> None:
+    """The reason is that of the program that submits."""
+    refused = subprocess.CalledProcessError(1, ["sbatch", "run_queue.sh"], "sbatch: error: Invalid account\n")
+
+    def refuse(self: Any, **options: Any) -> None:
+        raise refused
+
+    queue.QueueAdapter.submit_job = refuse
+    with open_executor(_on_slurm()) as executor, pytest.raises(RuntimeError, match=r"^sbatch: error: Invalid account"):
+        executor.submit(abs, -1).result(timeout=300)
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_files_of_jobs_stay_in_one_folder(queue: Any, tmp_path: Path) -> None:
+    """Nothing is left of them when the calls have ended, nor anything where the run was started."""
+    folder = tmp_path / "jobs"
+    before = sorted(tmp_path.iterdir())
+    with open_executor(_on_slurm(), folder) as executor:
+        assert executor.submit(pow, 2, 5).result(timeout=300) == 32
+    assert list(folder.iterdir()) == []
+    assert [path for path in sorted(tmp_path.iterdir()) if path != folder] == before
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (None, "finds no SLURM (there is no command sinfo here); start ekfcore where sinfo answers"),
+        (
+            "echo 'Unable to contact slurm controller' >&2; exit 1",
+            "finds no SLURM (Unable to contact slurm controller)",
+        ),
+        ("exit 3", "finds no SLURM (sinfo ends with code 3)"),
+    ],
+)
+def test_no_slurm(
+    queue: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, message: str
+) -> None:
+    """One line, before anything is submitted."""
+    sinfo = tmp_path / "bin/sinfo"
+    sinfo.unlink()
+    if script is not None:
+        sinfo.write_text(f"#!/bin/sh\n{script}\n")
+        sinfo.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(InputError, match=re.escape(message)), open_executor(_on_slurm()):
+        pass
+
+
+def _on_slurm() -> ExecutorSettings:
+    options = {"class": "SlurmClusterExecutor", "resource_dict": {"partition": "short"}}
+    return ExecutorSettings(kind="executorlib", options=options)
+
+
+@pytest.mark.filterwarnings("default")
+def test_leaving_the_block_ends_programs_of_executorlib() -> None:
+    """Not only its processes on this machine: srun is such a program, too."""
+    pytest.importorskip("executorlib", reason='executorlib is not installed: pip install "ekfcore[cluster]"')
+    with open_executor(ExecutorSettings(kind="executorlib", workers=1)) as executor:
+        pid = executor.submit(os.getpid).result(timeout=300)
+        running = executor.submit(signal.pause)
+        time.sleep(0.5)
+    assert running.done()
+    assert not _exists(pid)
+
+
 def test_what_a_batch_system_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pysqa, and with cores that would compute each label several times."""
     pytest.importorskip("executorlib", reason='executorlib is not installed: pip install "ekfcore[cluster]"')
@@ -276,7 +373,7 @@ def test_what_a_batch_system_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pysqa", None)
     del options["resource_dict"]
     with (
-        pytest.raises(InputError, match=r'needs pysqa; run: pip install "ekfcore\[cluster\]"'),
+        pytest.raises(InputError, match=r'pysqa is not installed; run: pip install "ekfcore\[cluster\]"'),
         open_executor(ExecutorSettings(kind="executorlib", options=options)),
     ):
         pass

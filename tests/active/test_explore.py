@@ -150,6 +150,33 @@ def test_every_limit_stops_a_run(tmp_path: Path, limits: dict[str, float], reaso
     assert _steps(found)[-1] == found.steps
 
 
+def test_uncertainty_stops_a_run(tmp_path: Path, trained: Path) -> None:
+    """At the first kept frame with an atom above the bound, which is kept for a label; below it nothing changes."""
+    from ekfcore.potentials.kpu import KalmanUncertainty
+
+    uncertainty = KalmanUncertainty.load(trained, fraction=1.0)
+    settings = ExploreSettings(steps=20, every=5)
+    (free,) = explore(trained, [_copper()], [600.0], settings, seed=0, out=tmp_path / "free")
+    bars = [np.sqrt(uncertainty(frame).force_max) for frame in free.frames]
+    assert len(bars) == 4
+    bound = sorted(bars)[1]  # two of the four frames lie above it
+    stop = next(k for k, bar in enumerate(bars) if bar > bound * 1.001)
+    bounded = settings.model_copy(update={"max_uncertainty": float(bound * 1.001)})
+    (found,) = explore(trained, [_copper()], [600.0], bounded, seed=0, out=tmp_path / "bounded")
+    assert (found.outcome, found.steps) == ("stopped", 5 * (stop + 1))
+    assert re.fullmatch(r"an error bar of \S+ eV/Å is above explore\.max_uncertainty = \S+", found.reason)
+    assert len(found.frames) == stop + 1
+    for frame, same in zip(found.frames, free.frames, strict=False):
+        np.testing.assert_array_equal(frame.positions, same.positions)
+
+
+def test_uncertainty_needs_a_model_file(tmp_path: Path) -> None:
+    """A calculator has no covariance."""
+    settings = ExploreSettings(max_uncertainty=0.1)
+    with pytest.raises(InputError, match=r"explore\.max_uncertainty needs the covariance in a model file, got 0\.1"):
+        explore(EMT, [_copper()], [300.0], settings, seed=0, out=tmp_path)
+
+
 def test_a_start_beyond_the_limits_gives_no_frames(tmp_path: Path) -> None:
     """Such a run ends before its first step, and the others go on."""
     hot = _copper()

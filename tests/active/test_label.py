@@ -393,7 +393,7 @@ def test_an_executor_that_is_lost(
     assert len(run(frames[:2]).labelled) == 2
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", "/bin/false")
-        with pytest.raises(EKFError, match=r"lost its workers 3 times .*labels are kept"):
+        with pytest.raises(EKFError, match=r"lost its workers 3 times .*finished is kept"):
             run(frames)
     report = run(frames)
     assert (report.reused, len(report.labelled), report.quarantined) == (2, 4, [])

@@ -268,6 +268,11 @@ def learn(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
         ('calculator = "emt"', 'calculator = "nowhere:Nothing"', "nowhere"),
         ('calculator = "emt"', 'calculator = "emtt"', "emtt"),
         ("[training]", '[optimizer]\npreset = "adam"\n[training]', 'optimizer.preset = "adam"'),
+        (
+            "[model]",
+            '[label.executor]\nkind = "dask"\noptions = {address = "tcp://127.0.0.1:1", timeout = 0.5}\n[model]',
+            "executor: dask cannot be opened",
+        ),
         ("maximum = 4", "maximum = 0", "select.maximum must be at least 1, got 0"),
         ("maximum = 4", "maximun = 4", "unknown key select.maximun; did you mean select.maximum?"),
     ],
@@ -379,6 +384,19 @@ def test_memory_belongs_to_a_filter(learn: Learn) -> None:
     assert code == 2
     assert err.count("\n") == 1
     assert 'update.memory needs a filter, got 0.9 beside optimizer.preset = "adam"' in err
+
+
+def test_a_stop_on_uncertainty_belongs_to_a_filter(learn: Learn) -> None:
+    """Adam has no covariance that it could come from."""
+    change = [
+        ("[select]", '[select]\ncovariance = "fresh"'),
+        ("steps = 40", "steps = 40\nmax_uncertainty = 0.2"),
+        ("[training]", '[optimizer]\npreset = "adam"\n[training]'),
+    ]
+    code, _, err = learn(replace=change)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert 'explore.max_uncertainty needs the covariance of a filter, got 0.2 beside optimizer.preset = "adam"' in err
 
 
 def test_warm_adam_learns(learn: Learn, home: Path) -> None:

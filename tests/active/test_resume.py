@@ -339,6 +339,38 @@ def test_dynamics_run_where_the_settings_say(
     assert places == [{"backend": "numpy", "device": "cpu"}] * 2
 
 
+@pytest.mark.parametrize("method", ["kpu", "committee"])
+def test_steps_that_go_to_the_executor_of_the_labels(
+    learn: Learn, home: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """The same frames are chosen, wherever they were explored and judged."""
+    import json
+    from typing import Any
+
+    from ekfcore.active import learner
+
+    distribute, sent = learner.distribute, []  # type: ignore[attr-defined]
+
+    def noted(function: Any, arguments: Any, *where: Any, **options: Any) -> Any:
+        sent.append((function.__name__, len(arguments)))
+        return distribute(function, arguments, *where, **options)
+
+    monkeypatch.setattr(learner, "distribute", noted)
+    changes = [("temperatures = [300]", "temperatures = [300, 400]"), ("workers = 1", "workers = 2")]
+    if method == "committee":
+        changes.append(("low = 0.0", 'method = "committee"\nmodels = 2\nlow = 0.0'))
+    assert learn(replace=tuple(changes))[0] == 0
+    assert sent == []
+    (home / "run").rename(home / "here")
+    changes.append(("[model]", "[offload]\nexplore = true\njudge = true\n[model]"))
+    code, _, err = learn(replace=tuple(changes))
+    assert (code, err) == (0, "")
+    assert sent == [("simulate", 2), ("judged", 2)]
+    reports = [json.loads((home / folder / "round-01/report.json").read_text()) for folder in ("here", "run")]
+    for key in ("labelled", "low", "high", "explored"):
+        assert reports[0][key] == reports[1][key]
+
+
 def test_the_last_line_of_the_report_stays(learn: Learn, home: Path) -> None:
     """A run that is finished took as long after --resume as before."""
     assert learn()[0] == 0
