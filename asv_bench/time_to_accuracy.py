@@ -9,7 +9,7 @@ for which the mean of it and of the next two is below both thresholds; evaluatio
 of one thread, which other work on the machine disturbs least. --relative adds the measure of the paper's Figure 4: when
 the error of energy and that of forces, each for itself, is at most 1.2 times the lower one that the filter and the best
 schedule of Adam end with. --frames learns from and tests on fewer frames of large sets. Curves go to --out, one file a
-run. README.md beside this file tells what DeePMD-kit's curves beside them are.
+run; one that is there already is read instead of trained again. README.md beside this file tells what DeePMD-kit's curves beside them are.
 """
 
 import argparse
@@ -53,9 +53,11 @@ def main() -> None:
     for name in args.runs:
         reached, curves[name] = [], []
         for seed in range(1, args.seeds + 1):
-            rows = list(_train(args, name, seed))
+            path = args.out / f"ekfcore-{name}-s{seed}.csv"
+            if not path.exists():
+                _write(path, list(_train(args, name, seed)))
+            rows = _read(path)
             curves[name].append(rows)
-            _write(args.out / f"ekfcore-{name}-s{seed}.csv", rows)
             found = time_to_accuracy(rows, args.energy, args.force)
             reached.append(found[2] if found else float("inf"))
             at = f"{found[1]:8.2f}{found[0]:8d}{found[2]:9.2f}" if found else f"{'-':>8}{'-':>8}{'-':>9}"
@@ -76,8 +78,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--relative", action="store_true", help=f"also tell when {MARGIN} times the best is reached")
     parser.add_argument("--frames", type=int, default=10**9, help="of each of the two files at most, evenly spaced")
     parser.add_argument("--backend", default="auto", help="as of ekfcore train")
-    parser.add_argument("--out", type=Path, default=HERE / "curves" / "copper", help="folder for the curves")
+    parser.add_argument("--out", type=Path, help="folder for the curves (default: one of that name in curves/)")
     args = parser.parse_args()
+    args.out = args.out or HERE / "curves" / args.data.resolve().name
     if args.relative and ("filter" not in args.runs or set(args.runs) == {"filter"}):
         parser.error("--relative needs the filter and a run of Adam among --runs")
     return args
@@ -148,6 +151,11 @@ def _steps(trainer: Trainer, epochs: int, seed: int, *, every: int) -> Iterator[
             if count % max(every * n // EVALUATIONS, 1) == 0:
                 errors = trainer.test.errors(trainer.weights)
                 yield count, count / n, seconds, errors.energy_rmse, errors.force_rmse
+
+
+def _read(path: Path) -> list[Row]:
+    with path.open(newline="") as file:
+        return [(int(row[0]), *(float(x) for x in row[1:])) for row in list(csv.reader(file))[1:]]
 
 
 def _write(path: Path, rows: list[Row]) -> None:
