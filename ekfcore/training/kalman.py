@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
 from ekfcore._typing import Array, Namespace
@@ -16,6 +16,7 @@ from ekfcore.potentials.error_bars import kpu_scale
 from ekfcore.potentials.sample import Sample
 from ekfcore.presets import Recipe
 from ekfcore.protocols import Cotangent, JacobianProvider, Prediction
+from ekfcore.ranks import ALONE, Ranks, collect
 
 from .schedule import Measured, factor, plan, variance
 
@@ -33,6 +34,8 @@ class KalmanOptimizer:
         Settings of the filter and of the measurements.
     state : EKFState
         State of the filter; the optimizer owns it and overwrites its covariance.
+    ranks : Ranks
+        Processes that share the samples of a batch, see `Sample.owner`; each makes the whole update.
 
     Attributes
     ----------
@@ -40,8 +43,8 @@ class KalmanOptimizer:
         Updates of the last batch that were done before one broke down; 0 if none broke down.
     """
 
-    def __init__(self, model: JacobianProvider[Any], recipe: Recipe, state: EKFState) -> None:
-        self.model, self.recipe, self.state = model, recipe, state
+    def __init__(self, model: JacobianProvider[Any], recipe: Recipe, state: EKFState, ranks: Ranks = ALONE) -> None:
+        self.model, self.recipe, self.state, self.ranks = model, recipe, state, ranks
         self.absorbed = 0
 
     @property
@@ -58,7 +61,7 @@ class KalmanOptimizer:
         """Return noise and the scale of P after an epoch, see `EpochRecord`."""
         adaptive, state = self.recipe.config.adaptive, self.state
         level = 1.0 if adaptive is None else adaptive.share(state.count) * float(state.noise.mean)
-        scale = kpu_scale(self.model, state, samples)
+        scale = kpu_scale(self.model, state, samples, self.ranks)
         return {
             "energy_noise": 1e3 * (level * self._variance("energy")) ** 0.5,
             "force_noise": 1e3 * (level * self._variance(0)) ** 0.5,
@@ -104,35 +107,45 @@ class KalmanOptimizer:
 
     def _update(self, batch: Sequence[Sample], groups: Sequence[list[list[int]]], kinds: Sequence[Measured]) -> None:
         """Measure these quantities in all frames of the batch, at the same weights, and update once."""
-        xp = array_namespace(self.state.weights)
-        rows, innovations, noise, tracked = [], [], [], []
-        for sample, drawn in zip(batch, groups, strict=True):
-            H, e, R, forces = self._measure(xp, sample, drawn, kinds)
-            rows += H
-            innovations += e
-            noise += R
-            tracked += forces
-        if not rows:
+        wanted = [_labelled(sample, drawn, kinds) for sample, drawn in zip(batch, groups, strict=True)]
+        measured = [kind for some in wanted for kind in some]
+        if not measured:
             return
+        H, e = self._measure_all(batch, groups, wanted)
+        noise, tracked = [self._variance(kind) for kind in measured], [isinstance(kind, int) for kind in measured]
         if self.recipe.mode == "batch":
-            H, e = reduce_batch(rows, innovations)
+            H, e = reduce_batch(list(H), list(e))
             noise, tracked = noise[:1], tracked[:1]
-        else:
-            H, e = xp.stack(rows), xp.stack(innovations)
         # Forces alone set the noise level: an oscillating energy that got more noise would oscillate even more.
         self.state, _ = update(
             self.state, H, e, config=self.recipe.config, noise=noise, tracked=tracked, throw=True, donate=True
         )
 
+    def _measure_all(
+        self, batch: Sequence[Sample], groups: Sequence[list[list[int]]], wanted: Sequence[Sequence[Measured]]
+    ) -> tuple[Array, Array]:
+        """Return gradients, shape (m, n), and innovations, (m,), of what is wanted of each frame, from all ranks."""
+        w = self.state.weights
+        xp, owners, counts = array_namespace(w), [sample.owner for sample in batch], [len(kinds) for kinds in wanted]
+        rows: list[Array] = []
+        innovations: list[Array] = []
+        for sample, drawn, kinds in zip(batch, groups, wanted, strict=True):
+            if kinds and sample.owner == self.ranks.rank:
+                H, e = self._measure(xp, sample, drawn, kinds)
+                rows += list(H)
+                innovations += e
+        none = xp.zeros((0, w.shape[0]), dtype=w.dtype, device=device(w))  # of a rank that has no frame of the batch
+        return (
+            collect(self.ranks, owners, counts, xp.stack(rows) if rows else none),
+            collect(self.ranks, owners, counts, xp.stack(innovations) if rows else none[:, 0]),
+        )
+
     def _measure(
         self, xp: Namespace, sample: Sample, groups: list[list[int]], kinds: Sequence[Measured]
-    ) -> tuple[list[Array], list[Array], list[float], list[bool]]:
-        """Return gradient, innovation, noise and whether it is a force, of each measurement that has a label."""
-        kinds = [k for k in kinds if (k < len(groups) if isinstance(k, int) else getattr(sample, k) is not None)]
-        if not kinds:
-            return [], [], [], []
+    ) -> tuple[Array, list[Array]]:
+        """Return gradients and innovations of one frame."""
         prediction, pull = linearize(self.model, self.state.weights, sample.environment)
-        cotangents, innovations, noise = [], [], []
+        cotangents, innovations = [], []
         for kind in kinds:
             if isinstance(kind, int):
                 cotangent, e = _measure_forces(xp, sample, prediction, groups[kind])
@@ -142,9 +155,8 @@ class KalmanOptimizer:
             scale = factor(self.recipe, kind, sample.n_atoms) * sample.weight**0.5
             cotangents.append({name: values * scale for name, values in cotangent.items()})
             innovations.append(e * scale)
-            noise.append(self._variance(kind))
         _, H = pull(cotangents)
-        return list(H), innovations, noise, [isinstance(kind, int) for kind in kinds]
+        return H, innovations
 
     def _variance(self, kind: Measured) -> float:
         n_blocks = len(self.state.covariance.layout.sizes)
@@ -157,6 +169,11 @@ class KalmanOptimizer:
     def arrays(self) -> Iterable[tuple[str, NDArray[Any]]]:
         """Return the arrays of a checkpoint."""
         return state_arrays(self.state)
+
+
+def _labelled(sample: Sample, groups: Sequence[list[int]], kinds: Sequence[Measured]) -> list[Measured]:
+    """Return what can be measured in a frame: what it has a label of."""
+    return [k for k in kinds if (k < len(groups) if isinstance(k, int) else getattr(sample, k) is not None)]
 
 
 def _measure_total(sample: Sample, prediction: Prediction, kind: str) -> tuple[Cotangent, Array]:
