@@ -197,7 +197,7 @@ class Covariance:
             scale=xp.ones_like(self.scale),
             shift=xp.zeros_like(self.shift),
             # Summed anew from Q: the running differences lose digits once P has shrunk by orders of magnitude.
-            traces=self.share.all_blocks(self.backend.traces(store)),
+            traces=self.share.all_blocks(self.backend.traces(store)[None, :])[0, :],
         )
 
     def age(self, keep: int, *, donate: bool) -> "Covariance":
@@ -231,7 +231,10 @@ class Covariance:
         product = self.backend.multiply(store, recent, none, ones, zeros)
         # V = (I + U Q U^T)^-1/2 U Q across all blocks; the inverse of a Cholesky factor serves as the root.
         rows = share.apply(_inverse_root(share.gram(product, recent)), product)
-        taken = xp.sum(self.backend.block_sums(store, rows**2), axis=0)
+        # Of a block each: its trace, and what each row takes off it. Added once all blocks are together, as a sum over
+        # one axis is taken in another order where the other is short.
+        sums = xp.concat([self.backend.traces(store)[None, :], self.backend.block_sums(store, rows**2)])
+        sums = share.all_blocks(sums)
         return replace(
             self,
             store=store,
@@ -239,15 +242,17 @@ class Covariance:
             information=_append(self.information, 0, recent, donate=donate),
             count=keep,
             scale=xp.ones_like(self.scale),
-            traces=share.all_blocks(self.backend.traces(store) - taken),
+            traces=sums[0, :] - xp.sum(sums[1:, :], axis=0),
         )
 
     def _within(self, U: Array, UQ: Array) -> Array:
         """Return V, shape (k, n), with Q_l - V_l^T V_l the inverse of Q_l^-1 + U_l^T U_l in each block."""
-        xp, parts = array_namespace(U), self.share.layout.slices
+        xp, slices = array_namespace(U), self.share.layout.slices
+        # Copies: the last bit of a product may depend on where a block lies in memory, and so on what lies beside it.
+        parts = [(xp.asarray(UQ[:, part], copy=True), xp.asarray(U[:, part], copy=True)) for part in slices]
         # u_l Q_l u_l^T is (k, k) in a block of any size, so that one batched factorisation serves all blocks.
-        roots = _inverse_root(xp.stack([UQ[:, part] @ U[:, part].T for part in parts]))
-        return xp.concat([roots[index, :, :] @ UQ[:, part] for index, part in enumerate(parts)], axis=1)
+        roots = _inverse_root(xp.stack([uq @ u.T for uq, u in parts]))
+        return xp.concat([roots[index, :, :] @ uq for index, (uq, _) in enumerate(parts)], axis=1)
 
     def _check_rows(self, rows: Array, name: str) -> None:
         """Refuse rows that do not fit the layout, which compiled kernels trust."""

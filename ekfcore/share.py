@@ -36,7 +36,7 @@ class Share(Protocol):
         """Return the numbers of the blocks here, shape (L_here,), of `values`, shape (L,)."""
 
     def all_blocks(self, values: Array) -> Array:
-        """Return the numbers of all blocks, shape (L,), of which those here are `values`, shape (L_here,)."""
+        """Return the numbers of all blocks, shape (m, L), of which those here are `values`, shape (m, L_here)."""
 
     def block_sums(self, backend: Backend, store: Any, A: Array) -> Array:
         """Return the sums of `A`, shape (m, n), over the columns of every block, shape (m, L)."""

@@ -45,12 +45,12 @@ class Sharded:
     def __init__(self, layout: BlockLayout, ranks: Ranks, *, rows: int = 0) -> None:
         # An update reads the triangle of a block, and its columns of V and U.
         costs = [size * (size + 2 * rows) for size in layout.sizes]
-        bounds = _even_runs(costs)
+        bounds = _without_single_weights(_even_runs(costs), layout.sizes)
         count = len(bounds) - 1
         if ranks.size > count:
             raise InputError(
-                f"{ranks.size} ranks share {len(layout.sizes)} blocks of P, in {count} runs; start {count} ranks at most, "
-                "or set a smaller optimizer.block_size"
+                f"{ranks.size} ranks are more than the {count} parts of P that they can share, of {len(layout.sizes)} blocks; "
+                f"start {count} at most, or for up to {_PIECES} set a smaller optimizer.block_size"
             )
         runs = [range(first, last) for first, last in pairwise(bounds)]
         self.owners = share_out([sum(costs[k] for k in run) for run in runs], ranks.size)
@@ -79,8 +79,8 @@ class Sharded:
         return xp.take(values, xp.asarray(self.indices, device=device(values)), axis=0)
 
     def all_blocks(self, values: Array) -> Array:
-        """Return the numbers of all blocks, shape (L,), of which those here are `values`; one message to each."""
-        return collect(self._ranks, self.owners, [len(run) for run in self._runs], values)
+        """Return the numbers of all blocks, shape (m, L), of which those here are `values`; one message to each."""
+        return collect(self._ranks, self.owners, [len(run) for run in self._runs], values, axis=1)
 
     def block_sums(self, backend: Backend, store: Any, A: Array) -> Array:
         """Return the sums of `A`, shape (m, n), over the columns of every block, shape (m, L); no message."""
@@ -97,13 +97,13 @@ class Sharded:
     def gram(self, A: Array, B: Array) -> Array:
         """Return A B^T over the columns of all ranks, shape (m, k); one message to each."""
         xp = array_namespace(A)
-        sums = xp.stack([A[:, part] @ B[:, part].T for part in self._parts])
+        sums = xp.stack([_alone(A, part) @ _alone(B, part).T for part in self._parts])
         return xp.sum(collect(self._ranks, self.owners, [1] * len(self.owners), sums), axis=0)
 
     def apply(self, A: Array, rows: Array) -> Array:
         """Return the columns here of the product, shape (m, n_here); no message."""
         # Run by run: a product of another shape may round another way.
-        return _beside([A @ rows[:, part] for part in self._parts])
+        return _beside([A @ _alone(rows, part) for part in self._parts])
 
     def lower(self, backend: Backend, store: Any, index: int, *, like: Array) -> Array:
         """Return the lower triangle of a block; one message from the rank that has it."""
@@ -126,6 +126,15 @@ def _even_runs(costs: Sequence[int]) -> list[int]:
     return sorted({0, *marks, len(costs)})
 
 
+def _without_single_weights(bounds: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """Join runs of one weight to others: as all that a rank has, its one column would be multiplied another way."""
+    kept = [0]
+    for bound in bounds[1:]:
+        if sum(sizes[kept[-1] : bound]) > 1:
+            kept.append(bound)
+    return [0, *kept[1:-1], bounds[-1]]
+
+
 def _joined(parts: Sequence[slice]) -> list[slice]:
     """Join slices that touch."""
     joined: list[slice] = []
@@ -135,6 +144,14 @@ def _joined(parts: Sequence[slice]) -> list[slice]:
         else:
             joined.append(part)
     return joined
+
+
+def _alone(A: Array, part: slice) -> Array:
+    """Return some columns, of which a product has the same bits wherever they lie in memory and whatever is beside them.
+
+    OpenBLAS, behind NumPy, does not look at that; MKL, behind PyTorch, does, and gets a copy.
+    """
+    return A[:, part] if is_numpy_array(A) else array_namespace(A).asarray(A[:, part], copy=True)
 
 
 def _beside(parts: Sequence[Array]) -> Array:

@@ -1,6 +1,6 @@
 """Run by each rank: trains every case into a folder of its own, or goes on there.
 
-    python trainings.py DATA OUT EPOCHS
+    python trainings.py DATA OUT EPOCHS [resume]
 """
 
 import os
@@ -17,28 +17,33 @@ CASES = [
 ]
 
 
+def describe(data: Path, epochs: int, elements: str, preset: str, backend: str) -> tuple[str, Settings]:
+    """Return a name for a case, and its CONFIG."""
+    # Blocks that differ, so that no rank has as many as another; several agings of rows, or several folds.
+    optimizer: dict[str, object] = {"preset": preset}
+    if preset == "recommended":
+        optimizer |= {"block_size": 23, "rows": 24}
+    if preset == "rlekf":
+        optimizer |= {"block_size": 23, "pending": 5, "virial_prefactor": 1.0}
+    settings = {
+        "data": {"train": [str(data / f"{elements}.xyz")]},
+        "model": {"cutoff": 4.0, "embedding": [4], "axis": 2, "fitting": [6]},
+        "optimizer": optimizer,
+        "training": {"epochs": epochs, "batch": 4},
+        "run": {"backend": backend},
+    }
+    return f"{elements}-{preset}-{backend}", Settings.from_json(settings)
+
+
 def main() -> None:
     """Train."""
-    data, out, epochs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    data, out, epochs, resume = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), "resume" in sys.argv
     launch = find_launch(os.environ)
     assert launch is not None
     ranks = join(launch)
-    for elements, preset, backend in CASES:
-        optimizer = {"preset": preset}
-        if preset != "adam":
-            # Blocks that differ, of which no rank has as many as another; several agings of rows, several folds.
-            optimizer |= {"block_size": 41, **({"rows": 24} if preset == "recommended" else {"pending": 5})}
-        if preset == "rlekf":
-            optimizer["virial_prefactor"] = 1.0
-        settings = {
-            "data": {"train": [str(data / f"{elements}.xyz")]},
-            "model": {"cutoff": 4.0, "embedding": [4], "axis": 2, "fitting": [6]},
-            "optimizer": optimizer,
-            "training": {"epochs": epochs, "batch": 4},
-            "run": {"backend": backend},
-        }
-        place = out / f"{elements}-{preset}-{backend}"
-        assert prepare(Settings.from_json(settings), place, resume=place.is_dir(), ranks=ranks).run()
+    for case in CASES:
+        name, settings = describe(data, epochs, *case)
+        assert prepare(settings, out / name, resume=resume, ranks=ranks).run()
     ranks.leave()
 
 
