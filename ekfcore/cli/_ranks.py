@@ -37,13 +37,14 @@ def joined_ranks(device: str | None) -> Iterator[Ranks]:
         yield ALONE
         return
     try:
-        from ekfcore.distributed.communicator import join
+        from ekfcore.distributed.communicator import TorchRanks
     except ImportError as error:
         raise InputError(f'several ranks need PyTorch ({error}); run: pip install "ekfcore[torch]"') from None
     # torchrun ends all ranks as soon as one has ended: by then, each must have the time to say why.
     previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    ranks = join(launch, device=device or "cpu")
+    ranks = TorchRanks(launch)
     try:
+        ranks.connect(device=device or "cpu")
         with _silent(ranks.rank > 0):
             yield ranks
     except (EKFError, OSError, MemoryError, KeyboardInterrupt) as error:
@@ -55,9 +56,8 @@ def joined_ranks(device: str | None) -> Iterator[Ranks]:
         if told is not None:
             raise InputError(told) from None
         raise
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     ranks.leave()
+    signal.signal(signal.SIGTERM, previous)
 
 
 def _speaks(ranks: "TorchRanks", text: str) -> bool:

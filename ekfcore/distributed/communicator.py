@@ -5,12 +5,13 @@ Only tensors are sent, and nothing that could run code where it arrives.
 
 import hashlib
 import os
-import platform
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from importlib.metadata import version
+from platform import python_version
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from ekfcore.errors import InputError, RankError, one_line
 
 from .launch import Launch
 
-__all__ = ["TIMEOUT", "TorchRanks", "join"]
+__all__ = ["TIMEOUT", "TorchRanks"]
 
 TIMEOUT = "EKFCORE_TIMEOUT"
 """Variable of the environment: how long ranks wait for each other [s]; ten minutes if it is not set."""
@@ -32,22 +33,77 @@ _TEXT = 200  # [bytes] of what ranks compare and tell each other
 
 
 class TorchRanks:
-    """All processes of a run.
+    """All processes of a run: they meet when the object is made, and `connect` lets them send arrays.
 
     Parameters
     ----------
     launch : Launch
         Place of this process.
-    store : torch.distributed.Store
-        Small texts that outlive the connections, by which ranks that end say why.
+
+    Raises
+    ------
+    InputError
+        If the others do not come.
     """
 
-    def __init__(self, launch: Launch, store: dist.Store) -> None:
-        self.rank, self.size, self._store = launch.rank, launch.size, store
+    def __init__(self, launch: Launch) -> None:
+        self.rank, self.size, self.nearby = launch.rank, launch.size, 1
+        self._launch, self._seconds = launch, _timeout()
+        os.environ |= {"MASTER_ADDR": launch.address, "MASTER_PORT": str(launch.port)}
+        limit = timedelta(seconds=self._seconds)
+        try:
+            # Small texts that outlive the connections, by which ranks that end say why.
+            self._store, _, _ = next(dist.rendezvous("env://", launch.rank, launch.size, timeout=limit))
+            self._store.set_timeout(limit)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise InputError(self._not_met(error)) from None
+
+    def connect(self, *, device: str = "cpu") -> None:
+        """Open the connections, and see that all ranks run the same version.
+
+        Parameters
+        ----------
+        device : str
+            Where the arrays will live: on "cuda", NCCL carries them.
+
+        Raises
+        ------
+        InputError
+            If the network cannot be used, there is no such GPU, or they run other versions.
+        """
+        on_gpu = device.startswith("cuda")
+        if on_gpu and not (torch.cuda.is_available() and dist.is_nccl_available()):
+            raise InputError(
+                f"run.device = {device!r} on several ranks needs NCCL and a GPU, which PyTorch {torch.__version__} does "
+                "not find here; set run.device = 'cpu', or install PyTorch for CUDA"
+            )
+        try:
+            if on_gpu:
+                torch.cuda.set_device(self._launch.local_rank)
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+                store=dist.PrefixStore("ekfcore", self._store),
+                rank=self.rank,
+                world_size=self.size,
+                timeout=timedelta(seconds=self._seconds),
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise InputError(self._not_met(error)) from None
+        self.agree("versions", f"ekfcore {version('ekfcore')}, NumPy {np.__version__}, Python {python_version()}")
         # A number of the machine, not its name: a name has no fixed length.
         host = hashlib.sha256(socket.gethostname().encode()).digest()[:8]
-        hosts = self.gather(np.frombuffer(host, np.int64))
-        self.nearby = sum(bool(other[0] == hosts[self.rank][0]) for other in hosts)
+        hosts = [int(other[0]) for other in self.gather(np.frombuffer(host, np.int64))]
+        self.nearby = hosts.count(hosts[self.rank])
+
+    def _not_met(self, error: Exception) -> str:
+        """Say why the ranks did not meet."""
+        launch, reason = self._launch, _reason(error)
+        if "find address" in reason:  # of an interface that is not there
+            return f"rank {launch.rank} finds no network to the others ({reason}); set GLOO_SOCKET_IFNAME to an interface"
+        return (
+            f"rank {launch.rank} of {launch.size} did not meet the others at {launch.address}, port {launch.port}, within "
+            f"{self._seconds:g} s ({reason}); see that all are started, and that nothing else listens there"
+        )
 
     def gather(self, array: Array) -> list[Array]:
         """Return the arrays of all ranks in their order."""
@@ -80,60 +136,24 @@ class TorchRanks:
 
     def say(self, topic: str, text: str = "") -> None:
         """Leave a text for the others, whatever has become of the connections."""
-        with suppress(RuntimeError):
-            self._store.set(f"{topic}/{self.rank}", text)
+        with suppress(RuntimeError):  # the store has gone with rank 0
+            self._store.set(f"told/{topic}/{self.rank}", text)
 
     def heard(self, topic: str, rank: int, seconds: float) -> str | None:
         """Return what a rank said, for which this one waits so long; None if it said nothing."""
+        key, end = f"told/{topic}/{rank}", time.monotonic() + seconds
         with suppress(RuntimeError):
-            self._store.wait([f"{topic}/{rank}"], timedelta(seconds=seconds))
-            return str(self._store.get(f"{topic}/{rank}").decode())
+            while not self._store.check([key]):
+                if time.monotonic() > end:
+                    return None
+                time.sleep(0.05)
+            return str(self._store.get(key).decode())
         return None
 
     def leave(self) -> None:
         """Close the connections, so that ranks that wait for this one wait no longer."""
         if dist.is_initialized():
             dist.destroy_process_group()
-
-
-def join(launch: Launch, *, device: str = "cpu") -> TorchRanks:
-    """Meet the other processes.
-
-    Parameters
-    ----------
-    launch : Launch
-        Place of this process.
-    device : str
-        Where the arrays will live: on "cuda", NCCL carries them.
-
-    Raises
-    ------
-    InputError
-        If they do not come, the network cannot be used, there is no such GPU, or they run another version.
-    """
-    on_gpu = device.startswith("cuda")
-    if on_gpu and not (torch.cuda.is_available() and dist.is_nccl_available()):
-        raise InputError(
-            f"run.device = {device!r} on several ranks needs NCCL and a GPU, which PyTorch {torch.__version__} does not "
-            "find here; set run.device = 'cpu', or install PyTorch for CUDA"
-        )
-    seconds = _timeout()
-    limit = timedelta(seconds=seconds)
-    os.environ |= {"MASTER_ADDR": launch.address, "MASTER_PORT": str(launch.port)}
-    try:
-        if on_gpu:
-            torch.cuda.set_device(launch.local_rank)
-        store, _, _ = next(dist.rendezvous("env://", launch.rank, launch.size, timeout=limit))
-        store.set_timeout(limit)
-        kind = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-        dist.init_process_group(
-            kind, store=dist.PrefixStore("ekfcore", store), rank=launch.rank, world_size=launch.size, timeout=limit
-        )
-    except (RuntimeError, ValueError, OSError) as error:
-        raise InputError(_no_meeting(launch, seconds, error)) from None
-    ranks = TorchRanks(launch, dist.PrefixStore("told", store))
-    ranks.agree("versions", f"ekfcore {version('ekfcore')}, NumPy {np.__version__}, Python {platform.python_version()}")
-    return ranks
 
 
 def _timeout() -> float:
@@ -147,18 +167,6 @@ def _timeout() -> float:
     return seconds
 
 
-def _no_meeting(launch: Launch, seconds: float, error: Exception) -> str:
-    """Say why the ranks did not meet."""
-    where = f"{launch.address}, port {launch.port}"
-    reason = one_line(error)
-    if "interface" in reason.lower() or "ifname" in reason.lower() or "resolve" in reason.lower():
-        return f"rank {launch.rank} finds no network to the others ({reason}); set GLOO_SOCKET_IFNAME to an interface"
-    return (
-        f"rank {launch.rank} of {launch.size} did not meet the others at {where} within {seconds:g} s ({reason}); see that "
-        f"all are started, and that nothing else listens there"
-    )
-
-
 @contextmanager
 def _answered(rank: int) -> Iterator[None]:
     """Tell in one line that another rank has ended."""
@@ -166,8 +174,13 @@ def _answered(rank: int) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise RankError(
-            f"rank {rank} has lost the others ({one_line(error)}); look for what ended one of them, then go on with --resume"
+            f"rank {rank} has lost the others ({_reason(error).partition(". ")[0]}); look for what ended one of them, then go on with --resume"
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Return what PyTorch says, without where in its sources it says so."""
+    return one_line(error, 300).rpartition("] ")[2].strip()[:120]
 
 
 def _tensor(array: Array) -> Tensor:

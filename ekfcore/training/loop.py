@@ -216,7 +216,7 @@ class Trainer:
     def save(self) -> None:
         """Write the model file, and call the writers."""
         # Ranks whose processors or libraries round in different ways would go apart without a word.
-        self.ranks.agree("weights", digest_of(to_numpy(self.weights).tobytes()))
+        self.ranks.agree("weights", f"digest {digest_of(to_numpy(self.weights).tobytes())[:16]}")
         if not self._writes:
             deque(self.optimizer.arrays(), maxlen=0)  # what rank 0 writes comes from all
             return

@@ -139,11 +139,12 @@ def prepare(
 
 def _agree(ranks: Ranks, settings: Settings, frames: Fingerprint, origin: LoadedModel | None) -> None:
     """See that all ranks do the same: each makes every update, with gradients of the others."""
-    ranks.agree("settings", digest_of(settings.model_dump(mode="json", exclude={"data", "run"})))
+    chosen = settings.model_dump(mode="json", exclude={"data", "run"})
+    ranks.agree("settings", f"digest {digest_of(chosen)[:16]}")
     digest = digest_of(frames.train.tobytes(), frames.test.tobytes())
-    ranks.agree("data", f"{len(frames.train)} frames to train on and {len(frames.test)} to test on, digest {digest}")
+    ranks.agree("data", f"{len(frames.train)} frames to train on and {len(frames.test)} to test on, digest {digest[:16]}")
     if origin is not None:
-        ranks.agree("weights", f"{origin.position.step} steps, digest {digest_of(origin.weights.tobytes())}")
+        ranks.agree("weights", f"{origin.position.step} steps, digest {digest_of(origin.weights.tobytes())[:16]}")
 
 
 def _model(

@@ -11,11 +11,11 @@ import pytest
 RunRanks = Callable[..., list[tuple[int, str, str]]]
 
 TRAININGS = Path(__file__).parent / "trainings.py"
-EPOCHS = 2
+EPOCHS = 2  # of trainings.py
 
 
-def _train(run_ranks: RunRanks, data: Path, out: Path, size: int, *words: object) -> Path:
-    for code, _, err in run_ranks([TRAININGS, data, out, *(words or [EPOCHS])], size):
+def _train(run_ranks: RunRanks, data: Path, out: Path, size: int, word: str = "whole") -> Path:
+    for code, _, err in run_ranks([TRAININGS, data, out, word], size):
         assert code == 0, err
     return out
 
@@ -59,10 +59,10 @@ def test_fewer_ranks(run_ranks: RunRanks, data: Path, of_four: Path, tmp_path: P
 @pytest.mark.slow
 def test_restart_with_other_ranks(run_ranks: RunRanks, data: Path, of_four: Path, tmp_path: Path) -> None:
     """Four ranks write the files that one writes: one, and three, go on as if nothing had happened."""
-    begun = _train(run_ranks, data, tmp_path / "four", 4, EPOCHS - 1)
+    begun = _train(run_ranks, data, tmp_path / "four", 4, "begin")
     for size in (1, 3):
         parts = shutil.copytree(begun, tmp_path / f"then{size}")
-        _assert_same(_train(run_ranks, data, parts, size, EPOCHS, "resume"), of_four)
+        _assert_same(_train(run_ranks, data, parts, size, "resume"), of_four)
 
 
 @pytest.mark.slow
@@ -70,13 +70,11 @@ def test_ranks_learn_what_one_process_learns(data: Path, of_four: Path, tmp_path
     """Without ranks, the same mathematics; sums across blocks are rounded in another order."""
     import runpy
 
-    from ekfcore.training import load_model
+    from ekfcore.training import load_model, prepare
 
     trainings = runpy.run_path(str(TRAININGS))
     for case in trainings["CASES"]:
-        name, settings = trainings["describe"](data, EPOCHS, *case)
-        from ekfcore.training import prepare
-
+        name, settings = trainings["describe"](data, *case)
         assert prepare(settings, tmp_path / name).run()
         alone, together = load_model(tmp_path / name), load_model(of_four / name)
         assert dict(alone.optimizer) == dict(together.optimizer)

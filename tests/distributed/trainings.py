@@ -1,13 +1,13 @@
 """Run by each rank: trains every case into a folder of its own, or goes on there.
 
-    python trainings.py DATA OUT EPOCHS [resume]
+    python trainings.py DATA OUT whole|begin|resume
 """
 
 import os
 import sys
 from pathlib import Path
 
-from ekfcore.distributed.communicator import join
+from ekfcore.distributed.communicator import TorchRanks
 from ekfcore.distributed.launch import find_launch
 from ekfcore.training import Settings, prepare
 
@@ -17,7 +17,7 @@ CASES = [
 ]
 
 
-def describe(data: Path, epochs: int, elements: str, preset: str, backend: str) -> tuple[str, Settings]:
+def describe(data: Path, elements: str, preset: str, backend: str) -> tuple[str, Settings]:
     """Return a name for a case, and its CONFIG."""
     # Blocks that differ, so that no rank has as many as another; several agings of rows, or several folds.
     optimizer: dict[str, object] = {"preset": preset}
@@ -29,7 +29,7 @@ def describe(data: Path, epochs: int, elements: str, preset: str, backend: str) 
         "data": {"train": [str(data / f"{elements}.xyz")]},
         "model": {"cutoff": 4.0, "embedding": [4], "axis": 2, "fitting": [6]},
         "optimizer": optimizer,
-        "training": {"epochs": epochs, "batch": 4},
+        "training": {"epochs": 2, "batch": 4},
         "run": {"backend": backend},
     }
     return f"{elements}-{preset}-{backend}", Settings.from_json(settings)
@@ -37,13 +37,16 @@ def describe(data: Path, epochs: int, elements: str, preset: str, backend: str) 
 
 def main() -> None:
     """Train."""
-    data, out, epochs, resume = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), "resume" in sys.argv
+    data, out, word = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     launch = find_launch(os.environ)
     assert launch is not None
-    ranks = join(launch)
+    ranks = TorchRanks(launch)
+    ranks.connect()
     for case in CASES:
-        name, settings = describe(data, epochs, *case)
-        assert prepare(settings, out / name, resume=resume, ranks=ranks).run()
+        name, settings = describe(data, *case)
+        trainer = prepare(settings, out / name, resume=word == "resume", ranks=ranks)
+        steps = 3 if word == "begin" else 10**9  # within the second epoch
+        assert trainer.run(should_stop=lambda: trainer.position.step >= steps) == (word != "begin")
     ranks.leave()
 
 
