@@ -9,8 +9,8 @@ update only reads Q, appends rows to V and changes s_l and d_l. There are two wa
 - Coupled: V^T V stands as it is, with all that joins the blocks. Until the first rows are given up, P is exact. Then
   what the oldest of them say is left to the blocks, see `age`.
 
-Several processes may share the blocks, each with its columns of the rows, see `ekfcore.share`. What has the shape of H or
-of the scales is the same in all of them.
+Several processes may share the blocks, each with its columns of the rows, see `ekfcore.share`. What has the shape of H
+or of the scales is the same in all of them.
 """
 
 from dataclasses import dataclass, replace
@@ -261,7 +261,7 @@ class Covariance:
             raise InputError(f"`{name}` must have shape (m, {n}) to fit the blocks of P, got {tuple(rows.shape)}")
 
     def _each(self, values: Array) -> Array:
-        """Return the vector, shape (n_here,), that has in each block here the number of `values`, shape (L,), for it."""
+        """Return the vector, shape (n_here,), that has in each block the number of `values`, shape (L,), for it."""
         return self.backend.spread(self.store, self.share.blocks(values))
 
     def _block_sums(self, A: Array) -> Array:

@@ -16,8 +16,10 @@ from platform import python_version
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.utils.dlpack
 from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from ekfcore._typing import Array
 from ekfcore.errors import InputError, RankError, one_line
@@ -53,7 +55,7 @@ class TorchRanks:
         limit = timedelta(seconds=self._seconds)
         try:
             # Small texts that outlive the connections, by which ranks that end say why.
-            self._store, _, _ = next(dist.rendezvous("env://", launch.rank, launch.size, timeout=limit))
+            self._store, _, _ = next(rendezvous("env://", launch.rank, launch.size, timeout=limit))
             self._store.set_timeout(limit)
         except (RuntimeError, ValueError, OSError) as error:
             raise InputError(self._not_met(error)) from None
@@ -74,15 +76,15 @@ class TorchRanks:
         on_gpu = device.startswith("cuda")
         if on_gpu and not (torch.cuda.is_available() and dist.is_nccl_available()):
             raise InputError(
-                f"run.device = {device!r} on several ranks needs NCCL and a GPU, which PyTorch {torch.__version__} does "
-                "not find here; set run.device = 'cpu', or install PyTorch for CUDA"
+                f"run.device = {device!r} on several ranks needs NCCL and a GPU, which PyTorch {torch.__version__} "
+                "does not find here; set run.device = 'cpu', or install PyTorch for CUDA"
             )
         try:
             if on_gpu:
                 torch.cuda.set_device(self._launch.local_rank)
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-                store=dist.PrefixStore("ekfcore", self._store),
+                store=self._store,
                 rank=self.rank,
                 world_size=self.size,
                 timeout=timedelta(seconds=self._seconds),
@@ -99,10 +101,12 @@ class TorchRanks:
         """Say why the ranks did not meet."""
         launch, reason = self._launch, _reason(error)
         if "find address" in reason:  # of an interface that is not there
-            return f"rank {launch.rank} finds no network to the others ({reason}); set GLOO_SOCKET_IFNAME to an interface"
+            return (
+                f"rank {launch.rank} finds no network to the others ({reason}); set GLOO_SOCKET_IFNAME to an interface"
+            )
         return (
-            f"rank {launch.rank} of {launch.size} did not meet the others at {launch.address}, port {launch.port}, within "
-            f"{self._seconds:g} s ({reason}); see that all are started, and that nothing else listens there"
+            f"rank {launch.rank} of {launch.size} did not meet the others at {launch.address}, port {launch.port}, "
+            f"within {self._seconds:g} s ({reason}); see that all are started, and that nothing else listens there"
         )
 
     def gather(self, array: Array) -> list[Array]:
@@ -173,8 +177,9 @@ def _answered(rank: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        reason = _reason(error).partition(". ")[0]
         raise RankError(
-            f"rank {rank} has lost the others ({_reason(error).partition(". ")[0]}); look for what ended one of them, then go on with --resume"
+            f"rank {rank} has lost the others ({reason}); look for what ended one of them, then go on with --resume"
         ) from None
 
 
@@ -189,7 +194,7 @@ def _tensor(array: Array) -> Tensor:
         return array.detach().contiguous()
     if is_numpy_array(array):
         return torch.from_numpy(np.require(array, requirements=("C", "W")))
-    return torch.from_dlpack(array).contiguous()
+    return torch.utils.dlpack.from_dlpack(array).contiguous()
 
 
 def _array(tensor: Tensor, *, like: Array) -> Array:

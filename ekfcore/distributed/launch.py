@@ -82,8 +82,8 @@ def _number(environment: Mapping[str, str], name: str, *, at_least: int = 0, bel
     if not text.isdecimal() or int(text) < at_least or (below is not None and int(text) >= below):
         limits = f"of at least {at_least}" + ("" if below is None else f" and below {below}")
         raise InputError(
-            f"{name} in the environment must be an integer {limits}, got {text!r}; start the processes with torchrun or "
-            "srun, which set it"
+            f"{name} in the environment must be an integer {limits}, got {text!r}; start the processes with torchrun "
+            "or srun, which set it"
         )
     return int(text)
 

@@ -16,7 +16,7 @@ from ekfcore.ranks import Ranks, collect, share_out
 
 __all__ = ["Sharded"]
 
-# Runs of blocks that a rank takes as a whole, at most. Sums over blocks are made of one number for each of them, so that
+# Runs of blocks that a rank takes as a whole, at most. A sum over blocks is sent as one term of each of them, so that
 # more of them cost more bytes, and fewer can be shared less evenly.
 _PIECES = 64
 
@@ -24,8 +24,8 @@ _PIECES = 64
 class Sharded:
     """Some runs of blocks, balanced by the cost of an update.
 
-    Sums over blocks are made for each run, by the rank that has it, and added in the order of the runs. Neither the runs
-    nor the shape of what is multiplied in them depends on the number of ranks, and so no bit of the result does.
+    Sums over blocks are made for each run, by the rank that has it, and added in the order of the runs. Neither the
+    runs nor the shape of what is multiplied in them depends on the number of ranks, and so no bit of the result does.
 
     Parameters
     ----------
@@ -49,8 +49,9 @@ class Sharded:
         count = len(bounds) - 1
         if ranks.size > count:
             raise InputError(
-                f"{ranks.size} ranks are more than the {count} parts of P that they can share, of {len(layout.sizes)} blocks; "
-                f"start {count} at most, or for up to {_PIECES} set a smaller optimizer.block_size"
+                f"{ranks.size} ranks are more than the {count} parts of P that they can share, of "
+                f"{len(layout.sizes)} blocks; start {count} at most, or for up to {_PIECES} set a smaller "
+                "optimizer.block_size"
             )
         runs = [range(first, last) for first, last in pairwise(bounds)]
         self.owners = share_out([sum(costs[k] for k in run) for run in runs], ranks.size)
@@ -117,7 +118,7 @@ class Sharded:
 
 
 def _even_runs(costs: Sequence[int]) -> list[int]:
-    """Return the bounds of runs of neighbouring blocks that cost about the same each; runs of one where they are few."""
+    """Return the bounds of runs of neighbouring blocks that cost about the same; of one each where they are few."""
     if len(costs) <= _PIECES:
         return list(range(len(costs) + 1))
     ends = [0, *accumulate(costs)]
@@ -147,7 +148,7 @@ def _joined(parts: Sequence[slice]) -> list[slice]:
 
 
 def _alone(A: Array, part: slice) -> Array:
-    """Return some columns, of which a product has the same bits wherever they lie in memory and whatever is beside them.
+    """Return some columns, whose products have the same bits wherever they lie and whatever is beside them.
 
     OpenBLAS, behind NumPy, does not look at that; MKL, behind PyTorch, does, and gets a copy.
     """

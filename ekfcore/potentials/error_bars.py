@@ -78,7 +78,8 @@ def kpu_scale(
             squares[k] = away[place]
     # Added in the order of the frames, whoever measured them.
     factors = [
-        s / v if v > 0 and math.isfinite(s / v) else 1.0 for s, v in zip(sum(squares), sum(variances), strict=True)
+        s / v if v > 0 and math.isfinite(s / v) else 1.0
+        for s, v in zip(*(sum(values, start=np.zeros(2)) for values in (squares, variances)), strict=True)
     ]
     return KpuScale(energy=factors[0], force=factors[1])
 

@@ -142,7 +142,9 @@ def _agree(ranks: Ranks, settings: Settings, frames: Fingerprint, origin: Loaded
     chosen = settings.model_dump(mode="json", exclude={"data", "run"})
     ranks.agree("settings", f"digest {digest_of(chosen)[:16]}")
     digest = digest_of(frames.train.tobytes(), frames.test.tobytes())
-    ranks.agree("data", f"{len(frames.train)} frames to train on and {len(frames.test)} to test on, digest {digest[:16]}")
+    ranks.agree(
+        "data", f"{len(frames.train)} frames to train on and {len(frames.test)} to test on, digest {digest[:16]}"
+    )
     if origin is not None:
         ranks.agree("weights", f"{origin.position.step} steps, digest {digest_of(origin.weights.tobytes())[:16]}")
 

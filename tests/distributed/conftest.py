@@ -38,7 +38,13 @@ def start_ranks() -> Start:
     def start(words: Sequence[object], size: int, **variables: str) -> "list[subprocess.Popen[str]]":
         port, processes = _free_port(), []
         for rank in range(size):
-            place = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            place = {
+                "RANK": rank,
+                "WORLD_SIZE": size,
+                "LOCAL_RANK": rank,
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            }
             settings = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
             settings |= {name: str(value) for name, value in place.items()} | variables
             processes.append(

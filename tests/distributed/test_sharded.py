@@ -185,7 +185,7 @@ def test_messages_of_an_update() -> None:
 
 def test_more_ranks_than_blocks() -> None:
     """One line that says how many could start."""
-    with pytest.raises(ek.InputError, match="6 ranks are more than the 5 parts of P .* of 6 blocks; start 5 at most"):
+    with pytest.raises(ek.InputError, match=r"6 ranks are more than the 5 parts of P .* of 6 blocks; start 5 at most"):
         Sharded(LAYOUT, _Silent(0, 6))
 
 

@@ -1,18 +1,23 @@
 """Run by each rank: trains every case into a folder of its own, or goes on there.
 
-    python trainings.py DATA OUT whole|begin|resume
+python trainings.py DATA OUT whole|begin|resume
 """
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from ekfcore.distributed.communicator import TorchRanks
 from ekfcore.distributed.launch import find_launch
-from ekfcore.training import Settings, prepare
+from ekfcore.training import Settings, Trainer, prepare
 
 CASES = [
-    *(("three", preset, backend) for preset in ("recommended", "rlekf") for backend in ("numpy", "numba", "torch", "generic")),
+    *(
+        ("three", preset, backend)
+        for preset in ("recommended", "rlekf")
+        for backend in ("numpy", "numba", "torch", "generic")
+    ),
     *(("one", preset, "numpy") for preset in ("recommended", "rlekf", "adam")),
 ]
 
@@ -35,6 +40,10 @@ def describe(data: Path, elements: str, preset: str, backend: str) -> tuple[str,
     return f"{elements}-{preset}-{backend}", Settings.from_json(settings)
 
 
+def _has_made(trainer: Trainer, steps: int) -> bool:
+    return trainer.position.step >= steps
+
+
 def main() -> None:
     """Train."""
     data, out, word = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
@@ -46,7 +55,8 @@ def main() -> None:
         name, settings = describe(data, *case)
         trainer = prepare(settings, out / name, resume=word == "resume", ranks=ranks)
         steps = 3 if word == "begin" else 10**9  # within the second epoch
-        assert trainer.run(should_stop=lambda: trainer.position.step >= steps) == (word != "begin")
+        finished = trainer.run(should_stop=partial(_has_made, trainer, steps))
+        assert finished == (word != "begin")
     ranks.leave()
 
 
