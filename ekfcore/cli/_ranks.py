@@ -19,13 +19,8 @@ _PATIENCE = 5.0  # [s] for which a rank that ends waits for what the others have
 
 
 @contextlib.contextmanager
-def joined_ranks(device: str | None) -> Iterator[Ranks]:
+def joined_ranks() -> Iterator[Ranks]:
     """Meet the other processes of torchrun or srun; in a process by itself do nothing.
-
-    Parameters
-    ----------
-    device : str, optional
-        ``--device``; arrays live on the host if it is not given.
 
     Raises
     ------
@@ -36,6 +31,7 @@ def joined_ranks(device: str | None) -> Iterator[Ranks]:
     if launch is None:
         yield ALONE
         return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of every connection that is gone, at length
     try:
         from ekfcore.distributed.communicator import TorchRanks
     except ImportError as error:
@@ -44,7 +40,7 @@ def joined_ranks(device: str | None) -> Iterator[Ranks]:
     previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ranks = TorchRanks(launch)
     try:
-        ranks.connect(device=device or "cpu")
+        ranks.connect()
         with _silent(ranks.rank > 0):
             yield ranks
     except (EKFError, OSError, MemoryError, KeyboardInterrupt) as error:

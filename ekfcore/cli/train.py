@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train."""
     from ._ranks import joined_ranks
 
-    with joined_ranks(arguments.device) as ranks:
+    with joined_ranks() as ranks:
         return _train(arguments, ranks)
 
 

@@ -60,30 +60,20 @@ class TorchRanks:
         except (RuntimeError, ValueError, OSError) as error:
             raise InputError(self._not_met(error)) from None
 
-    def connect(self, *, device: str = "cpu") -> None:
+    def connect(self) -> None:
         """Open the connections, and see that all ranks run the same version.
-
-        Parameters
-        ----------
-        device : str
-            Where the arrays will live: on "cuda", NCCL carries them.
 
         Raises
         ------
         InputError
-            If the network cannot be used, there is no such GPU, or they run other versions.
+            If the network cannot be used, or they run other versions.
         """
-        on_gpu = device.startswith("cuda")
-        if on_gpu and not (torch.cuda.is_available() and dist.is_nccl_available()):
-            raise InputError(
-                f"run.device = {device!r} on several ranks needs NCCL and a GPU, which PyTorch {torch.__version__} "
-                "does not find here; set run.device = 'cpu', or install PyTorch for CUDA"
-            )
+        gpus = torch.cuda.device_count() if dist.is_nccl_available() else 0
         try:
-            if on_gpu:
-                torch.cuda.set_device(self._launch.local_rank)
+            if self._launch.local_rank < gpus:
+                torch.cuda.set_device(self._launch.local_rank)  # which is what "cuda" means from here on
             dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+                "cpu:gloo,cuda:nccl" if gpus else "gloo",
                 store=self._store,
                 rank=self.rank,
                 world_size=self.size,

@@ -21,6 +21,7 @@ from ekfcore.potentials.model_file import MODEL_FILE, LoadedModel, load_model
 from ekfcore.potentials.placing import place_weights
 from ekfcore.potentials.position import EpochRecord, Position
 from ekfcore.ranks import ALONE, Ranks
+from ekfcore.share import Share
 
 from ._layout import fitting_layout
 from .adam import AdamOptimizer
@@ -107,6 +108,7 @@ def prepare(
     origin = saved or start
     model, settings = _model(settings, train, test, origin, resumed=saved is not None)
     layout = fitting_layout(settings, model.layer_sizes, ranks)
+    share = _share(settings, layout, ranks)
     if ranks.rank == 0:
         make_folder(out)
     check_energies(model, given)
@@ -119,7 +121,7 @@ def prepare(
     return Trainer(
         model=model,
         optimizer=_optimizer(
-            settings.model_copy(update={"optimizer": optimizer}), model, like, layout, train, origin, ranks
+            settings.model_copy(update={"optimizer": optimizer}), model, like, layout, share, train, origin, ranks
         ),
         train=datasets[0],
         test=datasets[1],
@@ -147,6 +149,13 @@ def _agree(ranks: Ranks, settings: Settings, frames: Fingerprint, origin: Loaded
     )
     if origin is not None:
         ranks.agree("weights", f"{origin.position.step} steps, digest {digest_of(origin.weights.tobytes())[:16]}")
+
+
+def _share(settings: Settings, layout: BlockLayout | None, ranks: Ranks) -> Share | None:
+    """Return which part of P this rank keeps; None where there is no P, or one process has all of it."""
+    if layout is None or ranks is ALONE:
+        return None
+    return Sharded(layout, ranks, rows=settings.optimizer.recipe(1).config.rows)
 
 
 def _model(
@@ -213,6 +222,7 @@ def _optimizer(
     model: Potential,
     weights: Array,
     layout: BlockLayout | None,
+    share: Share | None,
     train: Sequence[Frame],
     saved: LoadedModel | None,
     ranks: Ranks,
@@ -235,7 +245,6 @@ def _optimizer(
         return adam
     per_epoch = measurements(settings.optimizer.recipe(1), train, batch=settings.training.batch)
     recipe = settings.optimizer.recipe(per_epoch)
-    share = None if ranks is ALONE else Sharded(layout, ranks, rows=recipe.config.rows)
     if saved is None:
         state = init(weights, layout, recipe.config, backend=settings.run.backend, share=share)
         return KalmanOptimizer(model, recipe, state, ranks)
