@@ -50,7 +50,8 @@ class StopRequest:
             return
         # Not print(): the signal may come during a print(), and Python's files are not reentrant.
         with contextlib.suppress(OSError):
-            os.write(2, b"\nekfcore: stopping after this step (once more to stop at once)\n")
+            more = b" (once more to stop at once)" if self._ranks is ALONE else b""
+            os.write(2, b"\nekfcore: stopping after this step" + more + b"\n")
 
 
 @contextlib.contextmanager

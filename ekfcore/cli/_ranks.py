@@ -45,7 +45,8 @@ def joined_ranks() -> Iterator[Ranks]:
             yield ranks
     except (EKFError, OSError, MemoryError, KeyboardInterrupt) as error:
         ranks.leave()  # the others notice now
-        if not _speaks(ranks, str(error) or type(error).__name__):
+        # A rank that has only lost the others has no reason to give.
+        if not _speaks(ranks, "" if isinstance(error, RankError) else str(error) or type(error).__name__):
             raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2) from None
         told = _told_by_others(ranks) if isinstance(error, RankError) else None
         _let_others_read(ranks)
@@ -70,7 +71,7 @@ def _told_by_others(ranks: "TorchRanks") -> str | None:
     """Return what ended another rank first, where it could say so, rather than that it has gone."""
     for rank in range(1, ranks.size) if ranks.rank == 0 else ():
         text = ranks.heard("end", rank, 0.5)
-        if text is not None and "has lost the others" not in text:
+        if text:
             return f"rank {rank}: {text}"
     return None
 
