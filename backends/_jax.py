@@ -17,7 +17,7 @@ backend = GenericBackend("jax")
 # lam and count change at every update and are traced as well, for otherwise each would be compiled anew.
 jax.tree_util.register_dataclass(Blocks, ["matrices"], ["layout"])
 jax.tree_util.register_dataclass(
-    Covariance, ["store", "rows", "scale", "shift", "traces", "information"], ["backend", "layout", "count"]
+    Covariance, ["store", "rows", "scale", "shift", "traces", "information"], ["backend", "layout", "share", "count"]
 )
 jax.tree_util.register_dataclass(NoiseLevel, ["mean", "weight", "first"], [])
 jax.tree_util.register_dataclass(EKFState, ["weights", "average", "covariance", "lam", "count", "noise"], [])

@@ -19,6 +19,7 @@ from ekfcore.noise import NoiseLevel
 from ekfcore.partition import BlockLayout
 from ekfcore.protocols import Backend
 from ekfcore.registry import get_backend
+from ekfcore.share import Share, Whole
 
 __all__ = ["load", "restore_state", "save", "state_arrays", "state_header"]
 
@@ -106,13 +107,13 @@ def state_arrays(state: EKFState) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "traces", to_numpy(P.traces)
     yield "noise", np.stack([to_numpy(state.noise.mean), to_numpy(state.noise.weight)])
     yield "first", to_numpy(state.noise.first)
-    pending = to_numpy(P.pending)
-    information = None if P.information is None else to_numpy(P.information[: P.count, :])
+    pending = to_numpy(P.share.whole(P.pending))
+    information = None if P.information is None else to_numpy(P.share.whole(P.information[: P.count, :]))
     for index, part in enumerate(P.layout.slices):
         yield f"pending.{index}", pending[:, part]
         if information is not None:
             yield f"information.{index}", information[:, part]
-        yield f"lower.{index}", _pack(to_numpy(P.backend.lower(P.store, index)))
+        yield f"lower.{index}", _pack(to_numpy(P.lower(index)))
 
 
 def restore_state(
@@ -122,13 +123,15 @@ def restore_state(
     like: Array | None = None,
     backend: str | None = None,
     dtype: Literal["float64", "float32"] | None = None,
+    share: Share | None = None,
 ) -> EKFState:
-    """Return the state that `state_header` and `state_arrays` described; see `load`."""
+    """Return the state that `state_header` and `state_arrays` described; see `load`, and `init` for `share`."""
     _check_header(header)
     like = np.zeros(1) if like is None else like
     xp = array_namespace(like)
     kernels = _choose_backend(header, backend, like)
     layout = BlockLayout(tuple(header["sizes"]))
+    share = share or Whole(layout)
     n_blocks = len(layout.sizes)
     weights = _take(arrays, "weights", layout.n_params)
     average = _take(arrays, "average", layout.n_params) if "average" in arrays else weights
@@ -142,13 +145,13 @@ def restore_state(
         return xp.asarray(array.astype(precision, copy=False), device=device(like), copy=True)
 
     def matrices() -> Iterator[Array]:
-        for index, n in enumerate(layout.sizes):
+        for index, n in zip(share.indices, share.layout.sizes, strict=True):
             packed = _take(arrays, f"lower.{index}", n * (n + 1) // 2)
             yield xp.asarray(_unpack(packed.astype(precision, copy=False), n), device=device(like))
 
     def side_by_side(name: str, count: int | None) -> Array:
         parts = []
-        for index, n in enumerate(layout.sizes):
+        for index, n in zip(share.indices, share.layout.sizes, strict=True):
             parts.append(_take(arrays, f"{name}.{index}", count, n))
             count = len(parts[0])
         return bring(np.concat(parts, axis=1))
@@ -161,7 +164,8 @@ def restore_state(
     covariance = Covariance(
         backend=kernels,
         layout=layout,
-        store=kernels.from_lower(layout, matrices()),
+        share=share,
+        store=kernels.from_lower(share.layout, matrices()),
         rows=rows,
         count=rows.shape[0],
         scale=bring(_take(arrays, "scale", n_blocks)),

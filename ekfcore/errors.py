@@ -1,6 +1,6 @@
 """Errors that a user can act on."""
 
-__all__ = ["CheckpointError", "EKFError", "FilterError", "InputError", "one_line"]
+__all__ = ["CheckpointError", "EKFError", "FilterError", "InputError", "RankError", "one_line"]
 
 
 class EKFError(Exception):
@@ -25,6 +25,10 @@ class CheckpointError(EKFError):
 
 class FilterError(EKFError):
     """An update broke down numerically; the state before it is intact."""
+
+
+class RankError(EKFError):
+    """Another process of the run has ended, or does not answer; what was saved is intact."""
 
 
 def one_line(error: BaseException, length: int = 160) -> str:

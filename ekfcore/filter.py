@@ -17,6 +17,7 @@ from ekfcore.errors import FilterError, InputError
 from ekfcore.noise import NoiseLevel
 from ekfcore.partition import BlockLayout
 from ekfcore.registry import get_backend
+from ekfcore.share import Share
 
 __all__ = ["EKFState", "Status", "UpdateInfo", "init", "update"]
 
@@ -84,7 +85,14 @@ class UpdateInfo:
     status: Status
 
 
-def init(w: Array, layout: BlockLayout, config: EKFConfig | None = None, *, backend: str | None = None) -> EKFState:
+def init(
+    w: Array,
+    layout: BlockLayout,
+    config: EKFConfig | None = None,
+    *,
+    backend: str | None = None,
+    share: Share | None = None,
+) -> EKFState:
     """Start the filter at the weights `w` with P = p0 I.
 
     Parameters
@@ -97,6 +105,8 @@ def init(w: Array, layout: BlockLayout, config: EKFConfig | None = None, *, back
         Settings; the default filter if not given.
     backend : str, optional
         Name of the kernels; the fastest that works for `w` if not given.
+    share : Share, optional
+        Blocks of P that this process keeps, where several share them; all of them if not given.
 
     Returns
     -------
@@ -129,7 +139,9 @@ def init(w: Array, layout: BlockLayout, config: EKFConfig | None = None, *, back
     check_precision(xp, config.dtype, "`config.dtype`", on=device(w))
     like = xp.zeros((1,), dtype=getattr(xp, config.dtype), device=device(w))
     kernels = get_backend(backend, like=like)
-    covariance = Covariance.identity(layout, config.p0, backend=kernels, like=like, coupled=config.rows > 0)
+    covariance = Covariance.identity(
+        layout, config.p0, backend=kernels, like=like, coupled=config.rows > 0, share=share
+    )
     noise = NoiseLevel.unknown(xp, dtype=like.dtype, device=device(w))
     w = detach(w)
     return EKFState(weights=w, average=w, covariance=covariance, lam=config.memory.initial, count=0, noise=noise)

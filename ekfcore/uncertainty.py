@@ -230,7 +230,7 @@ class CovarianceRoot:
         tolerance = float(xp.finfo(P.scale.dtype).eps) ** 0.5  # of the largest eigenvalue: half of the digits of P
         kept, panels, joining, clipped, start = [], [], [], [], 0
         # P = D (Q + d I) D - (V D)^T V D: the rows V D stand beside the blocks where they join them.
-        V = to_numpy(P.pending * P.backend.spread(P.store, P.scale**0.5)) if P.coupled else np.zeros((0, self._n))
+        V = to_numpy(P.joining()) if P.coupled else np.zeros((0, self._n))
         for index, part in enumerate(P.layout.slices):
             chosen = chosen_weights(part, parameters)
             if not len(chosen):

@@ -35,7 +35,7 @@ def run_training(trainer: Trainer, *, resume_with: str) -> int:
         sep="\n",
         flush=True,
     )
-    with Display(known=len(trainer.records)) as display, stop_on_signal() as stop:
+    with Display(known=len(trainer.records)) as display, stop_on_signal(trainer.ranks) as stop:
         finished = trainer.run(on_step=display, should_stop=stop)
     if finished:
         return 0

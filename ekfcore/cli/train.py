@@ -9,6 +9,7 @@ from ekfcore.errors import InputError
 from ._options import Commands, add_command, add_run_options, limited_threads, resume_command, run_overrides
 
 if TYPE_CHECKING:
+    from ekfcore.ranks import Ranks
     from ekfcore.training import Settings
 
 __all__ = ["add_parser", "run"]
@@ -20,6 +21,7 @@ examples:
   ekfcore train config.toml --resume --set training.epochs=20
   ekfcore train more.toml --start run --out run-3
   ekfcore train input.json
+  torchrun --nproc-per-node 4 -m ekfcore train config.toml
 
 The smallest CONFIG; paths start from its folder:
   [data]
@@ -52,6 +54,13 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train."""
+    from ._ranks import joined_ranks
+
+    with joined_ranks() as ranks:
+        return _train(arguments, ranks)
+
+
+def _train(arguments: argparse.Namespace, ranks: "Ranks") -> int:
     from ekfcore.training import load_model, prepare
 
     from ._training import run_training, warn_of_faults, write_plots
@@ -62,14 +71,22 @@ def run(arguments: argparse.Namespace) -> int:
     start = load_model(arguments.start).without_optimizer() if arguments.start else None
     out: Path = arguments.out
     with limited_threads(settings.run.threads, backend=settings.run.backend):
-        trainer = prepare(settings, out, resume=arguments.resume, start=start, shift_energies=arguments.shift_energies)
+        trainer = prepare(
+            settings,
+            out,
+            resume=arguments.resume,
+            start=start,
+            shift_energies=arguments.shift_energies,
+            ranks=ranks,
+        )
         warn_of_faults(trainer)
         if trainer.position.epoch >= trainer.epochs:
             print(f"All {trainer.epochs} epochs are done; set training.epochs to more to go on.")
             trainer.run()  # trains nothing, but completes tables that a kill left behind the model
         elif code := run_training(trainer, resume_with=resume_command("train", arguments)):
             return code
-        write_plots(trainer, out)
+        if ranks.rank == 0:
+            write_plots(trainer, out)
     print(f"Model, metrics and plots are in {out}. Test it on other data: ekfcore test {out} DATA")
     return 0
 

@@ -33,6 +33,8 @@ class Sample:
         N.
     weight : float
         Weight of the frame, see `Frame`.
+    owner : int
+        Rank that has prepared the frame and measures it; on the others, `environment` is None.
     """
 
     environment: Any
@@ -41,6 +43,7 @@ class Sample:
     virial: Array | None
     n_atoms: int
     weight: float = 1.0
+    owner: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -48,8 +51,8 @@ class Sample:
         return _nbytes(self)
 
 
-def prepare_sample(model: Potential, frame: Frame, *, like: Array) -> Sample:
-    """Prepare a labelled frame; `like` gives library, dtype and device.
+def prepare_sample(model: Potential, frame: Frame, *, like: Array, labels_only: bool = False) -> Sample:
+    """Prepare a labelled frame, or its labels only; `like` gives library, dtype and device.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def prepare_sample(model: Potential, frame: Frame, *, like: Array) -> Sample:
         return None if value is None else xp.asarray(value, dtype=like.dtype, device=like.device)
 
     return Sample(
-        environment=model.environment(frame, like=like),
+        environment=None if labels_only else model.environment(frame, like=like),
         energy=label(frame.energy),
         forces=label(frame.forces),
         virial=label(frame.virial),

@@ -10,6 +10,7 @@ from ekfcore.devices import free_memory, place
 from ekfcore.errors import InputError
 from ekfcore.partition import BlockLayout, partition
 from ekfcore.presets import Recipe
+from ekfcore.ranks import Ranks
 from ekfcore.registry import get_backend
 
 from .settings import Settings
@@ -17,13 +18,15 @@ from .settings import Settings
 __all__ = ["fitting_layout"]
 
 
-def fitting_layout(settings: Settings, layer_sizes: Sequence[int]) -> BlockLayout | None:
+def fitting_layout(settings: Settings, layer_sizes: Sequence[int], ranks: Ranks) -> BlockLayout | None:
     """Return the blocks of P, or None for Adam; refuse a P that the memory cannot hold."""
     if settings.optimizer.preset == "adam":
         return None
     recipe = settings.optimizer.recipe(1)
     layout = partition(layer_sizes, block_size=recipe.block_size, strategy=recipe.strategy)
-    needed, available = _bytes(settings, recipe, layout), free_memory(_one(settings))
+    # All of P if every rank is on this machine, and the shares of those that are otherwise.
+    here = ranks.nearby / ranks.size
+    needed, available = _bytes(settings, recipe, layout), int(free_memory(_one(settings)) / here)
     if needed > available:
         beside = f" beside optimizer.rows = {recipe.config.rows}" if recipe.config.rows else ""
         raise InputError(

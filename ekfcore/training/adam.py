@@ -16,6 +16,7 @@ from ekfcore.errors import InputError
 from ekfcore.linearize import Linearizable
 from ekfcore.potentials.sample import Sample
 from ekfcore.protocols import Cotangent, Prediction
+from ekfcore.ranks import ALONE, Ranks, collect
 
 __all__ = ["AdamOptimizer", "AdamSettings"]
 
@@ -70,12 +71,22 @@ class AdamOptimizer:
         Initial weights.
     total_steps : int
         Batches in the whole training, over which the learning rate decays.
+    ranks : Ranks
+        Processes that share the samples of a batch, see `Sample.owner`.
     """
 
-    def __init__(self, model: Linearizable[Any], settings: AdamSettings, weights: Array, *, total_steps: int) -> None:
+    def __init__(
+        self,
+        model: Linearizable[Any],
+        settings: AdamSettings,
+        weights: Array,
+        *,
+        total_steps: int,
+        ranks: Ranks = ALONE,
+    ) -> None:
         xp = array_namespace(weights)
-        self.model: Any = model  # `Linearizable`; the loop puts a refined one in its place
-        self.settings, self.total_steps = settings, total_steps
+        self.model = model
+        self.settings, self.total_steps, self.ranks = settings, total_steps, ranks
         self.weights, self.count, self.absorbed = weights, 0, 0
         self.first, self.second = xp.zeros_like(weights), xp.zeros_like(weights)
 
@@ -93,7 +104,7 @@ class AdamOptimizer:
     def step(self, samples: Sequence[Sample], rng: np.random.Generator, *, skip: int = 0) -> None:
         """Descend along the mean gradient of a batch; a batch is one update, so `skip` has no effect."""
         xp = array_namespace(self.weights)
-        gradient = sum(self._gradient(xp, sample) for sample in samples) / len(samples)
+        gradient = sum(self._gradients(xp, samples)) / len(samples)
         rate = self.rate
         self.count += 1
         self.first = _BETA1 * self.first + (1 - _BETA1) * gradient
@@ -101,6 +112,12 @@ class AdamOptimizer:
         mean = self.first / (1 - _BETA1**self.count)
         scale = xp.sqrt(self.second / (1 - _BETA2**self.count)) + _EPSILON
         self.weights = self.weights - rate * mean / scale
+
+    def _gradients(self, xp: Namespace, samples: Sequence[Sample]) -> Iterable[Array]:
+        """Return the gradient of each sample, shape (n,), from the rank that has it."""
+        own = [self._gradient(xp, sample) for sample in samples if sample.owner == self.ranks.rank]
+        rows = xp.stack(own) if own else xp.zeros_like(self.weights)[None, :][:0, :]
+        return list(collect(self.ranks, [sample.owner for sample in samples], [1] * len(samples), rows))
 
     def _gradient(self, xp: Namespace, sample: Sample) -> Array:
         prediction, pull = self.model.linearize(self.weights, sample.environment)

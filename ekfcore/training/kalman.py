@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
 from ekfcore._typing import Array, Namespace
@@ -17,6 +17,7 @@ from ekfcore.measurement import atom_groups, reduce_batch, signed_mean
 from ekfcore.potentials.error_bars import kpu_scale
 from ekfcore.potentials.sample import Sample
 from ekfcore.presets import Recipe
+from ekfcore.ranks import ALONE, Ranks, collect
 
 from .schedule import Measured, factor, learned, plan, variance
 
@@ -34,6 +35,8 @@ class KalmanOptimizer:
         Settings of the filter and of the measurements.
     state : EKFState
         State of the filter; the optimizer owns it and overwrites its covariance.
+    ranks : Ranks
+        Processes that share the samples of a batch, see `Sample.owner`; each makes the whole update.
 
     Attributes
     ----------
@@ -41,9 +44,8 @@ class KalmanOptimizer:
         Updates of the last batch that were done before one broke down; 0 if none broke down.
     """
 
-    def __init__(self, model: Linearizable[Any], recipe: Recipe, state: EKFState) -> None:
-        self.model: Any = model  # `Linearizable`; the loop puts a refined one in its place
-        self.recipe, self.state = recipe, state
+    def __init__(self, model: Linearizable[Any], recipe: Recipe, state: EKFState, ranks: Ranks = ALONE) -> None:
+        self.model, self.recipe, self.state, self.ranks = model, recipe, state, ranks
         self.absorbed = 0
 
     @property
@@ -60,7 +62,7 @@ class KalmanOptimizer:
         """Return noise and the scale of P after an epoch, see `EpochRecord`."""
         adaptive, state = self.recipe.config.adaptive, self.state
         level = 1.0 if adaptive is None else float(adaptive.variance(state.noise))
-        scale = kpu_scale(self.model, state, samples)
+        scale = kpu_scale(self.model, state, samples, self.ranks)
         return {
             "energy_noise": 1e3 * (level * self._variance(ENERGY)) ** 0.5,
             "force_noise": 1e3 * (level * self._variance(FORCE)) ** 0.5,
@@ -105,39 +107,46 @@ class KalmanOptimizer:
 
     def _update(self, batch: Sequence[Sample], groups: Sequence[list[list[int]]], kinds: Sequence[Measured]) -> None:
         """Measure these quantities in all frames of the batch, at the same weights, and update once."""
-        xp = array_namespace(self.state.weights)
-        rows, innovations, noise, tracked = [], [], [], []
-        for sample, drawn in zip(batch, groups, strict=True):
-            H, e, R, forces = self._measure(xp, sample, drawn, kinds)
-            rows += H
-            innovations += e
-            noise += R
-            tracked += forces
-        if not rows:
+        wanted = [_labelled(sample, drawn, kinds) for sample, drawn in zip(batch, groups, strict=True)]
+        measured = [kind for some in wanted for kind in some]
+        if not measured:
             return
+        H, e = self._measure_all(batch, groups, wanted)
+        noise = [self._variance(kind.quantity) for kind in measured]
+        tracked = [kind.quantity.of_atoms for kind in measured]
         if self.recipe.mode == "batch":
-            H, e = reduce_batch(rows, innovations)
+            H, e = reduce_batch(list(H), list(e))
             noise, tracked = noise[:1], tracked[:1]
-        else:
-            H, e = xp.stack(rows), xp.stack(innovations)
         # Forces alone set the noise level: an oscillating energy that got more noise would oscillate even more.
         self.state, _ = update(
             self.state, H, e, config=self.recipe.config, noise=noise, tracked=tracked, throw=True, donate=True
         )
 
+    def _measure_all(
+        self, batch: Sequence[Sample], groups: Sequence[list[list[int]]], wanted: Sequence[Sequence[Measured]]
+    ) -> tuple[Array, Array]:
+        """Return gradients, shape (m, n), and innovations, (m,), of what is wanted of each frame, from all ranks."""
+        w = self.state.weights
+        xp, owners, counts = array_namespace(w), [sample.owner for sample in batch], [len(kinds) for kinds in wanted]
+        rows: list[Array] = []
+        innovations: list[Array] = []
+        for sample, drawn, kinds in zip(batch, groups, wanted, strict=True):
+            if kinds and sample.owner == self.ranks.rank:
+                H, e = self._measure(xp, sample, drawn, kinds)
+                rows += list(H)
+                innovations += e
+        none = xp.zeros((0, w.shape[0]), dtype=w.dtype, device=device(w))  # of a rank that has no frame of the batch
+        return (
+            collect(self.ranks, owners, counts, xp.stack(rows) if rows else none),
+            collect(self.ranks, owners, counts, xp.stack(innovations) if rows else none[:, 0]),
+        )
+
     def _measure(
         self, xp: Namespace, sample: Sample, groups: list[list[int]], kinds: Sequence[Measured]
-    ) -> tuple[list[Array], list[Array], list[float], list[bool]]:
-        """Return gradient, innovation, noise and whether it is a force, of each measurement that has a label."""
-        kinds = [
-            kind
-            for kind in kinds
-            if getattr(sample, kind.quantity.label) is not None and (kind.group is None or kind.group < len(groups))
-        ]
-        if not kinds:
-            return [], [], [], []
+    ) -> tuple[Array, list[Array]]:
+        """Return gradients and innovations of one frame."""
         prediction, pull = self.model.linearize(self.state.weights, sample.environment)
-        cotangents, innovations, noise = [], [], []
+        cotangents, innovations = [], []
         for quantity, group in kinds:
             predicted, label = prediction[quantity.label], getattr(sample, quantity.label)
             weight = None if group is None else _mean_over(xp, groups[group], like=predicted)
@@ -146,9 +155,8 @@ class KalmanOptimizer:
             scale = factor(self.recipe, quantity, sample.n_atoms) * sample.weight**0.5
             cotangents.append({quantity.label: cotangent * scale})
             innovations.append(e * scale)
-            noise.append(self._variance(quantity))
         _, H = pull(cotangents)
-        return list(H), innovations, noise, [quantity.of_atoms for quantity, _ in kinds]
+        return H, innovations
 
     def _variance(self, quantity: Quantity) -> float:
         n_blocks = len(self.state.covariance.layout.sizes)
@@ -161,6 +169,15 @@ class KalmanOptimizer:
     def arrays(self) -> Iterable[tuple[str, NDArray[Any]]]:
         """Return the arrays of a checkpoint."""
         return state_arrays(self.state)
+
+
+def _labelled(sample: Sample, groups: Sequence[list[int]], kinds: Sequence[Measured]) -> list[Measured]:
+    """Return what can be measured in a frame: what it has a label of."""
+    return [
+        kind
+        for kind in kinds
+        if getattr(sample, kind.quantity.label) is not None and (kind.group is None or kind.group < len(groups))
+    ]
 
 
 def _mean_over(xp: Namespace, group: list[int], *, like: Array) -> Array:

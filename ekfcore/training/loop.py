@@ -1,7 +1,9 @@
 """The training loop: epochs, evaluation, checkpoints."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,16 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ekfcore._typing import Array
+from ekfcore.arrays import to_numpy
+from ekfcore.atoms.digest import digest_of
 from ekfcore.atoms.potential import Potential
 from ekfcore.atoms.quantities import QUANTITIES
 from ekfcore.errors import FilterError, InputError
 from ekfcore.files import locked, sweep
+from ekfcore.linearize import Linearizable
 from ekfcore.potentials.dataset import Dataset
 from ekfcore.potentials.fingerprint import Fingerprint
 from ekfcore.potentials.model_file import MODEL_FILE, save_model
 from ekfcore.potentials.position import EpochRecord, Position
 from ekfcore.potentials.sample import Sample
-from ekfcore.protocols import JacobianProvider
+from ekfcore.ranks import ALONE, Ranks
 
 __all__ = ["Optimizer", "Progress", "Trainer"]
 
@@ -27,7 +32,7 @@ __all__ = ["Optimizer", "Progress", "Trainer"]
 class Optimizer(Protocol):
     """Interface of the filter and of Adam to the training loop."""
 
-    model: JacobianProvider[Any]
+    model: Linearizable[Any]
     absorbed: int  # updates done in a batch before one broke down
 
     @property
@@ -99,6 +104,8 @@ class Trainer:
         Notes for the user, shown before the training starts.
     inputs : str
         See `LoadedModel`.
+    ranks : Ranks
+        Processes that train together, each with a trainer; that of rank 0 alone writes.
     """
 
     def __init__(
@@ -118,11 +125,12 @@ class Trainer:
         writers: Sequence[Callable[[Sequence[EpochRecord]], None]] = (),
         notes: Sequence[str] = (),
         inputs: str = "",
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.optimizer, self.train, self.test = model, optimizer, train, test
         self.epochs, self.batch, self.seed = epochs, batch, seed
         self.settings, self.out, self.frames, self.position = settings, out, frames, position
-        self.writers, self.notes, self.inputs = writers, notes, inputs
+        self.writers, self.notes, self.inputs, self.ranks = writers, notes, inputs, ranks
         self._stamp = self._read_stamp()
 
     @property
@@ -167,16 +175,25 @@ class Trainer:
         InputError
             If a file cannot be written, or another process trains in the folder or has changed its model.
         """
-        with locked(self.out, "trains in"):
-            if self._read_stamp() != self._stamp:
-                raise InputError(
-                    f"{self.out / MODEL_FILE} was written by another training since this one read the folder; go on "
-                    "from it with --resume, or choose another folder"
-                )
-            sweep(self.out)
-            if self.records:  # an earlier run may have been killed after saving the model, before the writers ran
-                self._write()
+        with locked(self.out, "trains in") if self._writes else nullcontext():
+            if self._writes:
+                self._take_over()
             return self._run(on_step, should_stop)
+
+    @property
+    def _writes(self) -> bool:
+        return self.ranks.rank == 0
+
+    def _take_over(self) -> None:
+        """See that nobody has written into the folder, and complete what a killed run has left there."""
+        if self._read_stamp() != self._stamp:
+            raise InputError(
+                f"{self.out / MODEL_FILE} was written by another training since this one read the folder; go on "
+                "from it with --resume, or choose another folder"
+            )
+        sweep(self.out)
+        if self.records:  # an earlier run may have been killed after saving the model, before the writers ran
+            self._write()
 
     def _run(self, on_step: Callable[[Progress], None], should_stop: Callable[[], bool]) -> bool:
         while self.position.epoch < self.epochs:
@@ -198,6 +215,11 @@ class Trainer:
 
     def save(self) -> None:
         """Write the model file, and call the writers."""
+        # Ranks whose processors or libraries round in different ways would go apart without a word.
+        self.ranks.agree("weights", f"digest {digest_of(to_numpy(self.weights).tobytes())[:16]}")
+        if not self._writes:
+            deque(self.optimizer.arrays(), maxlen=0)  # what rank 0 writes comes from all
+            return
         save_model(
             self.out / MODEL_FILE,
             self.model,
@@ -231,7 +253,8 @@ class Trainer:
         self.model = self.optimizer.model = model
         # Replacing both data sets frees the old samples before new ones are prepared.
         self.train, self.test = (
-            Dataset(model, data.frames, like=like, memory=data.memory) for data in (self.train, self.test)
+            Dataset(model, data.frames, like=like, memory=data.memory, ranks=self.ranks)
+            for data in (self.train, self.test)
         )
 
     def _epoch(self, on_step: Callable[[Progress], None], should_stop: Callable[[], bool]) -> bool:
@@ -240,7 +263,7 @@ class Trainer:
         # Seed and position alone fix the order of frames and the choice of atoms: a restart needs no generator state.
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.train))
         for index in range(self.position.batch, self.batches):
-            chosen = [self.train[k] for k in order[index * self.batch : (index + 1) * self.batch]]
+            chosen = self.train.batch(order[index * self.batch : (index + 1) * self.batch].tolist())
             start = time.perf_counter()
             self.optimizer.step(chosen, np.random.default_rng([self.seed, epoch, index]), skip=self.position.update)
             wall_s, step = self.position.wall_s + time.perf_counter() - start, self.position.step + 1

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from ekfcore._typing import Array
 from ekfcore.atoms import Frame
+from ekfcore.atoms.digest import digest_of
 from ekfcore.atoms.potential import Potential
 from ekfcore.checkpoint import restore_state
+from ekfcore.distributed.sharded import Sharded
 from ekfcore.errors import InputError
 from ekfcore.files import is_vacant, make_folder
 from ekfcore.filter import init
@@ -18,6 +20,8 @@ from ekfcore.potentials.fingerprint import Fingerprint
 from ekfcore.potentials.model_file import MODEL_FILE, LoadedModel, load_model
 from ekfcore.potentials.placing import place_weights
 from ekfcore.potentials.position import EpochRecord, Position
+from ekfcore.ranks import ALONE, Ranks
+from ekfcore.share import Share
 
 from ._layout import fitting_layout
 from .adam import AdamOptimizer
@@ -47,6 +51,7 @@ def prepare(
     start: LoadedModel | None = None,
     shift_energies: bool = False,
     inputs: str = "",
+    ranks: Ranks = ALONE,
 ) -> Trainer:
     """Read the data, build or restore the model, and return a trainer.
 
@@ -65,6 +70,8 @@ def prepare(
         Fit the energies of `start` to the training frames first, see `refit_bias`.
     inputs : str
         Kept in the model file, see `LoadedModel`.
+    ranks : Ranks
+        Processes that train together; each calls this with the same arguments and sees the same files.
 
     Raises
     ------
@@ -79,6 +86,7 @@ def prepare(
     start = None if saved else start
     train, test, note = read_data(settings, saved=saved, start=start)
     frames = Fingerprint.of(train, test)
+    _agree(ranks, settings, frames, saved or start)
     given = settings.model.given_energies
     optimizer, doubt = without_doubtful_virials(settings.optimizer, train)
     notes = [note, *label_notes(train, test, settings.optimizer, given, doubt), unseen_inputs(train)]
@@ -99,18 +107,22 @@ def prepare(
         notes.append("the filter of the model to start from is of another form; its weights begin with a fresh one")
     origin = saved or start
     model, settings = _model(settings, train, test, origin, resumed=saved is not None)
-    layout = fitting_layout(settings, model.layer_sizes)
-    make_folder(out)
+    layout = fitting_layout(settings, model.layer_sizes, ranks)
+    share = _share(settings, layout, ranks)
+    if ranks.rank == 0:
+        make_folder(out)
     check_energies(model, given)
     test, note = without_unknown(model, test)
     notes += [note, "" if origin else unseen_pairs(train, model.cutoff)]
     like = _weights(settings, model, origin)
     model = model if saved else model.refined(like, train)  # the loop refines the model of a resumed training
     position = saved.position if saved else Position()
-    datasets = _datasets(model, train, test, like, memory=settings.run.sample_memory * 2**30)
+    datasets = _datasets(model, train, test, like, memory=settings.run.sample_memory * 2**30, ranks=ranks)
     return Trainer(
         model=model,
-        optimizer=_optimizer(settings.model_copy(update={"optimizer": optimizer}), model, like, layout, train, origin),
+        optimizer=_optimizer(
+            settings.model_copy(update={"optimizer": optimizer}), model, like, layout, share, train, origin, ranks
+        ),
         train=datasets[0],
         test=datasets[1],
         epochs=settings.training.epochs,
@@ -120,10 +132,30 @@ def prepare(
         out=out,
         frames=frames,
         position=position,
-        writers=_writers(settings, out, known=len(position.records)),
+        writers=_writers(settings, out, known=len(position.records)) if ranks.rank == 0 else [],
         notes=[note for note in notes if note],
         inputs=inputs,
+        ranks=ranks,
     )
+
+
+def _agree(ranks: Ranks, settings: Settings, frames: Fingerprint, origin: LoadedModel | None) -> None:
+    """See that all ranks do the same: each makes every update, with gradients of the others."""
+    chosen = settings.model_dump(mode="json", exclude={"data", "run"})
+    ranks.agree("settings", f"digest {digest_of(chosen)[:16]}")
+    digest = digest_of(frames.train.tobytes(), frames.test.tobytes())
+    ranks.agree(
+        "data", f"{len(frames.train)} frames to train on and {len(frames.test)} to test on, digest {digest[:16]}"
+    )
+    if origin is not None:
+        ranks.agree("weights", f"{origin.position.step} steps, digest {digest_of(origin.weights.tobytes())[:16]}")
+
+
+def _share(settings: Settings, layout: BlockLayout | None, ranks: Ranks) -> Share | None:
+    """Return which part of P this rank keeps; None where there is no P, or one process has all of it."""
+    if layout is None or ranks is ALONE:
+        return None
+    return Sharded(layout, ranks, rows=settings.optimizer.recipe(1).config.rows)
 
 
 def _model(
@@ -175,12 +207,12 @@ def _weights(settings: Settings, model: Potential, saved: LoadedModel | None) ->
 
 
 def _datasets(
-    model: Potential, train: Sequence[Frame], test: Sequence[Frame], like: Array, *, memory: float
+    model: Potential, train: Sequence[Frame], test: Sequence[Frame], like: Array, *, memory: float, ranks: Ranks
 ) -> tuple[Dataset, Dataset]:
     """Return checked data sets; test frames may use the memory that training frames leave."""
-    training = Dataset(model, train, like=like, memory=memory)
+    training = Dataset(model, train, like=like, memory=memory, ranks=ranks)
     training.check()
-    testing = Dataset(model, test, like=like, memory=memory - training.nbytes)
+    testing = Dataset(model, test, like=like, memory=memory - training.nbytes, ranks=ranks)
     testing.check()
     return training, testing
 
@@ -190,8 +222,10 @@ def _optimizer(
     model: Potential,
     weights: Array,
     layout: BlockLayout | None,
+    share: Share | None,
     train: Sequence[Frame],
     saved: LoadedModel | None,
+    ranks: Ranks,
 ) -> Optimizer:
     """Return the filter or Adam, restored if a saved optimizer exists."""
     if saved is not None and not saved.has_optimizer:
@@ -204,14 +238,16 @@ def _optimizer(
         )
     if layout is None:
         batches = -(-len(train) // settings.training.batch)
-        adam = AdamOptimizer(model, settings.optimizer.adam(), weights, total_steps=settings.training.epochs * batches)
+        total_steps = settings.training.epochs * batches
+        adam = AdamOptimizer(model, settings.optimizer.adam(), weights, total_steps=total_steps, ranks=ranks)
         if saved is not None:
             adam.restore(saved.optimizer, saved.arrays)
         return adam
     per_epoch = measurements(settings.optimizer.recipe(1), train, batch=settings.training.batch)
     recipe = settings.optimizer.recipe(per_epoch)
     if saved is None:
-        return KalmanOptimizer(model, recipe, init(weights, layout, recipe.config, backend=settings.run.backend))
+        state = init(weights, layout, recipe.config, backend=settings.run.backend, share=share)
+        return KalmanOptimizer(model, recipe, state, ranks)
     coupled = bool(saved.optimizer.get("coupled"))
     if coupled != (recipe.config.rows > 0):
         raise InputError(
@@ -230,8 +266,9 @@ def _optimizer(
         like=weights,
         backend=settings.run.backend,
         dtype=recipe.config.dtype,
+        share=share,
     )
-    return KalmanOptimizer(model, recipe, state)
+    return KalmanOptimizer(model, recipe, state, ranks)
 
 
 def _fits(settings: Settings, start: LoadedModel) -> bool:

@@ -1,0 +1,104 @@
+"""Ranks as processes of this machine, which talk over its loopback."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pytest
+
+# ASE is only partly typed.
+# mypy: disable-error-code="no-untyped-call"
+
+HERE = Path(__file__).parent
+LIMIT = 900  # [s] to find a hang: every process imports PyTorch and may compile kernels
+
+Start: TypeAlias = Callable[..., "list[subprocess.Popen[str]]"]
+RunRanks: TypeAlias = Callable[..., list[tuple[int, str, str]]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _torch() -> None:
+    """Skip where ranks cannot talk to each other, or nothing can be trained."""
+    distributed = pytest.importorskip("torch.distributed", reason='ranks need PyTorch: pip install "ekfcore[torch]"')
+    if not distributed.is_available() or not distributed.is_gloo_available():
+        pytest.skip("this PyTorch was built without gloo")
+    for package in ("ase", "scipy", "vesin", "pydantic", "rich", "matplotlib", "psutil"):
+        pytest.importorskip(package, reason=f'{package} is not installed: pip install "ekfcore[atoms]"')
+
+
+@pytest.fixture(scope="session")
+def start_ranks() -> Start:
+    """Return a function that starts the ranks of a run, and returns their processes."""
+
+    def start(words: Sequence[object], size: int, **variables: str) -> "list[subprocess.Popen[str]]":
+        port, processes = _free_port(), []
+        for rank in range(size):
+            place = {
+                "RANK": rank,
+                "WORLD_SIZE": size,
+                "LOCAL_RANK": rank,
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            }
+            settings = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+            settings |= {name: str(value) for name, value in place.items()} | variables
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, *map(str, words)],
+                    env=os.environ | settings,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        return processes
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def run_ranks(start_ranks: Start) -> RunRanks:
+    """Return a function that runs all ranks to their end, and returns exit code, stdout and stderr of each."""
+
+    def run(words: Sequence[object], size: int, **variables: str) -> list[tuple[int, str, str]]:
+        processes = start_ranks(words, size, **variables)
+        told = [process.communicate(timeout=LIMIT) for process in processes]
+        return [(process.returncode, *texts) for process, texts in zip(processes, told, strict=True)]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write frames of one element and of three, with virials, from ASE's EMT; return their folder."""
+    from ase.build import bulk
+    from ase.calculators.emt import EMT
+    from ase.io import write
+
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for name, others in (("one", ()), ("three", ("Ag", "Au"))):
+        frames = []
+        for index in range(9):
+            # Of two sizes, and the small ones too few to be shared evenly.
+            atoms = bulk("Cu", cubic=True).repeat((2 if index % 3 else 1, 1, 1))
+            for place, symbol in enumerate(others):
+                atoms.symbols[place] = symbol
+            atoms.positions += rng.normal(0.0, 0.08, atoms.positions.shape)
+            atoms.calc = EMT()
+            atoms.get_forces()
+            atoms.get_stress()
+            frames.append(atoms)
+        write(folder / f"{name}.xyz", frames, format="extxyz")
+    return folder
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
