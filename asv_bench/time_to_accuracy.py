@@ -9,7 +9,8 @@ for which the mean of it and of the next two is below both thresholds; evaluatio
 of one thread, which other work on the machine disturbs least. --relative adds the measure of the paper's Figure 4: when
 the error of energy and that of forces, each for itself, is at most 1.2 times the lower one that the filter and the best
 schedule of Adam end with. --frames learns from and tests on fewer frames of large sets. Curves go to --out, one file a
-run; one that is there already is read instead of trained again. README.md beside this file tells what DeePMD-kit's curves beside them are.
+run; one that is there already is read instead of trained again. README.md beside this file tells what DeePMD-kit's
+curves beside them are.
 """
 
 import argparse
