@@ -157,10 +157,10 @@ def restore_state(
         return bring(np.concat(parts, axis=1))
 
     rows = side_by_side("pending", None)
-    # Files from before there were rows that join the blocks, a noise that adapts, its first level, and an average say
-    # nothing of them.
+    # Files from before there were rows that join the blocks, a noise that adapts, and an average say nothing of them.
+    # Where only the first level of the noise is missing, it is the present one.
     noise = bring(_take(arrays, "noise", 2) if "noise" in arrays else np.zeros(2))
-    first = bring(_take(arrays, "first") if "first" in arrays else np.zeros(()))
+    first = bring(_take(arrays, "first")) if "first" in arrays else noise[0]
     covariance = Covariance(
         backend=kernels,
         layout=layout,

@@ -16,7 +16,8 @@ pytest.importorskip("ase", reason="frames need ekfcore[atoms]")
 from ekfcore.atoms import read_frames
 from ekfcore.potentials import evaluate, load_model
 from ekfcore.potentials.upgrades import FORM, upgraded
-from ekfcore.training import Settings, prepare
+from ekfcore.training import Settings, Trainer, prepare
+from ekfcore.training.kalman import KalmanOptimizer
 
 FILES = Path(__file__).resolve().parents[1] / "files"
 NAMES = sorted(path.stem for path in FILES.glob("*.npz"))
@@ -38,15 +39,34 @@ def test_predicts_what_it_predicted(name: str) -> None:
     np.testing.assert_allclose(found["forces"], told["forces"], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_goes_on_to_the_same_weights(name: str, tmp_path: Path) -> None:
-    """A third epoch ends where that version ended."""
-    run = tmp_path / "run"
+def _resumed(name: str, run: Path) -> Trainer:
     run.mkdir()
     shutil.copy(FILES / f"{name}.npz", run / "model.npz")
-    prepare(_settings(name.partition("-")[0]), run, resume=True).run()
+    return prepare(_settings(name.partition("-")[0]), run, resume=True)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("recommended")])
+def test_goes_on_to_the_same_weights(name: str, tmp_path: Path) -> None:
+    """A third epoch ends where that version ended, with the presets that never change."""
+    _resumed(name, tmp_path / "run").run()
     told = json.loads((FILES / f"{name}.json").read_text(encoding="utf-8"))
-    np.testing.assert_allclose(load_model(run).weights, told["resumed"], rtol=ROUNDING, atol=ROUNDING)
+    weights = load_model(tmp_path / "run").weights
+    np.testing.assert_allclose(weights, told["resumed"], rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("recommended")])
+def test_the_default_goes_on_from_what_it_knew(name: str, tmp_path: Path) -> None:
+    """Its noise is another one today, so that it ends elsewhere; nothing of its state is lost."""
+    trainer = _resumed(name, tmp_path / "run")
+    optimizer, saved = trainer.optimizer, np.load(FILES / f"{name}.npz")
+    assert isinstance(optimizer, KalmanOptimizer)
+    state = optimizer.state
+    np.testing.assert_array_equal(state.average, saved["average"])
+    np.testing.assert_array_equal(state.covariance.traces, saved["traces"])
+    np.testing.assert_array_equal([state.noise.mean, state.noise.weight], saved["noise"])
+    assert state.noise.first == state.noise.mean  # which that version did not keep
+    trainer.run()
+    assert np.all(np.isfinite(load_model(tmp_path / "run").weights))
 
 
 def test_there_is_a_file_of_every_form() -> None:
