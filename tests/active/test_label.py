@@ -364,10 +364,15 @@ def test_kill_workers(run: "Run", rattled: "MakeFrames", faulty: "Faulty") -> No
                 os.kill(int(words[2]), signal.SIGKILL)
         return False
 
+    def last_of(process: str) -> str:
+        return [words[1] + words[3] for words in faulty.lines("start") if words[2] == process][-1]
+
     report = run(frames, seconds=0.4, retries=3, should_stop=kill_each_once)
     assert len(victims) == 3
     assert (len(report.labelled), report.quarantined) == (30, [])
-    assert set(faulty.count("end").values()) == {1}
+    # One may have come to its end when its process was killed, but not to its label: the kernel asks nobody.
+    again = {name for name, count in faulty.count("start").items() if count > 1}
+    assert again <= {last_of(victim) for victim in victims}
     assert len(faulty.lines("start")) <= 33
 
 
