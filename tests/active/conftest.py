@@ -37,13 +37,23 @@ class Faulty:
 
 
 @pytest.fixture
-def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Faulty:
-    """Make faulty.py importable, here and in the processes started from here."""
-    folder = tmp_path / "modules"
-    folder.mkdir()
-    shutil.copy(Path(__file__).with_name("faulty.py"), folder)
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+def importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make a file of this folder importable, here and in the processes started from here."""
+
+    def make(name: str) -> None:
+        folder = tmp_path / "modules"
+        folder.mkdir()
+        shutil.copy(Path(__file__).with_name(name), folder)
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    return make
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, importable: Callable[[str], None]) -> Faulty:
+    """Make faulty.py importable."""
+    importable("faulty.py")
     return Faulty(tmp_path / "calls.txt")
 
 

@@ -1,8 +1,8 @@
 """A function of many arguments on the executor of the labels."""
 
 import importlib
-import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -26,13 +26,9 @@ def _settings(kind: str) -> ExecutorSettings:
 
 
 @pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def calls(importable: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Return calls.py as a module that workers can import, too."""
-    folder = tmp_path / "modules"
-    folder.mkdir()
-    shutil.copy(Path(__file__).with_name("calls.py"), folder)
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    importable("calls.py")
     monkeypatch.delitem(sys.modules, "calls", raising=False)
     return importlib.import_module("calls")
 
