@@ -33,11 +33,13 @@ def main() -> None:
     parser.add_argument("data", nargs="?", type=Path, help="folder with train.xyz.xz")
     parser.add_argument("--turns", type=int, default=3, help="how often each case is run (default 3)")
     parser.add_argument("--frames", type=int, default=32, help="frames of the epoch (default 32)")
+    parser.add_argument("--cases", nargs="+", metavar="RANKSxTHREADS", help="what to compare, as 2x1 (default: see above)")
     args = parser.parse_args()
     if "RANK" in os.environ:
         print(json.dumps(WORK[args.what](args)), flush=True)
         return
-    cases = [(1, 1), (2, 1), (4, 1)] if args.what == "memory" else [(1, 1), (1, 2), (2, 1)]
+    usual = ["1x1", "2x1", "4x1"] if args.what == "memory" else ["1x1", "1x2", "2x1"]
+    cases = [(int(ranks), int(threads)) for ranks, threads in (case.split("x") for case in args.cases or usual)]
     found: dict[tuple[int, int], list[list[dict[str, float]]]] = {case: [] for case in cases}
     for _ in range(1 if args.what == "memory" else args.turns):
         for ranks, threads in cases:
