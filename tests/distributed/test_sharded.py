@@ -30,8 +30,6 @@ SETTINGS = {
 class Threads:
     """One rank of several, which are threads; counts what it sends to each of the others."""
 
-    nearby = 1
-
     def __init__(self, rank: int, table: list[Any], barrier: threading.Barrier) -> None:
         self.rank, self.size = rank, len(table)
         self.sent: list[int] = []
@@ -225,8 +223,6 @@ def test_collect_puts_items_in_order() -> None:
 
 class _Silent:
     """A rank that has nobody to talk to."""
-
-    nearby = 1
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
