@@ -99,7 +99,7 @@ def collect(ranks: Ranks, owners: Sequence[int], counts: Sequence[int], part: Ar
     >>> collect(ALONE, [0, 0], [1, 2], np.arange(3))
     array([0, 1, 2])
     """
-    if ranks.size == 1:
+    if ranks.size == 1 or not owners:
         return part
     totals = [0] * ranks.size
     places = []
