@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -65,14 +66,18 @@ def refuse_ranks(command: str, shared: Sequence[str]) -> None:
     InputError
         With the names of the commands that they share.
     """
-    launch = find_launch(os.environ)
+    launch = None
+    with contextlib.suppress(InputError):  # of variables that mean something else: no matter to a single process
+        launch = find_launch(os.environ)
     if launch is None or launch.size == 1:
         return
-    with joined_ranks():  # so that one of them says so, before torchrun ends it because another has ended
-        raise InputError(
-            f"`ekfcore {command}` runs in one process, got {launch.size} ranks; start it without torchrun and srun, "
-            f"which are for {' and '.join(shared)}"
-        )
+    if launch.rank:  # rank 0 speaks, and needs the time to: torchrun ends all ranks as soon as one has ended
+        time.sleep(2 * _PATIENCE)
+        raise SystemExit(2)
+    raise InputError(
+        f"`ekfcore {command}` runs in one process, got {launch.size} ranks; start it without torchrun and srun, which "
+        f"are for {' and '.join(shared)}"
+    )
 
 
 def _speaks(ranks: "TorchRanks", text: str) -> bool:
