@@ -227,8 +227,8 @@ class KalmanUncertainty:
             for k in mine
         ]
         part = np.concatenate([to_numpy(self.root.whiten(some)).astype(np.float32) for some in rows])
-        everything = collect(self.ranks, owners, [count + 1] * len(frames), part)
-        return everything.reshape(len(frames), count + 1, part.shape[1])
+        found: NDArray[np.float32] = collect(self.ranks, owners, [count + 1] * len(frames), part)
+        return found.reshape(len(frames), count + 1, part.shape[1])
 
     def _choose(self, frame: Frame) -> NDArray[np.int64]:
         """Draw the atoms whose forces count."""

@@ -64,22 +64,21 @@ def test_choice_of_one_process(
     from ekfcore.active.acquisition import choose
     from ekfcore.active.selection import SelectSettings
     from ekfcore.atoms import read_frames
-    from ekfcore.potentials import kpu, refresh
+    from ekfcore.potentials.gradients import frame_gradients
     from ekfcore.training import load_model
     from ekfcore.training.optimizer_settings import OptimizerSettings
 
     frames, trained = read_frames([data / "three.xyz"]), load_model(model)
     settings = SelectSettings.model_validate({"low": 0.5, "high": 1e3, "covariance": covariance})
-    gradients, calls = kpu.frame_gradients, Counter[int]()
-    lock = threading.Lock()
+    calls, lock = Counter[int](), threading.Lock()
 
     def counted(*args: Any) -> Any:
         with lock:
             calls[len(args[3])] += 1
-        return gradients(*args)
+        return frame_gradients(*args)
 
-    monkeypatch.setattr(kpu, "frame_gradients", counted)
-    monkeypatch.setattr(refresh, "frame_gradients", counted)
+    monkeypatch.setattr("ekfcore.potentials.kpu.frame_gradients", counted)
+    monkeypatch.setattr("ekfcore.potentials.refresh.frame_gradients", counted)
 
     def work(ranks: Ranks) -> Any:
         return choose(
