@@ -83,7 +83,7 @@ class _Counted:
         assert launch is not None
         self._ranks = TorchRanks(launch)
         self._ranks.connect()
-        self.rank, self.size, self.nearby = launch.rank, launch.size, launch.size
+        self.rank, self.size = launch.rank, launch.size
         self.bytes = self.messages = 0
 
     def gather(self, array: Any) -> list[Any]:

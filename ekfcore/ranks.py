@@ -25,10 +25,6 @@ class Ranks(Protocol):
     def size(self) -> int:
         """Number of processes."""
 
-    @property
-    def nearby(self) -> int:
-        """Number of processes on this machine, this one included: they share its memory."""
-
     def gather(self, array: Array) -> list[Array]:
         """Return the arrays of all ranks in their order; they have the same shape and dtype."""
 
@@ -45,7 +41,6 @@ class Alone:
 
     rank: int = 0
     size: int = 1
-    nearby: int = 1
 
     def gather(self, array: Array) -> list[Array]:
         """Return the array."""
@@ -104,7 +99,7 @@ def collect(ranks: Ranks, owners: Sequence[int], counts: Sequence[int], part: Ar
     >>> collect(ALONE, [0, 0], [1, 2], np.arange(3))
     array([0, 1, 2])
     """
-    if ranks.size == 1:
+    if ranks.size == 1 or not owners:
         return part
     totals = [0] * ranks.size
     places = []

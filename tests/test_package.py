@@ -168,7 +168,7 @@ LAYERS = {
     "atoms": set(),
     "demo": set(),
     "distributed": set(),
-    "torch": set(),
+    "torch": {"distributed"},
     "backends": {"compiling"},
     "models": {"compiling", "atoms", "settings"},
     "potentials": {"models", "atoms", "settings"},

@@ -13,6 +13,7 @@ from ekfcore.atoms.quantities import ENERGY, FORCE
 from ekfcore.potentials.committee import committee_deviations
 from ekfcore.potentials.kpu import FrameUncertainty, KalmanUncertainty
 from ekfcore.potentials.refresh import ENERGY_NOISE, FORCE_NOISE
+from ekfcore.ranks import ALONE, Ranks
 from ekfcore.training import LoadedModel, load_model
 from ekfcore.training.optimizer_settings import OptimizerSettings
 from ekfcore.training.schedule import factor, group_size, plan_of, variance
@@ -39,6 +40,7 @@ def choose(
     backend: str = "auto",
     device: str = "cpu",
     judge: Callable[[Sequence[Frame]], list[Any]] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Selection:
     """Evaluate the uncertainty of the explored frames and select some of them.
 
@@ -64,6 +66,8 @@ def choose(
         Where to compute the uncertainty.
     judge : callable, optional
         Computes what `judged` does for the explored frames, elsewhere.
+    ranks : Ranks
+        Processes that share the gradients of the frames; all call this with the same arguments, and select the same.
 
     Raises
     ------
@@ -77,7 +81,7 @@ def choose(
             values = np.asarray(judge(frames) if judge else _deviations(models, frames))
         return select(values, settings, base=1.0, maximum=maximum, rng=rng)
     fresh = settings.covariance == "fresh"
-    uncertainty = _uncertainty(models[0], known, settings, backend=backend, device=device)
+    uncertainty = _uncertainty(models[0], known, settings, backend=backend, device=device, ranks=ranks)
     sample = [known[k] for k in rng.permutation(len(known))[: settings.base_frames]]
     base = _Baseline(sample, uncertainty.many(sample), settings.quantity)
     values = base.values(frames, judge(frames) if judge else uncertainty.many(frames))
@@ -123,10 +127,18 @@ def _deviations(models: Sequence[LoadedModel], frames: Sequence[Frame]) -> list[
 
 
 def _uncertainty(
-    model: LoadedModel, known: Sequence[Frame], settings: SelectSettings, *, backend: str, device: str
+    model: LoadedModel,
+    known: Sequence[Frame],
+    settings: SelectSettings,
+    *,
+    backend: str,
+    device: str,
+    ranks: Ranks = ALONE,
 ) -> KalmanUncertainty:
     refresh = known if settings.covariance == "fresh" else ()
-    return KalmanUncertainty.load(model, backend=backend, device=device, fraction=settings.fraction, refresh=refresh)
+    return KalmanUncertainty.load(
+        model, backend=backend, device=device, fraction=settings.fraction, refresh=refresh, ranks=ranks
+    )
 
 
 class _Baseline:
@@ -157,7 +169,7 @@ class _Baseline:
 
 def _gram(uncertainty: KalmanUncertainty, frames: Sequence[Frame], rng: np.random.Generator) -> NDArray[np.float64]:
     """Return H P H^T of random combinations of forces and of the energy, for all frames, shape (N, q, N, q)."""
-    Y = np.stack([uncertainty.probes(frame, _PROBES, rng) for frame in frames])
+    Y = uncertainty.probes(frames, _PROBES, rng)
     n, q, size = Y.shape
     flat = Y.reshape(n * q, size)
     return (flat @ flat.T).astype(np.float64).reshape(n, q, n, q)

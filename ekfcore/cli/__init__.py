@@ -13,7 +13,7 @@ from typing import NoReturn
 from ekfcore.compiling.jit import tell_of_compiling
 from ekfcore.errors import EKFError, InputError
 
-from . import demo, export, import_model, info, inspect, kpu, learn, phonons, test, train
+from . import _ranks, demo, export, import_model, info, inspect, kpu, learn, phonons, test, train
 
 __all__ = ["demo", "export", "import_model", "info", "inspect", "kpu", "learn", "main", "phonons", "test", "train"]
 
@@ -31,6 +31,9 @@ examples:
   ekfcore info                                   what can be used on this machine
 """
 
+
+_SHARED = ("train", "kpu")
+"""Commands that several ranks do together."""
 
 _COMPILING = "Compiling kernels for this machine; once only, about half a minute."
 
@@ -55,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell_of_compiling(partial(print, _COMPILING, file=sys.stderr, flush=True))
     try:
         arguments = _parser().parse_args(argv)
+        if arguments.command not in _SHARED:
+            _ranks.refuse_ranks(arguments.command, _SHARED)
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -101,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"ekfcore {version('ekfcore')}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for command in (demo, inspect, train, test, kpu, learn, phonons, export, import_model, info):
         command.add_parser(commands)
     return parser

@@ -3,7 +3,8 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ekfcore.distributed.launch import find_launch
@@ -13,7 +14,7 @@ from ekfcore.ranks import ALONE, Ranks
 if TYPE_CHECKING:
     from ekfcore.distributed.communicator import TorchRanks
 
-__all__ = ["joined_ranks"]
+__all__ = ["joined_ranks", "refuse_ranks"]
 
 _PATIENCE = 5.0  # [s] for which a rank that ends waits for what the others have to say
 
@@ -55,6 +56,28 @@ def joined_ranks() -> Iterator[Ranks]:
         raise
     ranks.leave()
     signal.signal(signal.SIGTERM, previous)
+
+
+def refuse_ranks(command: str, shared: Sequence[str]) -> None:
+    """Refuse to run a command in several processes, which would write the same files.
+
+    Raises
+    ------
+    InputError
+        With the names of the commands that they share.
+    """
+    launch = None
+    with contextlib.suppress(InputError):  # of variables that mean something else: no matter to a single process
+        launch = find_launch(os.environ)
+    if launch is None or launch.size == 1:
+        return
+    if launch.rank:  # rank 0 speaks, and needs the time to: torchrun ends all ranks as soon as one has ended
+        time.sleep(2 * _PATIENCE)
+        raise SystemExit(2)
+    raise InputError(
+        f"`ekfcore {command}` runs in one process, got {launch.size} ranks; start it without torchrun and srun, which "
+        f"are for {' and '.join(shared)}"
+    )
 
 
 def _speaks(ranks: "TorchRanks", text: str) -> bool:

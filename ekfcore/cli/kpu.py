@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ekfcore.atoms import Frame
     from ekfcore.potentials.kpu import KalmanUncertainty
     from ekfcore.potentials.kpu_tables import Row
+    from ekfcore.potentials.model_file import LoadedModel
+    from ekfcore.ranks import Ranks
 
 __all__ = ["add_parser", "run"]
 
@@ -60,27 +62,41 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compute the uncertainties, write the files and print a summary."""
+    from ._ranks import joined_ranks
+
+    with joined_ranks() as ranks:
+        return _run(arguments, ranks)
+
+
+def _run(arguments: argparse.Namespace, ranks: "Ranks") -> int:
     from ekfcore.atoms import read_frames
     from ekfcore.plots.uncertainty import PICTURE, write_picture
     from ekfcore.potentials.kpu import KalmanUncertainty
     from ekfcore.potentials.kpu_tables import DEVIATIONS, TABLE, write_deviations, write_table
+    from ekfcore.potentials.model_file import load_model
 
     backend = arguments.backend or "auto"
     where: dict[str, Any] = {"backend": backend, "device": arguments.device or "cpu"}
     frames = read_frames(arguments.data, require=())
     held_out = read_frames(arguments.calibrate, require=["forces"]) if arguments.calibrate else []
     refresh = read_frames(arguments.refresh, require=()) if arguments.refresh else []
+    loaded = load_model(arguments.model)
+    _agree(ranks, arguments, loaded, [*frames, *held_out, *refresh])
     with limited_threads(arguments.threads, backend=backend):
         uncertainty = KalmanUncertainty.load(
-            arguments.model,
+            loaded,
             fraction=arguments.fraction,
             seed=arguments.seed,
             dtype=arguments.precision,
             refresh=refresh,
+            ranks=ranks,
             **where,
         )
-        make_folder(arguments.out)  # not before all that may be refused was looked at
+        if ranks.rank == 0:
+            make_folder(arguments.out)  # not before all that may be refused was looked at
         rows, fitted = _rows(uncertainty, frames), _rows(uncertainty, held_out)
+    if ranks.rank:
+        return 0
     write_table(rows, arguments.out / TABLE)
     write_deviations(rows, arguments.out / DEVIATIONS)
     write_picture(rows, arguments.out / PICTURE)
@@ -92,6 +108,18 @@ def run(arguments: argparse.Namespace) -> int:
         print(_text(report))
         print(f"{TABLE}, {DEVIATIONS} and {PICTURE} are in {arguments.out}.")
     return 0
+
+
+def _agree(ranks: "Ranks", arguments: argparse.Namespace, loaded: "LoadedModel", frames: "Sequence[Frame]") -> None:
+    """See that all ranks work on the same."""
+    from ekfcore.atoms.digest import digest_of
+
+    if ranks.size == 1:
+        return  # digests take their time
+    for name in ("backend", "fraction", "seed", "precision"):
+        ranks.agree(f"--{name}", str(getattr(arguments, name)))
+    ranks.agree("data", f"{len(frames)} frames, digest {digest_of(frames=frames)[:16]}")
+    ranks.agree("weights", f"{loaded.position.step} steps, digest {digest_of(loaded.weights.tobytes())[:16]}")
 
 
 def _rows(uncertainty: "KalmanUncertainty", frames: "Sequence[Frame]") -> "list[Row]":

@@ -57,7 +57,7 @@ def find_launch(environment: Mapping[str, str]) -> Launch | None:
     if "RANK" in environment or "WORLD_SIZE" in environment:
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     elif _in_a_step(environment):
-        names = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+        names = ("SLURM_PROCID", _tasks(environment), "SLURM_LOCALID")
     else:
         return None
     size = _number(environment, names[1], at_least=1)
@@ -71,10 +71,15 @@ def find_launch(environment: Mapping[str, str]) -> Launch | None:
 
 def _in_a_step(environment: Mapping[str, str]) -> bool:
     """Return whether srun has started several tasks, of which this is one."""
-    if "SLURM_PROCID" not in environment or environment.get("SLURM_NTASKS", "1") == "1":
+    if "SLURM_PROCID" not in environment or environment.get(_tasks(environment), "1") == "1":
         return False
     # The script of a job sees the same variables without being one of its tasks: it would wait for the others forever.
     return "SLURM_STEP_ID" in environment or "SLURM_JOB_ID" not in environment
+
+
+def _tasks(environment: Mapping[str, str]) -> str:
+    """Return the variable with the number of tasks: in the shell of salloc, SLURM_NTASKS is that of steps to come."""
+    return "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environment else "SLURM_NTASKS"
 
 
 def _number(environment: Mapping[str, str], name: str, *, at_least: int = 0, below: int | None = None) -> int:

@@ -50,8 +50,7 @@ class Sharded:
         if ranks.size > count:
             raise InputError(
                 f"{ranks.size} ranks are more than the {count} parts of P that they can share, of "
-                f"{len(layout.sizes)} blocks; start {count} at most, or for up to {_PIECES} set a smaller "
-                "optimizer.block_size"
+                f"{len(layout.sizes)} blocks; start {count} at most, or for up to {_PIECES} set a smaller block_size"
             )
         runs = [range(first, last) for first, last in pairwise(bounds)]
         self.owners = share_out([sum(costs[k] for k in run) for run in runs], ranks.size)

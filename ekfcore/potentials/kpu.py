@@ -11,7 +11,7 @@ from os import PathLike
 from typing import TypeVar
 
 import numpy as np
-from array_api_compat import is_numpy_array
+from array_api_compat import array_namespace, is_numpy_array
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -21,6 +21,7 @@ from ekfcore.atoms.potential import Potential
 from ekfcore.checkpoint import restore_state
 from ekfcore.errors import InputError
 from ekfcore.filter import EKFState
+from ekfcore.ranks import ALONE, Ranks, collect, share_out
 from ekfcore.threads import limited_threads, thread_count
 from ekfcore.uncertainty import CovarianceRoot
 
@@ -86,6 +87,8 @@ class KalmanUncertainty:
     dtype : {"float64", "float32"}, optional
         Precision of the product with the root of P, which takes about half of the time; that of P by default.
         Gradients keep the precision of the weights.
+    ranks : Ranks
+        Processes that share the frames of `many` and `probes`; all have all frames, and find the same.
 
     Raises
     ------
@@ -105,13 +108,14 @@ class KalmanUncertainty:
         parameters: NDArray[np.integer] | None = None,
         scale: KpuScale | None = None,
         dtype: str | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         if not 0 < fraction <= 1:
             raise InputError(f"`fraction` must be above 0 and at most 1, got {fraction}")
         if seed < 0:
             raise InputError(f"`seed` must not be negative, got {seed}")
         self.model, self.weights = model, state.average
-        self.fraction, self.seed, self.scale = fraction, seed, scale or KpuScale()
+        self.fraction, self.seed, self.scale, self.ranks = fraction, seed, scale or KpuScale(), ranks
         self.root = CovarianceRoot(state, parameters=parameters, ties=model.tied_weights(), dtype=dtype)
 
     @classmethod
@@ -126,6 +130,7 @@ class KalmanUncertainty:
         parameters: NDArray[np.integer] | None = None,
         dtype: str | None = None,
         refresh: Sequence[Frame] = (),
+        ranks: Ranks = ALONE,
     ) -> "KalmanUncertainty":
         """Take model and filter from a model file, the folder of a run, or what `load_model` returned.
 
@@ -150,14 +155,16 @@ class KalmanUncertainty:
         model = loaded.model
         weights = place_weights(model, loaded.weights, backend=backend, device=device)
         if refresh:
-            state = refreshed(model, weights, refresh, seed=seed, backend=backend)
+            state = refreshed(model, weights, refresh, seed=seed, backend=backend, ranks=ranks)
             labelled = [frame for frame in refresh if frame.energy is not None or frame.forces is not None]
-            samples = Dataset(model, labelled, like=weights)
-            scale = kpu_scale(model, state, samples) if labelled else KpuScale()
+            samples = Dataset(model, labelled, like=weights, ranks=ranks)
+            scale = kpu_scale(model, state, samples, ranks) if labelled else KpuScale()
         else:
             state = restore_state(dict(loaded.optimizer), loaded.arrays, like=weights, backend=backend)
             scale = loaded.kpu_scale
-        return cls(model, state, fraction=fraction, seed=seed, parameters=parameters, scale=scale, dtype=dtype)
+        return cls(
+            model, state, fraction=fraction, seed=seed, parameters=parameters, scale=scale, dtype=dtype, ranks=ranks
+        )
 
     def __call__(self, frame: Frame) -> FrameUncertainty:
         """Return the uncertainty of a frame; its labels are not used.
@@ -180,14 +187,23 @@ class KalmanUncertainty:
 
     def many(self, frames: Sequence[Frame]) -> list[FrameUncertainty]:
         """Return the uncertainty of each frame; on the host, frames are computed in parallel threads."""
-        return self._in_threads(self, frames)
+        owners, mine = self._shared(frames)
+        found = self._in_threads(self, [frames[k] for k in mine], parallel=len(frames) > 1)
+        atoms = [self._choose(frame) for frame in frames]
+        part = np.concatenate([np.zeros(0), *(np.append(one.forces, one.energy) for one in found)])
+        counts = [len(chosen) + 1 for chosen in atoms]
+        values = np.split(collect(self.ranks, owners, counts, part), np.cumsum(counts))[:-1]
+        return [
+            FrameUncertainty(energy=float(one[-1]), forces=one[:-1], atoms=chosen)
+            for one, chosen in zip(values, atoms, strict=True)
+        ]
 
-    def probes(self, frame: Frame, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return whitened gradients of a frame: a few random rows that represent all of its forces.
+    def probes(self, frames: Sequence[Frame], count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return whitened gradients of each frame: a few random rows that represent all of its forces.
 
         Parameters
         ----------
-        frame : Frame
+        frames : sequence of N frames
             Atoms.
         count : int
             Number of rows for the forces. Each is the sum of all force components of all atoms, signed at random,
@@ -198,15 +214,21 @@ class KalmanUncertainty:
 
         Returns
         -------
-        array, shape (count + 1, k)
+        array, shape (N, count + 1, k)
             Rows y with :math:`|y|^2 = h P h^T`, without the scale, in single precision: first `count` of forces, then
             the energy per atom.
         """
-        signs = rng.choice([-1.0, 1.0], (count, frame.n_atoms, 3)) / math.sqrt(frame.n_atoms)
-        rows = frame_gradients(
-            self.model, self.weights, frame, [*({"forces": z} for z in signs), energy_per_atom(frame)]
-        )
-        return to_numpy(self.root.whiten(rows)).astype(np.float32)
+        signs = [rng.choice([-1.0, 1.0], (count, frame.n_atoms, 3)) / math.sqrt(frame.n_atoms) for frame in frames]
+        owners, mine = self._shared(frames)
+        w = self.weights
+        rows = [array_namespace(w).zeros((0, w.shape[0]), dtype=w.dtype, device=w.device)]
+        rows += [
+            frame_gradients(self.model, w, frames[k], [*({"forces": z} for z in signs[k]), energy_per_atom(frames[k])])
+            for k in mine
+        ]
+        part = np.concatenate([to_numpy(self.root.whiten(some)).astype(np.float32) for some in rows])
+        found: NDArray[np.float32] = collect(self.ranks, owners, [count + 1] * len(frames), part)
+        return found.reshape(len(frames), count + 1, part.shape[1])
 
     def _choose(self, frame: Frame) -> NDArray[np.int64]:
         """Draw the atoms whose forces count."""
@@ -214,8 +236,16 @@ class KalmanUncertainty:
         count = max(1, round(self.fraction * frame.n_atoms))
         return np.sort(rng.choice(frame.n_atoms, count, replace=False))
 
-    def _in_threads(self, function: Callable[[Frame], _Result], frames: Sequence[Frame]) -> list[_Result]:
-        workers = min(thread_count(), len(frames)) if is_numpy_array(self.weights) else 1
+    def _shared(self, frames: Sequence[Frame]) -> tuple[list[int], list[int]]:
+        """Return the rank that works on each frame, and the numbers of the frames of this one."""
+        owners = share_out([frame.n_atoms for frame in frames], self.ranks.size)
+        return owners, [k for k, owner in enumerate(owners) if owner == self.ranks.rank]
+
+    def _in_threads(
+        self, function: Callable[[Frame], _Result], frames: Sequence[Frame], *, parallel: bool
+    ) -> list[_Result]:
+        # A rank with a single frame computes it as it would beside others: more threads may round otherwise.
+        workers = thread_count() if parallel and is_numpy_array(self.weights) else 1
         if workers <= 1:
             return [function(frame) for frame in frames]
         with _one_thread_each(), ThreadPoolExecutor(workers) as pool:

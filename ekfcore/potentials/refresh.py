@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from ekfcore._typing import Array
 from ekfcore.atoms import Frame
@@ -18,6 +18,7 @@ from ekfcore.errors import InputError
 from ekfcore.filter import EKFState, init, update
 from ekfcore.memory import MemoryFactor
 from ekfcore.partition import BlockLayout, partition
+from ekfcore.ranks import ALONE, Ranks, collect
 
 from .gradients import energy_per_atom, frame_gradients
 
@@ -41,6 +42,7 @@ def refreshed(
     p0: float = 1e5,
     seed: int = 0,
     backend: str | None = None,
+    ranks: Ranks = ALONE,
 ) -> EKFState:
     r"""Return a state of the filter whose P belongs to these weights and frames.
 
@@ -65,6 +67,8 @@ def refreshed(
         Seed of the signs.
     backend : str, optional
         Kernels of the state.
+    ranks : Ranks
+        Processes that share the gradients of the frames; all have all frames, and find the same state.
 
     Returns
     -------
@@ -86,12 +90,20 @@ def refreshed(
     config = EKFConfig(memory=MemoryFactor(1.0), p0=p0, rows=_ROWS)
     state = init(weights, layout or partition(model.layer_sizes, block_size=256), config, backend=backend)
     noise = [probes * force_noise**2] * probes + [energy_noise**2]
-    for frame in frames:
-        signs = rng.choice([-1.0, 1.0], (probes, frame.n_atoms, 3))
-        H = frame_gradients(model, weights, frame, [*({"forces": z} for z in signs), energy_per_atom(frame)])
-        for k in range(0, len(noise), _TOGETHER):
-            some = slice(k, k + _TOGETHER)
-            rows = H[some, :]
-            nothing = xp.zeros_like(rows[:, 0])  # innovations of zero do not change the weights
-            state, _ = update(state, rows, nothing, config=config, noise=noise[some], throw=True, donate=True)
+    none = xp.zeros((0, weights.shape[0]), dtype=weights.dtype, device=device(weights))
+    for turn in range(0, len(frames), ranks.size):  # one frame of each rank at a time, which bounds the memory
+        some, found = frames[turn : turn + ranks.size], none
+        for rank, frame in enumerate(some):
+            signs = rng.choice([-1.0, 1.0], (probes, frame.n_atoms, 3))
+            if rank == ranks.rank:
+                functionals = [*({"forces": z} for z in signs), energy_per_atom(frame)]
+                found = frame_gradients(model, weights, frame, functionals)
+        H = collect(ranks, range(len(some)), [len(noise)] * len(some), found)
+        for first in range(0, H.shape[0], len(noise)):
+            for k in range(0, len(noise), _TOGETHER):
+                # A copy: where the rows lie in memory may decide about the last bit of a product.
+                rows = xp.asarray(H[first + k : first + min(k + _TOGETHER, len(noise)), :], copy=True)
+                nothing = xp.zeros_like(rows[:, 0])  # innovations of zero do not change the weights
+                R = noise[k : k + _TOGETHER]
+                state, _ = update(state, rows, nothing, config=config, noise=R, throw=True, donate=True)
     return state

@@ -124,6 +124,11 @@ def _check_kinds(trained: Sequence[Tensor]) -> None:
     if not trained:
         raise InputError("the parameters must hold at least one number that requires a gradient, got none")
     for p in trained:
+        if hasattr(p, "full_tensor"):  # a DTensor, by fully_shard or for parallel layers
+            raise InputError(
+                "the parameters must be whole in every process, got a DTensor: a filter needs their gradients side by "
+                "side; leave out fully_shard, and let the processes share P with EKF(..., shard=True)"
+            )
         if p.layout is not torch.strided:
             raise InputError(f"the parameters must be dense, got {p.layout}; use .to_dense()")
         if p.is_meta:

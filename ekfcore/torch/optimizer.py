@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,12 +16,15 @@ from ekfcore._types import check_type
 from ekfcore.arrays import check_dense, check_real, to_numpy
 from ekfcore.checkpoint import restore_state, state_arrays, state_header
 from ekfcore.config import EKFConfig
+from ekfcore.distributed.sharded import Sharded
 from ekfcore.errors import CheckpointError, InputError
 from ekfcore.filter import EKFState, UpdateInfo, init, update
 from ekfcore.measurement import signed_mean
-from ekfcore.partition import Strategy, partition
+from ekfcore.partition import BlockLayout, Strategy, partition
+from ekfcore.share import Share
 
 from ._parameters import FlatParameters, ParameterGroup, check_groups
+from ._processes import agree, default_ranks, pooled, tell_failure, world_size
 
 __all__ = ["EKF"]
 
@@ -33,6 +36,10 @@ class EKF(Optimizer):
 
     A Kalman filter needs the gradient of what was predicted rather than of a loss, so the closure returns the
     prediction and its label, or several such pairs, which are absorbed together in one update.
+
+    Where PyTorch has a process group, all its processes train together, with the module itself or with one wrapped in
+    DistributedDataParallel: each returns the pairs of its own share of the data, as many as it likes, and all make the
+    one update that a single process would make of all pairs in the order of the ranks, to the same bits.
 
     Parameters
     ----------
@@ -51,13 +58,18 @@ class EKF(Optimizer):
         What is measured of a pair: the mean of all its numbers, signed so that their errors point the same way, or
         each number by itself, for few of them.
     noise : float or sequence of float, optional
-        Variance of each measurement; that of the settings if not given.
+        Variance of each measurement, those of all processes; that of the settings if not given.
+    shard : bool
+        Each process keeps its share of P alone. Their number changes no bit of the result, which differs by rounding
+        from the one without; all of them must call `state_dict`. If not set, each keeps all of P, and any of them can.
 
     Raises
     ------
     InputError
-        If a setting breaks its rule, if a parameter is missing, listed twice, sparse or complex, if they differ in type
-        or device, or if there are several processes, as with DistributedDataParallel.
+        If a setting breaks its rule, if a parameter is missing, listed twice, sparse, complex or in parts as FSDP
+        leaves it, if they differ in type or device, or if processes begin with other parameters or settings.
+    RankError
+        If another process has ended.
 
     Examples
     --------
@@ -83,12 +95,14 @@ class EKF(Optimizer):
         strategy: Strategy = "rlekf",
         measure: Literal["signed_mean", "each"] = "signed_mean",
         noise: float | Sequence[float] | None = None,
+        shard: bool = False,
     ) -> None:
         if not isinstance(measure, str) or measure not in ("signed_mean", "each"):  # type: ignore[redundant-expr]
             raise InputError(f"`measure` must be signed_mean or each, got {measure!r}")
-        _check_processes()
         self.config, self.measure = EKFConfig() if config is None else config, measure
         check_type(self.config, EKFConfig, "config")
+        check_type(shard, bool, "shard")
+        self.shard = shard
         self.noise = None if noise is None else _plain(noise)
         self._parameters: FlatParameters | None = None
         try:
@@ -99,8 +113,13 @@ class EKF(Optimizer):
             raise InputError(str(error)) from None
         check_groups(self.param_groups)
         self._parameters = FlatParameters(self.param_groups)
-        layout = partition(self._parameters.sizes, block_size=block_size, strategy=strategy)
-        self.filter: EKFState = init(self._parameters.weights, layout, self.config)
+        weights, sizes = self._parameters.weights, self._parameters.sizes
+        layout = partition(sizes, block_size=block_size, strategy=strategy)
+        self._ranks = default_ranks(self._parameters.device)
+        settings = {f"config.{field.name}": getattr(self.config, field.name) for field in fields(EKFConfig)}
+        settings |= {"measure": measure, "noise": self.noise, "shard": shard}
+        agree(self._ranks, settings | {"block_size": block_size, "strategy": strategy}, weights, sizes)
+        self.filter: EKFState = init(weights, layout, self.config, share=self._share(layout))
         self.info: UpdateInfo | None = None
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -131,44 +150,52 @@ class EKF(Optimizer):
         Returns
         -------
         tensor, 0-d
-            Mean squared error of all numbers before the update.
+            Mean squared error of all numbers, of all processes, before the update.
 
         Raises
         ------
         InputError
-            If the closure returns something else, its predictions do not depend on the parameters, or these are no
-            longer those that the optimizer was made for.
+            If the closure returns something else, its predictions do not depend on the parameters, these are no longer
+            those that the optimizer was made for, or another process could not measure or has other ones.
         FilterError
             If the update breaks down; parameters and filter are then as they were.
+        RankError
+            If another process has ended.
         """
         if not callable(closure):
             raise InputError(
                 "step needs a closure that returns prediction and label; the gradient of a loss is not enough"
             )
-        _check_processes()
+        if world_size() != self._ranks.size:
+            raise InputError(
+                f"the optimizer EKF was made for {self._ranks.size} processes, got a process group of {world_size()}; "
+                "make it after torch.distributed.init_process_group"
+            )
+        try:
+            mine = self._measure(closure)
+        except Exception:
+            tell_failure(self._ranks)
+            raise
         parameters = self._checked()
-        with torch.enable_grad():
-            pairs = _pairs(closure())
-            self._checked()  # the closure is the user's, too
-            values, innovations = self._measurements(pairs)
-            H = torch.stack([parameters.gradient(value) for value in values])
-        e = torch.stack(innovations).to(H.dtype)
         # The parameters are the user's: numbers that were put into them since the last step count.
         state = replace(self.filter, weights=parameters.weights)
+        H, e, loss = pooled(self._ranks, state.weights, *mine)
         self.filter, self.info = update(state, H, e, config=self.config, noise=self.noise, throw=True, donate=True)
         parameters.store(self.filter.weights)
-        errors = torch.cat([(label - prediction).detach().reshape(-1) for prediction, label in pairs])
-        return (errors**2).mean()
+        return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that a restart needs beside the parameters: P, lambda, the count; for ``torch.save``."""
+        """Return everything that a restart needs beside the parameters: P, lambda, the count; for ``torch.save``.
+
+        It goes on with any number of processes. With `shard`, all of them must call this.
+        """
         self._checked()
         return {**super().state_dict(), "filter": self._saved()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a state; the parameters come from ``module.load_state_dict``, as with other optimizers.
 
-        P goes on in the precision of the settings, on the device of the parameters.
+        P goes on in the precision of the settings, on the device of the parameters. All processes load the same state.
 
         Raises
         ------
@@ -197,7 +224,7 @@ class EKF(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle and `copy.deepcopy` need; a P that was saved is restored to the bit."""
-        names = ("config", "measure", "noise", "info", "_parameters")
+        names = ("config", "measure", "noise", "shard", "info", "_parameters")
         mine = {name: getattr(self, name) for name in names}
         return {**super().__getstate__(), **mine, "filter": self._saved()}
 
@@ -206,6 +233,7 @@ class EKF(Optimizer):
         super().__setstate__({name: value for name, value in state.items() if name != "filter"})
         self.param_groups = [ParameterGroup(group) for group in self.param_groups]
         if "filter" in state:
+            self._ranks = default_ranks(self._checked().device)
             self.filter = self._restored(state["filter"])
 
     def _checked(self) -> FlatParameters:
@@ -227,7 +255,23 @@ class EKF(Optimizer):
                 )
         arrays = {name: to_numpy(tensor) for name, tensor in saved["arrays"].items()}
         like = torch.zeros(1, device=self._parameters.device)
-        return restore_state(saved["header"], arrays, like=like, dtype=self.config.dtype)
+        share = self._share(BlockLayout(tuple(saved["header"]["sizes"])))
+        return restore_state(saved["header"], arrays, like=like, dtype=self.config.dtype, share=share)
+
+    def _share(self, layout: BlockLayout) -> Share | None:
+        """Return which part of P this process keeps; None for all of it."""
+        return Sharded(layout, self._ranks, rows=self.config.rows) if self.shard else None
+
+    def _measure(self, closure: _Closure) -> tuple[Tensor, Tensor, Tensor]:
+        """Return gradients, innovations, and the errors of all numbers."""
+        parameters = self._checked()
+        with torch.enable_grad():
+            pairs = _pairs(closure())
+            self._checked()  # the closure is the user's, too
+            values, innovations = self._measurements(pairs)
+            H = torch.stack([parameters.gradient(value) for value in values])
+        errors = torch.cat([(label - prediction).detach().reshape(-1) for prediction, label in pairs])
+        return H, torch.stack(innovations).to(H.dtype), errors
 
     def _measurements(self, pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
         """Return what is measured, with its graph, and the innovations."""
@@ -249,21 +293,11 @@ def _plain(noise: object) -> float | tuple[float, ...]:
     return tuple(values) if math.isnan(number(noise)) else values[0]
 
 
-def _check_processes() -> None:
-    """Refuse to run beside other ranks: the filter of this one would never see their data."""
-    group = torch.distributed
-    if group.is_available() and group.is_initialized() and group.get_world_size() > 1:
-        raise InputError(
-            "the optimizer EKF does not work under DistributedDataParallel yet: each rank would learn from its own "
-            "data alone, and the ranks drift apart; train in one process, "
-            f"got a process group of {group.get_world_size()}"
-        )
-
-
 def _pairs(returned: Any) -> list[tuple[Tensor, Tensor]]:
     pairs = [returned] if isinstance(returned, tuple) and len(returned) == 2 and _is_pair(returned) else returned
     if not isinstance(pairs, list | tuple) or not pairs or not all(_is_pair(pair) for pair in pairs):
-        raise InputError(f"the closure must return prediction and label, or a list of such pairs, got {type(returned)}")
+        got = "an empty one" if isinstance(pairs, list | tuple) and not pairs else type(returned)
+        raise InputError(f"the closure must return prediction and label, or a list of such pairs, got {got}")
     for prediction, label in pairs:
         if prediction.shape != label.shape:
             raise InputError(

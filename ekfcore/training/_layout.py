@@ -1,5 +1,7 @@
 """Blocks of P, and whether the memory can hold them."""
 
+import hashlib
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -25,7 +27,7 @@ def fitting_layout(settings: Settings, layer_sizes: Sequence[int], ranks: Ranks)
     recipe = settings.optimizer.recipe(1)
     layout = partition(layer_sizes, block_size=recipe.block_size, strategy=recipe.strategy)
     # All of P if every rank is on this machine, and the shares of those that are otherwise.
-    here = ranks.nearby / ranks.size
+    here = _nearby(ranks) / ranks.size
     needed, available = _bytes(settings, recipe, layout), int(free_memory(_one(settings)) / here)
     if needed > available:
         beside = f" beside optimizer.rows = {recipe.config.rows}" if recipe.config.rows else ""
@@ -36,6 +38,14 @@ def fitting_layout(settings: Settings, layer_sizes: Sequence[int], ranks: Ranks)
             f"{_fitting(settings, layer_sizes, recipe, available)}"
         )
     return layout
+
+
+def _nearby(ranks: Ranks) -> int:
+    """Return the number of ranks on this machine, this one included: they share its memory."""
+    # A number of the machine, not its name: a name has no fixed length.
+    host = hashlib.sha256(socket.gethostname().encode()).digest()[:8]
+    hosts = [int(found[0]) for found in ranks.gather(np.frombuffer(host, np.int64))]
+    return hosts.count(hosts[ranks.rank])
 
 
 def _bytes(settings: Settings, recipe: Recipe, layout: BlockLayout) -> int:

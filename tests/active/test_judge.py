@@ -20,9 +20,10 @@ class Known:
     def many(self, frames: list[Any]) -> list[FrameUncertainty]:
         return [FrameUncertainty(energy=0.0, forces=np.full(2, frame.bar**2), atoms=np.arange(2)) for frame in frames]
 
-    def probes(self, frame: Any, count: int, rng: np.random.Generator) -> Any:
-        Y = np.zeros((count + 1, len(FRAMES)))
-        Y[:, FRAMES.index(frame)] = frame.bar
+    def probes(self, frames: list[Any], count: int, rng: np.random.Generator) -> Any:
+        Y = np.zeros((len(frames), count + 1, len(FRAMES)))
+        for rows, frame in zip(Y, frames, strict=True):
+            rows[:, FRAMES.index(frame)] = frame.bar
         return Y
 
 

@@ -1,15 +1,18 @@
-"""Ranks as processes of this machine, which talk over its loopback."""
+"""Ranks as processes of this machine, which talk over its loopback, or as threads, which meet at a barrier."""
 
 import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 # ASE is only partly typed.
 # mypy: disable-error-code="no-untyped-call"
@@ -19,6 +22,38 @@ LIMIT = 900  # [s] to find a hang: every process imports PyTorch and may compile
 
 Start: TypeAlias = Callable[..., "list[subprocess.Popen[str]]"]
 RunRanks: TypeAlias = Callable[..., list[tuple[int, str, str]]]
+Together: TypeAlias = Callable[[int, Callable[["Threads"], Any]], list[Any]]
+
+
+class Threads:
+    """One rank of several, which are threads; counts what it sends to each of the others."""
+
+    def __init__(self, rank: int, table: list[Any], barrier: threading.Barrier) -> None:
+        self.rank, self.size = rank, len(table)
+        self.sent: list[int] = []
+        self._table, self._barrier = table, barrier
+
+    def gather(self, array: NDArray[Any]) -> list[NDArray[Any]]:
+        """Return the arrays of all threads."""
+        self.sent.append(array.nbytes)
+        self._table[self.rank] = array
+        self._barrier.wait(60)
+        found = [other.copy() for other in self._table]
+        self._barrier.wait(60)
+        assert len({(other.shape, other.dtype) for other in found}) == 1
+        return found
+
+    def broadcast(self, array: NDArray[Any], source: int) -> NDArray[Any]:
+        """Return the array of one thread."""
+        self._table[self.rank] = array
+        self._barrier.wait(60)
+        found: NDArray[Any] = self._table[source].copy()
+        self._barrier.wait(60)
+        assert found.shape == array.shape
+        return found
+
+    def agree(self, what: str, text: str) -> None:
+        """Trust the tests."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,6 +104,18 @@ def run_ranks(start_ranks: Start) -> RunRanks:
         processes = start_ranks(words, size, **variables)
         told = [process.communicate(timeout=LIMIT) for process in processes]
         return [(process.returncode, *texts) for process, texts in zip(processes, told, strict=True)]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def together() -> Together:
+    """Return a function that returns what each of so many ranks finds, which are threads."""
+
+    def run(size: int, work: Callable[[Threads], Any]) -> list[Any]:
+        table, barrier = [None] * size, threading.Barrier(size)
+        with ThreadPoolExecutor(size) as pool:
+            return list(pool.map(work, [Threads(rank, table, barrier) for rank in range(size)]))
 
     return run
 

@@ -40,10 +40,16 @@ def test_first_of_the_machines(nodes: str, first: str) -> None:
 
 @pytest.mark.parametrize(
     "environment",
-    [{}, {"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, SRUN | {"SLURM_JOB_ID": "7"}, {"SLURM_NTASKS": "4"}],
+    [
+        {},
+        {"SLURM_PROCID": "0", "SLURM_NTASKS": "1"},
+        SRUN | {"SLURM_JOB_ID": "7"},
+        {"SLURM_NTASKS": "4"},
+        SRUN | {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "4294967290", "SLURM_STEP_NUM_TASKS": "1"},
+    ],
 )
 def test_a_process_by_itself(environment: dict[str, str]) -> None:
-    """The script of a job sees the number of tasks, too, and would wait for the others forever."""
+    """Scripts of jobs and shells of salloc see the number of tasks, too, and would wait for the others forever."""
     assert find_launch(environment) is None
 
 

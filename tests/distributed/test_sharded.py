@@ -3,9 +3,7 @@
 The ranks are threads here, which meet at a barrier instead of a network.
 """
 
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,52 +17,14 @@ from ekfcore.ranks import ALONE, Ranks, collect, share_out
 from ekfcore.share import Whole
 from ekfcore.uncertainty import CovarianceRoot
 
+Together = Callable[[int, Callable[[Any], Any]], list[Any]]
+
 LAYOUT = ek.BlockLayout((33, 1, 17, 9, 8, 20))
 WIDE = ek.partition([25, 25, 625, 25, 625, 25, 20000, 50, 2500, 50, 2500, 50, 50, 1], block_size=256)  # the paper's net
 SETTINGS = {
     "joined": ek.EKFConfig(rows=12, noise=0.5, memory=ek.MemoryFactor(0.99, 0.99)),
     "blocks": ek.EKFConfig(pending=4, noise=0.5, process_noise=1e-4),
 }
-
-
-class Threads:
-    """One rank of several, which are threads; counts what it sends to each of the others."""
-
-    nearby = 1
-
-    def __init__(self, rank: int, table: list[Any], barrier: threading.Barrier) -> None:
-        self.rank, self.size = rank, len(table)
-        self.sent: list[int] = []
-        self._table, self._barrier = table, barrier
-
-    def gather(self, array: NDArray[Any]) -> list[NDArray[Any]]:
-        """Return the arrays of all threads."""
-        self.sent.append(array.nbytes)
-        self._table[self.rank] = array
-        self._barrier.wait(60)
-        found = [other.copy() for other in self._table]
-        self._barrier.wait(60)
-        assert len({(other.shape, other.dtype) for other in found}) == 1
-        return found
-
-    def broadcast(self, array: NDArray[Any], source: int) -> NDArray[Any]:
-        """Return the array of one thread."""
-        self._table[self.rank] = array
-        self._barrier.wait(60)
-        found: NDArray[Any] = self._table[source].copy()
-        self._barrier.wait(60)
-        assert found.shape == array.shape
-        return found
-
-    def agree(self, what: str, text: str) -> None:
-        """Trust the tests."""
-
-
-def _together(size: int, work: Callable[[Ranks], Any]) -> list[Any]:
-    """Return what each of so many ranks finds."""
-    table, barrier = [None] * size, threading.Barrier(size)
-    with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(work, [Threads(rank, table, barrier) for rank in range(size)]))
 
 
 def _train(config: ek.EKFConfig, share: Sharded | None, backend: str, *, updates: int = 9, m: int = 3) -> ek.EKFState:
@@ -83,14 +43,14 @@ def _saved(state: ek.EKFState) -> dict[str, NDArray[Any]]:
 
 @pytest.mark.parametrize("backend", ["numpy", "numba", "generic"])
 @pytest.mark.parametrize("kind", SETTINGS)
-def test_ranks_have_the_filter_of_one_process(kind: str, backend: str) -> None:
+def test_ranks_have_the_filter_of_one_process(together: Together, kind: str, backend: str) -> None:
     """The same numbers as without ranks, and the same bits on every rank, whatever their number."""
     _need(backend)
     config = SETTINGS[kind]
     alone = _saved(_train(config, None, backend))
     first = None
     for size in (1, 2, 3, 4, 5):
-        for found in _together(size, lambda ranks: _saved(_train(config, Sharded(LAYOUT, ranks, rows=12), backend))):
+        for found in together(size, lambda ranks: _saved(_train(config, Sharded(LAYOUT, ranks, rows=12), backend))):
             first = first or found
             assert list(found) == list(alone)
             for name, array in found.items():
@@ -99,7 +59,7 @@ def test_ranks_have_the_filter_of_one_process(kind: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SETTINGS)
-def test_uncertainties_of_a_share(kind: str) -> None:
+def test_uncertainties_of_a_share(together: Together, kind: str) -> None:
     """Every rank has those of the whole."""
     config, H = SETTINGS[kind], np.random.default_rng(1).standard_normal((4, LAYOUT.n_params))
 
@@ -109,14 +69,14 @@ def test_uncertainties_of_a_share(kind: str) -> None:
 
     state = _train(config, None, "generic")
     desired = [ek.kpu(state, H), CovarianceRoot(state).kpu(H), state.covariance.dense(2)]
-    for found in _together(3, work):
+    for found in together(3, work):
         for array, expected in zip(found, desired, strict=True):
             np.testing.assert_allclose(array, expected, rtol=1e-8)
 
 
 @pytest.mark.parametrize("kind", SETTINGS)
 @pytest.mark.parametrize(("before", "after"), [(4, 1), (1, 3), (3, 2)])
-def test_saved_by_some_and_read_by_others(kind: str, before: int, after: int) -> None:
+def test_saved_by_some_and_read_by_others(together: Together, kind: str, before: int, after: int) -> None:
     """Each keeps its own part of the one file, and has the next update in common with the others."""
     config = SETTINGS[kind]
 
@@ -125,7 +85,7 @@ def test_saved_by_some_and_read_by_others(kind: str, before: int, after: int) ->
         return state_header(state), _saved(state)
 
     _need("numpy")
-    header, arrays = _together(before, save)[0]
+    header, arrays = together(before, save)[0]
 
     def go_on(ranks: Ranks) -> dict[str, NDArray[Any]]:
         state = restore_state(header, arrays, share=Sharded(LAYOUT, ranks, rows=12))
@@ -134,8 +94,8 @@ def test_saved_by_some_and_read_by_others(kind: str, before: int, after: int) ->
             state, _ = ek.update(state, H, np.ones(2), config=config, throw=True, donate=True)
         return _saved(state)
 
-    expected = _together(before, go_on)[0]
-    for found in _together(after, go_on):
+    expected = together(before, go_on)[0]
+    for found in together(after, go_on):
         for name, array in found.items():
             np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
@@ -157,7 +117,7 @@ def test_memory_of_p_falls_with_the_ranks(backend: str, size: int) -> None:
         assert max(numbers) <= 1.2 * sum(numbers) / size
 
 
-def test_messages_of_an_update() -> None:
+def test_messages_of_an_update(together: Together) -> None:
     """As the documentation counts them: one of the size of H, and with rows that join the blocks a small one."""
     size, m, itemsize = 3, 3, 8
 
@@ -171,7 +131,7 @@ def test_messages_of_an_update() -> None:
             sent[kind] = (list(ranks.sent), share)
         return sent
 
-    for sent in _together(size, work):
+    for sent in together(size, work):
         for kind, (messages, share) in sent.items():
             columns = [sum(w for w, o in zip(share.widths, share.owners, strict=True) if o == r) for r in range(size)]
             G = m * max(columns) * itemsize
@@ -206,7 +166,7 @@ def test_share_out_takes_the_costliest_first() -> None:
         assert max(loads) <= (4 / 3 - 1 / 9) * best + 1e-9
 
 
-def test_collect_puts_items_in_order() -> None:
+def test_collect_puts_items_in_order(together: Together) -> None:
     """Along both axes, of lengths that differ, with a rank that has none."""
     counts, owners = [2, 1, 0, 3], [1, 0, 1, 1]
     everything = np.arange(12.0).reshape(6, 2)
@@ -217,7 +177,7 @@ def test_collect_puts_items_in_order() -> None:
         part = np.concatenate([np.zeros((0, 2)), *mine])
         return [collect(ranks, owners, counts, part), collect(ranks, owners, counts, part.T, axis=1)]
 
-    for rows, columns in _together(3, work):
+    for rows, columns in together(3, work):
         np.testing.assert_array_equal(rows, everything)
         np.testing.assert_array_equal(columns, everything.T)
     np.testing.assert_array_equal(collect(ALONE, [0, 0], [4, 2], everything), everything)
@@ -225,8 +185,6 @@ def test_collect_puts_items_in_order() -> None:
 
 class _Silent:
     """A rank that has nobody to talk to."""
-
-    nearby = 1
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size

@@ -192,7 +192,7 @@ def test_on_torch(model: DeepPotential, state: ek.EKFState, frames: list[Frame])
 def test_probes_estimate_the_mean(model: DeepPotential, state: ek.EKFState, frames: list[Frame]) -> None:
     """The mean of |y|^2 is that of all atoms within five standard errors; the last row is the energy's."""
     uncertainty = KalmanUncertainty(model, state, fraction=1.0)
-    Y = uncertainty.probes(frames[0], 2000, np.random.default_rng(0))
+    (Y,) = uncertainty.probes(frames[:1], 2000, np.random.default_rng(0))
     exact = uncertainty(frames[0])
     squares = np.sum(Y.astype(np.float64) ** 2, axis=1)
     assert Y.dtype == np.float32
