@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,8 +95,8 @@ class Update:
         return found
 
 
-# H200: NVIDIA's data sheet, 34 TFLOPS without tensor cores, 4.8 TB/s, NVLink 450 GB/s in each direction. Half of each is
-# taken, which large products and copies usually reach.
+# NVIDIA's data sheet: 34 TFLOPS without tensor cores, 4.8 TB/s, NVLink 450 GB/s in each direction. Half of each is taken,
+# which large products and copies usually reach.
 H200 = Machine("H200", 17e12, 2.4e12, 225e9, 20e-6)
 
 
@@ -106,14 +107,14 @@ def main() -> None:
     args = parser.parse_args()
     here = _this_machine()
     lines = [
-        f"One thread here makes {here.flops / 1e9:.1f} thousand million operations and reads {here.memory / 1e9:.1f} GB "
-        "in a second. An update of 26 551 weights, processor milliseconds of a rank:\n",
+        f"One thread makes {here.flops / 1e9:.1f} thousand million operations a second here, and reads "
+        f"{here.memory / 1e9:.1f} GB. An update of 26 551 weights, processor milliseconds of a rank:\n",
         "| measurements | ranks | model | measured | MB sent, model | counted |",
         "| --: | --: | --: | --: | --: | --: |",
         *_checked(here),
         "",
-        "What it foretells for a million weights and a million frames on H200s, of which half the data sheet's speed is "
-        "counted. Milliseconds of an update, gradients of the frames not included; hours of the updates of an epoch:\n",
+        "What it foretells for a million weights and a million frames on H200s, at half the speed of the data sheet: "
+        "milliseconds of an update, without the gradients of the frames, and hours of all updates of an epoch:\n",
         "| GPUs | frames a batch | blocks | rows | ageing | every rank | messages | all | h an epoch | GB a GPU |",
         "| --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
         *_foretold(H200),
@@ -127,15 +128,15 @@ def _this_machine() -> Machine:
     A, B = np.ones((64, 26551)), np.ones((256, 26551))
     flops = 2 * A.size * B.shape[0] / _best(lambda: A @ B.T)
     x = np.ones(2 * 10**7)
-    return Machine("here", flops, x.nbytes / _best(lambda: x.sum()), 1e9, 1e-4)
+    return Machine("here", flops, x.nbytes / _best(x.sum), 1e9, 1e-4)
 
 
-def _best(work: object) -> float:
+def _best(work: Callable[[], object]) -> float:
     """Return the shortest of nine processor times."""
     found = []
     for _ in range(9):
         start = time.process_time()
-        work()  # type: ignore[operator]
+        work()
         found.append(time.process_time() - start)
     return min(found)
 
@@ -155,7 +156,8 @@ def _checked(here: Machine) -> list[str]:
 
 def _measured(ranks: int) -> dict[int, tuple[float, float]]:
     """Return for 3 and 24 measurements the processor milliseconds of the slowest rank, and the MB it sends to each."""
-    command = [sys.executable, str(HERE / "ranks.py"), "update", "--turns", "3" if ranks < 4 else "1", "--cases", f"{ranks}x1"]
+    turns = "3" if ranks < 4 else "1"  # bytes need no repetition
+    command = [sys.executable, str(HERE / "ranks.py"), "update", "--turns", turns, "--cases", f"{ranks}x1"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     values = {}
     for line in text.splitlines()[1:]:

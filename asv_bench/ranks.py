@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("data", nargs="?", type=Path, help="folder with train.xyz.xz")
     parser.add_argument("--turns", type=int, default=3, help="how often each case is run (default 3)")
     parser.add_argument("--frames", type=int, default=32, help="frames of the epoch (default 32)")
-    parser.add_argument("--cases", nargs="+", metavar="RANKSxTHREADS", help="what to compare, as 2x1 (default: see above)")
+    parser.add_argument("--cases", nargs="+", metavar="RANKSxTHREADS", help="what to compare, as 2x1")
     args = parser.parse_args()
     if "RANK" in os.environ:
         print(json.dumps(WORK[args.what](args)), flush=True)
