@@ -95,7 +95,7 @@ class Update:
         return found
 
 
-# NVIDIA's data sheet: 34 TFLOPS without tensor cores, 4.8 TB/s, NVLink 450 GB/s in each direction. Half of each is taken,
+# NVIDIA's data sheet: 34 TFLOPS without tensor cores, 4.8 TB/s, NVLink 450 GB/s each way. Half of each is taken,
 # which large products and copies usually reach.
 H200 = Machine("H200", 17e12, 2.4e12, 225e9, 20e-6)
 
