@@ -162,9 +162,20 @@ def _warm_up(settings: str) -> None:
     deque(_train(Run(set="built-in", settings=f"{settings} {TINY}", epochs=12, seed=0, frames=2), Path()), maxlen=0)
 
 
+def trainer_of(run: Run, data: Path, scratch: Path) -> Trainer:
+    """Return what trains the run, with its files in an empty folder.
+
+    Raises
+    ------
+    InputError
+        If the data or the settings do not allow it.
+    """
+    return prepare(Settings.from_json(_settings(run, data, scratch)), scratch / "run")
+
+
 def _train(run: Run, data: Path) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = prepare(Settings.from_json(_settings(run, data, Path(scratch))), Path(scratch) / "run")
+        trainer = trainer_of(run, data, Path(scratch))
         n = min(len(trainer.train), MOST) if run.held_out else len(trainer.train)
         # Frames of one kind may stand together, hence evenly spaced ones.
         chosen = np.linspace(0, len(trainer.train) - 1, n).round().astype(int)

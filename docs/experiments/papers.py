@@ -9,8 +9,10 @@ from pathlib import Path
 from statistics import median
 
 from curves import TINY, Row, Run, curve, maker
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ekfcore.errors import InputError
 
@@ -32,14 +34,19 @@ METHODS = {
     "rlekf": Method("preset=rlekf"),
     "adam": Method("preset=adam final_learning_rate=1e-8", times=10),
 }
+QUICK = {"systems": ["built-in"], "epochs": 2, "seeds": 2, "frames": 4, "set": TINY}
+COLOURS = {"recommended": "#0072b2", "rlekf": "#d55e00", "adam": "#7f7f7f"}  # of Okabe and Ito
+NAMES = {"recommended": "`recommended`", "rlekf": "`rlekf`", "adam": "Adam"}
+QUANTITIES = {"energy": ("energy", "meV/atom"), "force": ("forces", "meV/Å")}  # as errors and in words, with the unit
 
 
 @dataclass
 class Found:
-    """Curves of each set and method, one a seed, and what is missing."""
+    """Curves of each set and method, one a seed; seeds that are missing, and what was said of those that failed."""
 
     curves: dict[tuple[str, str], list[list[Row]]] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
+    missing: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
     makers: set[str] = field(default_factory=set)
 
     def of(self, name: str, method: str) -> list[list[Row]]:
@@ -50,10 +57,21 @@ class Found:
         """Return the last errors, one a seed; infinite if the filter broke down."""
         return [finite(getattr(rows[-1], column)) for rows in self.of(name, method)]
 
+    def count(self) -> str:
+        """Return how many runs are missing, as a sentence."""
+        there, missing = (sum(map(len, some.values())) for some in (self.curves, self.missing))
+        return f"{missing} of {there + missing} runs are missing." if missing else f"All {there} runs are there."
+
     def footer(self) -> str:
         """Return what made the curves, and what is missing of them."""
-        made = f"Curves by {', '.join(sorted(self.makers))}.\n" if self.makers else ""
-        return made + ("\nMissing, shown as …:\n\n" + items(self.missing) if self.missing else "")
+        text = f"Curves by {', '.join(sorted(self.makers))}.\n" if self.makers else ""
+        if self.missing:
+            each = {(name, m): f"{m} ({', '.join(map(str, seeds))})" for (name, m), seeds in self.missing.items()}
+            text += "\nMissing, shown as …, with their seeds:\n\n" + items(
+                f"{name}: {', '.join(said for (n, _), said in each.items() if n == name)}"
+                for name in dict.fromkeys(name for name, _ in each)
+            )
+        return text + (f"\nWhat could not be trained:\n\n{items(self.failures)}" if self.failures else "")
 
 
 def finite(value: float) -> float:
@@ -68,16 +86,19 @@ def options(
     epochs: int = 30,
     seeds: int = 3,
     methods: Iterable[str] = tuple(METHODS),
+    settings: str = "",
 ) -> argparse.ArgumentParser:
     """Return a parser of the options that all scripts have."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder with a folder for each set; not read for the set built-in")
+    parser.add_argument("data", type=Path, nargs="?", default=Path(), help="folder of the sets; built-in needs none")
     parser.add_argument("--systems", nargs="+", default=list(sets), metavar="SET", help="which (default: %(default)s)")
     parser.add_argument("--methods", nargs="+", default=list(methods), help="which (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=epochs, help="of the filters (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=seeds, help="how many, from 0 (default: %(default)s)")
     parser.add_argument("--frames", type=int, help="learn so many of a set at most, evenly spaced (default: all)")
-    parser.add_argument("--set", default="", metavar="'KEY=VALUE ...'", help="settings of every run")
+    parser.add_argument(
+        "--set", default=settings, metavar="'KEY=VALUE ...'", help="of every run (default: %(default)r)"
+    )
     parser.add_argument("--quick", action="store_true", help="see that it runs: built-in data, a tiny network")
     parser.add_argument("--no-training", action="store_true", help="show what is there")
     parser.add_argument("--out", type=Path, default=DOCS, help="folder for curves, page and picture (default: docs)")
@@ -88,20 +109,14 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Return the options; --quick stands for a few of them."""
     args = parser.parse_args()
     if args.quick:
-        args.systems, args.epochs, args.seeds, args.frames, args.set = (
-            ["built-in"],
-            2,
-            2,
-            4,
-            f"{args.set} {TINY}".strip(),
-        )
+        vars(args).update(QUICK)
     return args
 
 
 def collect(args: argparse.Namespace, methods: dict[str, Method] = METHODS) -> Found:
     """Return the curves of all systems, methods and seeds; train what is not there, the first seed of everything first.
 
-    What cannot be trained is named in `Found.missing`, so that hours of other runs are not lost with it.
+    What cannot be trained is noted, so that hours of other runs are not lost with it.
     """
     found = Found()
     for seed in range(args.seeds):
@@ -109,14 +124,14 @@ def collect(args: argparse.Namespace, methods: dict[str, Method] = METHODS) -> F
             for method in args.methods:
                 run = _run(args, name, methods[method], seed)
                 path = args.out / "experiments" / "curves" / run.path
-                if args.no_training and not path.exists():
-                    found.missing.append(f"{name}, {method}, seed {seed}")
-                    continue
                 try:
-                    rows = curve(run, args.data, path)
+                    rows = curve(run, args.data, path) if path.exists() or not args.no_training else None
                 except InputError as error:
-                    found.missing.append(f"{name}, {method}, seed {seed}: {error}")
+                    rows = None
+                    found.failures.append(f"{name}, {method}, seed {seed}: {error}")
                     print(error, file=sys.stderr, flush=True)
+                if rows is None:
+                    found.missing.setdefault((name, method), []).append(seed)
                     continue
                 print(f"{run.path}: {rows[-1].seconds:.0f} s, {_errors(rows[-1])}", flush=True)
                 found.curves.setdefault((name, method), []).append(rows)
@@ -182,6 +197,7 @@ def items(lines: Iterable[str]) -> str:
 
 def plain(axis: Axis) -> None:
     """Write the numbers of an axis without powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -194,8 +210,15 @@ def write_page(args: argparse.Namespace, name: str, held: Sequence[str], rest: s
     print(f"\n{items(held)}\n{rest}\nwrote {path}")
 
 
-def picture(args: argparse.Namespace, name: str) -> Path:
-    """Return where the picture goes."""
-    path: Path = args.out / "_static" / f"papers-{name}.png"
+def clean(axes: Axes) -> None:
+    """Leave a light grid and two sides of the frame."""
+    axes.grid(True, which="major", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save(args: argparse.Namespace, figure: Figure, name: str, alt: str) -> str:
+    """Save a picture, and return what shows it on a page of docs."""
+    path = args.out / "_static" / f"papers-{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    figure.savefig(path, dpi=160)
+    return f"```{{image}} _static/{path.name}\n:alt: {alt}\n:width: 100%\n```\n\n"
