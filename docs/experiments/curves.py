@@ -9,13 +9,13 @@ trains the other leaves alone. One thread, of which processor time is counted.
 import csv
 import json
 import math
-import os
 import subprocess
 import tempfile
 import time
 import tomllib
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -24,14 +24,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
-
-import numpy as np  # after the number of threads has been set
+import numpy as np
 from ase.io import read, write
+from threadpoolctl import threadpool_limits
 
 from ekfcore.errors import FilterError, InputError
 from ekfcore.files import locked
 from ekfcore.settings.toml import set_key
+from ekfcore.threads import limited_threads
 from ekfcore.training import Settings, Trainer, prepare
 
 HERE = Path(__file__).resolve().parent
@@ -85,7 +85,7 @@ class Run:
 class Row(NamedTuple):
     """Errors after so many frames; NaN where there is none.
 
-    Energies are in meV/atom, forces in meV/Å, virials in meV/atom, seconds those of the processor in the steps alone.
+    Energies are in meV/atom, forces in meV/Å, virials in meV/atom, seconds those of the processor in all steps so far.
     The errors on the training frames are taken after whole epochs. A last row of NaN says that the filter broke down.
     """
 
@@ -152,8 +152,16 @@ def train(run: Run, data: Path) -> Iterator[Row]:
     InputError
         If the data or the settings do not allow it.
     """
-    _warm_up(run.settings)
-    yield from _train(run, data)
+    _warm_up(run.settings)  # loads the libraries, too: only one that is loaded can be limited
+    with one_thread():
+        yield from _train(run, data)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep kernels and linear algebra to one thread: several would burn processor time while they wait."""
+    with limited_threads(1), threadpool_limits(1):
+        yield
 
 
 @cache

@@ -42,7 +42,8 @@ def main() -> None:
     """Look up, tabulate, draw."""
     args = parsed(options(__doc__, sets=(system.set for system in SYSTEMS)))
     found = collect(args)
-    held, tables = [], ""
+    held: list[str] = []
+    tables = ""
     figure = Figure(figsize=(9.0, 1.6 + 0.26 * len(args.systems)), layout="constrained")
     for axes, (quantity, (word, unit)) in zip(figure.subplots(1, 2, sharey=True), QUANTITIES.items(), strict=True):
         limits = {name: limit for name in args.systems if (limit := limit_of(found, name, quantity)) is not None}

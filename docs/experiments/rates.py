@@ -4,9 +4,9 @@
     python docs/experiments/rates.py DATA
 
 Trains a small network with the paper's filter in one block, the case of the theorem, once with the paper's memory and
-once without forgetting. Four numbers are followed: the variance h P h of energies and of forces of test frames that the
-filter gives, that of random directions of the weights, and the length of the step of the weights in a frame. Writes
-experiments/rates.md and a picture.
+once without forgetting. Four numbers are followed: the variance v P v along the direction of the weights that energies
+excite most (leading singular vector of their gradients in test frames), along that of forces, along random ones, and
+the length of the step of the weights in a frame. Writes experiments/rates.md and a picture.
 """
 
 import argparse
@@ -18,8 +18,7 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
-from curves import Run, trainer_of
-from figure2 import SMALL
+from curves import Run, one_thread, trainer_of
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from papers import clean, number, options, parsed, save, table, write_page
@@ -27,11 +26,12 @@ from papers import clean, number, options, parsed, save, table, write_page
 from ekfcore.training import KalmanOptimizer, Trainer
 from ekfcore.uncertainty import kpu
 
+SMALL = "model.embedding=[8,16] model.axis=4 model.fitting=[16]"
 MEMORIES = {"λ → 1 (the paper)": "", "λ = 1": "memory=1"}
 LABELS = {
-    "energy": "variance of energies",
-    "force": "variance of forces",
-    "random": "variance of random directions",
+    "energy": "variance, direction of energies",
+    "force": "variance, direction of forces",
+    "random": "variance, random directions",
     "step": "step of the weights",
 }
 COLOURS = {"energy": "#0072b2", "force": "#56b4e9", "random": "#7f7f7f", "step": "#d55e00"}
@@ -41,7 +41,7 @@ FRAMES, DIRECTIONS = 10, 20  # that are followed
 
 
 class Point(NamedTuple):
-    """What is seen after so many measurements: medians over frames or directions."""
+    """What is seen after so many measurements; the last two are medians over directions and frames."""
 
     measurements: int
     energy: float
@@ -116,7 +116,7 @@ def _kept(args: argparse.Namespace, name: str, memory: str) -> list[Point]:
 
 def follow(run: Run, data: Path) -> Iterator[Point]:
     """Train, and look at the filter whenever a tenth more frames have been learned."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, one_thread():
         trainer = trainer_of(run, data, Path(scratch))
         optimizer = trainer.optimizer
         assert isinstance(optimizer, KalmanOptimizer)
@@ -132,22 +132,22 @@ def follow(run: Run, data: Path) -> Iterator[Point]:
                 seen += 1
                 if seen >= look:
                     look = 1.1 * seen
-                    energy, force = (median(kpu(optimizer.state, H)) for H in gradients(trainer))
-                    aside = median(kpu(optimizer.state, random))
+                    energy, force = (float(kpu(optimizer.state, v)[0]) for v in excited(trainer))
+                    aside = median(kpu(optimizer.state, random).tolist())
                     yield Point(optimizer.state.count, energy, force, aside, median(steps))
                     steps = []
 
 
-def gradients(trainer: Trainer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return gradients of the energy per atom of test frames, and of a force component of each."""
+def excited(trainer: Trainer) -> Iterator[NDArray[np.float64]]:
+    """Yield the unit vectors along which energies and forces of test frames change most, at the weights of now."""
     rows: list[NDArray[np.float64]] = []
     for sample in trainer.test[:FRAMES]:
         force = np.zeros((sample.n_atoms, 3))
         force[0, 0] = 1.0
         cotangents = [{"energy": np.asarray(1 / sample.n_atoms)}, {"forces": force}]
         rows.append(np.asarray(trainer.model.jacobian(trainer.weights, sample.environment, cotangents)[1]))
-    H = np.stack(rows)
-    return H[:, 0], H[:, 1]
+    for H in np.stack(rows, axis=1):
+        yield np.linalg.svd(H, full_matrices=False)[2][0]
 
 
 if __name__ == "__main__":

@@ -115,9 +115,9 @@ def _rows(found: Found, systems: Sequence[System], methods: Sequence[str]) -> It
             yield [name, NAMES.get(method, method), *errors, number(median(seconds)) if seconds else "…"]
         if system.paper:
             frames, *both = PAPER[system.paper]
-            for optimizer, errors in zip(("RLEKF", "Adam"), both, strict=True):
+            for optimizer, printed in zip(("RLEKF", "Adam"), both, strict=True):
                 name = f"paper's {system.paper}: {frames}" if optimizer == "RLEKF" else ""
-                yield [name, f"paper's {optimizer}", *map(str, errors), ""]
+                yield [name, f"paper's {optimizer}", *map(str, printed), ""]
 
 
 def verdicts(found: Found, names: Sequence[str]) -> Iterator[str]:

@@ -18,7 +18,7 @@ import pytest
 from ekfcore.errors import FilterError, InputError
 from ekfcore.files import locked
 
-for _package in ("ase", "matplotlib", "pydantic", "scipy", "vesin"):
+for _package in ("ase", "matplotlib", "pydantic", "scipy", "threadpoolctl", "vesin"):
     pytest.importorskip(_package, reason=f'{_package} is not installed: pip install "ekfcore[atoms]"')
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,8 +33,6 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Import]:
     if not SCRIPTS.is_dir():
         pytest.skip("docs/experiments is not beside the tests")
     monkeypatch.syspath_prepend(SCRIPTS)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # which the import sets, and the end of the test sets back
-        monkeypatch.setenv(name, "1")
     yield importlib.import_module
     for path in SCRIPTS.glob("*.py"):
         sys.modules.pop(path.stem, None)
