@@ -67,8 +67,8 @@ def main() -> None:
                 row[0].set_ylabel(f"{word}, test RMSE [{unit}]")
         grid[0][column].set_title(name, loc="left", fontsize=10)
         grid[1][column].set_xlabel("processor seconds")
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels) or 1, frameon=False, fontsize=9)
+    drawn = {label: line for axes in grid[0] for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=len(drawn) or 1, frameon=False, fontsize=9)
     shown = save(args, figure, "accuracy-time", ALT) if found.curves else ""
     header = ".set | .potential | epochs | energy [meV/atom] | forces [meV/Å] | processor s"
     rest = f"{shown}Medians of {args.seeds} seeds with their range.\n\n{table(header, _rows(args, curves))}"
@@ -136,7 +136,7 @@ def draw(axes: Axes, curves: Curves, quantity: str, published: dict[str, float])
         axes.axhline(error, color="black", linewidth=0.9, linestyle=LINES[potential], label=potential)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    plain(axes.xaxis)
+    plain(axes.xaxis, (1,))
     plain(axes.yaxis)
     clean(axes)
 

@@ -51,7 +51,9 @@ EXACT, ROUGHLY = "GEKF", 1.1  # what the others are compared with, and the facto
 
 def main() -> None:
     """Train, tabulate, draw."""
-    args = parsed(options(__doc__, sets=["Cu_pwmat", "Si_pwmat"], epochs=10, methods=tuple(BLOCKS), settings=SMALL))
+    args = parsed(
+        options(__doc__, sets=["Cu_pwmat", "Si_pwmat"], epochs=10, methods=BLOCKS, known=BLOCKS, settings=SMALL)
+    )
     found = collect(args, BLOCKS)
     figure = Figure(figsize=(10.0, 3.6), layout="constrained")
     columns = [(f"{q}_rmse_test", f"{word}, test RMSE [{unit}]") for q, (word, unit) in QUANTITIES.items()]

@@ -86,13 +86,16 @@ def options(
     epochs: int = 30,
     seeds: int = 3,
     methods: Iterable[str] = tuple(METHODS),
+    known: Iterable[str] = tuple(METHODS),
     settings: str = "",
 ) -> argparse.ArgumentParser:
     """Return a parser of the options that all scripts have."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?", default=Path(), help="folder of the sets; built-in needs none")
     parser.add_argument("--systems", nargs="+", default=list(sets), metavar="SET", help="which (default: %(default)s)")
-    parser.add_argument("--methods", nargs="+", default=list(methods), help="which (default: %(default)s)")
+    parser.add_argument(
+        "--methods", nargs="+", default=list(methods), choices=list(known), help="which (default: %(default)s)"
+    )
     parser.add_argument("--epochs", type=int, default=epochs, help="of the filters (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=seeds, help="how many, from 0 (default: %(default)s)")
     parser.add_argument("--frames", type=int, help="learn so many of a set at most, evenly spaced (default: all)")
@@ -195,9 +198,9 @@ def items(lines: Iterable[str]) -> str:
     return "".join(f"- {line}\n" for line in lines)
 
 
-def plain(axis: Axis) -> None:
-    """Write the numbers of an axis without powers of ten."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+def plain(axis: Axis, subs: Sequence[float] = (1, 2, 5)) -> None:
+    """Write these multiples of the powers of ten on a logarithmic axis as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

@@ -67,13 +67,13 @@ def main() -> None:
             values = np.asarray([getattr(point, quantity) for point in points])
             axes.loglog(t, values / values[0], color=colour, label=LABELS[quantity])
         axes.loglog(t, t[0] / np.asarray(t), ":", color="black", label="1/t")
+        axes.legend(frameon=False, fontsize=8)
         axes.set_title(f"{name}, {label}", loc="left", fontsize=10)
         axes.set_xlabel("measurements t")
         clean(axes)
         found = {quantity: exponent(points, quantity) for quantity in LABELS}
         rows.append([label, *(number(found[quantity]) for quantity in LABELS)])
         held.append(f"{label}: {', '.join(f'{LABELS[q]} as t^{number(found[q])} ({EXPECTED[q]:g})' for q in LABELS)}.")
-    axes.legend(frameon=False, fontsize=8)
     rows.append(["theory", *(f"{EXPECTED[quantity]:g}" for quantity in LABELS)])
     shown = save(args, figure, "rates", ALT) if any(seen.values()) else ""
     rest = f"{shown}Exponents over the last decade of measurements, all relative to the first value in the picture.\n\n"

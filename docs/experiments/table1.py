@@ -86,7 +86,8 @@ def main() -> None:
     """Train, tabulate, judge."""
     args = parsed(options(__doc__, sets=(system.set for system in SYSTEMS)))
     found = collect(args)
-    systems = [system for system in SYSTEMS if system.set in args.systems]
+    known = {system.set: system for system in SYSTEMS}
+    systems = [known.get(name, System(name, "", "a set of yours")) for name in args.systems]
     equal = {system.set: at_equal_time(found, system.set, args.methods) for system in systems}
     held = [*verdicts(found, args.systems), equal_verdict(equal), found.count()]
     write_page(args, "table1", held, _rest(args, found, systems, equal))
@@ -94,6 +95,7 @@ def main() -> None:
 
 def _rest(args: argparse.Namespace, found: Found, systems: Sequence[System], equal: dict[str, "Equal | None"]) -> str:
     learned = f" of {args.frames} frames at most, evenly spaced" if args.frames else ""
+    header = f".system | s | {' | '.join(NAMES[method] for method in args.methods)} | ."
     about = items(f"**{system.set}**: {system.about}." for system in systems)
     return (
         f"Root mean square errors, energies in meV/atom and forces in meV/Å, after {args.epochs} epochs{learned}, of "
@@ -101,7 +103,7 @@ def _rest(args: argparse.Namespace, found: Found, systems: Sequence[System], equ
         "are of its own data.\n\n"
         + table(HEADER, _rows(found, systems, args.methods))
         + "\nAfter equal processor time, that of the run that ends first:\n\n"
-        + table(f".system | s | {' | '.join(NAMES.get(m, m) for m in args.methods)} | .", _equal_rows(equal))
+        + table(header, _equal_rows(equal, args.methods))
         + f"\nThe data are others than the paper's, which are not public:\n\n{about}\n{found.footer()}"
     )
 
@@ -112,7 +114,7 @@ def _rows(found: Found, systems: Sequence[System], methods: Sequence[str]) -> It
             errors = [spread(found.final(system.set, method, column)) for column in COLUMNS]
             seconds = [rows[-1].seconds for rows in found.of(system.set, method)]
             name = f"**{system.set}**" if method == methods[0] else ""
-            yield [name, NAMES.get(method, method), *errors, number(median(seconds)) if seconds else "…"]
+            yield [name, NAMES[method], *errors, number(median(seconds)) if seconds else "…"]
         if system.paper:
             frames, *both = PAPER[system.paper]
             for optimizer, printed in zip(("RLEKF", "Adam"), both, strict=True):
@@ -157,9 +159,9 @@ class Equal:
         said = []
         for name, (other_energy, other_force) in self.errors.items():
             if force > WORSE_FORCE * other_force:
-                said.append(f"forces {100 * (force / other_force - 1):.0f} % worse than {NAMES.get(name, name)}")
+                said.append(f"forces {100 * (force / other_force - 1):.0f} % worse than {NAMES[name]}")
             if energy > WORSE_ENERGY + other_energy:
-                said.append(f"energy {number(energy - other_energy)} meV/atom worse than {NAMES.get(name, name)}")
+                said.append(f"energy {number(energy - other_energy)} meV/atom worse than {NAMES[name]}")
         return ", ".join(said)
 
 
@@ -198,8 +200,7 @@ def equal_verdict(equal: dict[str, Equal | None]) -> str:
     return f"After equal processor time `recommended` is worse than another optimizer {limits} in {where}."
 
 
-def _equal_rows(equal: dict[str, Equal | None]) -> Iterator[list[str]]:
-    methods = list(METHODS)
+def _equal_rows(equal: dict[str, Equal | None], methods: Sequence[str]) -> Iterator[list[str]]:
     for name, one in equal.items():
         if one is None:
             yield [name, "…", *("…" for _ in methods), ""]
