@@ -131,10 +131,8 @@ def read_curve(path: Path) -> list[Row]:
 def reached(rows: Sequence[Row], *, energy: float = math.inf, force: float = math.inf) -> Row | None:
     """Return the first row for which the mean test errors of it and the next two are below both thresholds."""
     for three in zip(rows, rows[1:], rows[2:], strict=False):
-        if (
-            fmean(row.energy_rmse_test for row in three) < energy
-            and fmean(row.force_rmse_test for row in three) < force
-        ):
+        energies, forces = ([getattr(row, f"{name}_rmse_test") for row in three] for name in ("energy", "force"))
+        if fmean(energies) < energy and fmean(forces) < force:
             return three[0]
     return None
 
@@ -255,20 +253,13 @@ def _keep(run: Run, data: Path, path: Path) -> None:
 
 
 def _identity(run: Run) -> str:
-    return json.dumps({key: value for key, value in asdict(run).items() if value not in (None, False)})
+    return json.dumps({key: value for key, value in asdict(run).items() if value is not None and value is not False})
 
 
 @cache
 def _maker() -> str:
     """Return the version of ekfcore, and the last commit that changed what computes."""
-    command = [
-        "git",
-        "log",
-        "-1",
-        "--format=at %h",
-        "--",
-        *(f"../../{part}" for part in ("ekfcore", "models", "backends")),
-    ]
+    command = ["git", "log", "-1", "--format=at %h", "--", "../../ekfcore", "../../models", "../../backends"]
     try:
         commit = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):  # sources without their history

@@ -119,27 +119,46 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
 def collect(args: argparse.Namespace, methods: dict[str, Method] = METHODS) -> Found:
     """Return the curves of all systems, methods and seeds; train what is not there, the first seed of everything first.
 
-    What cannot be trained is noted, so that hours of other runs are not lost with it.
+    What cannot be trained is noted, so that hours of other runs are not lost with it. What another process was training
+    is read in the end, if it is done by then.
     """
+    wanted = [(name, method, seed) for seed in range(args.seeds) for name in args.systems for method in args.methods]
+    runs = {(name, method, seed): _run(args, name, methods[method], seed) for name, method, seed in wanted}
+    said: dict[tuple[str, str, int], str] = {}
+    if not args.no_training:
+        for key, run in runs.items():
+            _curve(args, run, key, said)
     found = Found()
-    for seed in range(args.seeds):
-        for name in args.systems:
-            for method in args.methods:
-                run = _run(args, name, methods[method], seed)
-                path = args.out / "experiments" / "curves" / run.path
-                try:
-                    rows = curve(run, args.data, path) if path.exists() or not args.no_training else None
-                except InputError as error:
-                    rows = None
-                    found.failures.append(f"{name}, {method}, seed {seed}: {error}")
-                    print(error, file=sys.stderr, flush=True)
-                if rows is None:
-                    found.missing.setdefault((name, method), []).append(seed)
-                    continue
-                print(f"{run.path}: {rows[-1].seconds:.0f} s, {_errors(rows[-1])}", flush=True)
-                found.curves.setdefault((name, method), []).append(rows)
-                found.makers.add(maker(path))
+    for key, run in runs.items():
+        path = _path(args, run)
+        rows = _curve(args, run, key, said) if path.exists() else None
+        if rows is None:
+            found.missing.setdefault(key[:2], []).append(key[2])
+            found.failures += [f"{', '.join(map(str, key))}: {said[key]}"] if key in said else []
+        else:
+            found.curves.setdefault(key[:2], []).append(rows)
+            found.makers.add(maker(path))
     return found
+
+
+def _curve(
+    args: argparse.Namespace, run: Run, key: tuple[str, str, int], said: dict[tuple[str, str, int], str]
+) -> list[Row] | None:
+    """Return a curve, trained if it is not there; note why there is none."""
+    trains = not _path(args, run).exists()
+    try:
+        rows = curve(run, args.data, _path(args, run))
+    except InputError as error:
+        said[key] = str(error)
+        print(error, file=sys.stderr, flush=True)
+        return None
+    if trains:
+        print(f"{run.path}: {rows[-1].seconds:.0f} s, {_errors(rows[-1])}", flush=True)
+    return rows
+
+
+def _path(args: argparse.Namespace, run: Run) -> Path:
+    return Path(args.out) / "experiments" / "curves" / run.path
 
 
 def _run(args: argparse.Namespace, name: str, method: Method, seed: int) -> Run:

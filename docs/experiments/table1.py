@@ -186,7 +186,7 @@ def at_equal_time(found: Found, name: str, methods: Sequence[str]) -> Equal | No
 def at_seconds(rows: Sequence[Row], seconds: float, column: str) -> float:
     """Return an error after these seconds, between two evaluations by a power law."""
     values = [finite(getattr(row, column)) for row in rows]
-    return float(np.exp(np.interp(np.log(seconds), np.log([row.seconds for row in rows]), np.log(values))))
+    return finite(float(np.exp(np.interp(np.log(seconds), np.log([row.seconds for row in rows]), np.log(values)))))
 
 
 def equal_verdict(equal: dict[str, Equal | None]) -> str:

@@ -245,9 +245,36 @@ def test_what_is_missing_is_said(script: Import, tmp_path: Path, capsys: pytest.
     args.no_training = False
     found = papers.collect(args)
     assert found.count() == "4 of 4 runs are missing."
-    assert re.search(r"A, adam, seed 0: .*A/train.xyz.xz is not there", found.footer())
+    assert re.search(r"A, adam, 0: .*A/train.xyz.xz is not there", found.footer())
     assert "is not there" in capsys.readouterr().err
     assert papers.spread([]) == "…"
+
+
+def test_what_another_process_trained_meanwhile_is_read(
+    script: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was left alone is no longer missing once the other process is done; one that was not is."""
+    papers, curves = script("papers"), script("curves")
+    args = Namespace(data=tmp_path, out=tmp_path, systems=["A"], methods=["adam"], seeds=2, epochs=1)
+    vars(args).update(frames=None, set="", no_training=False)
+    first = tmp_path / "experiments" / "curves" / "A" / "adam,final_learning_rate=1e-8-10-s0.csv"
+    row = curves.Row(1.0, 4, 1.0, 1.0, 1.0)
+
+    def train(run: Any, data: Path) -> Iterator[Any]:
+        if run.seed == 0:
+            yield row
+        else:
+            first.with_suffix(".aside").rename(first)  # the other process ends while this one trains something else
+            raise InputError("not enough memory")
+
+    monkeypatch.setattr(curves, "train", train)
+    curves.curve(papers._run(args, "A", papers.METHODS["adam"], 0), tmp_path, first)
+    first.rename(first.with_suffix(".aside"))
+    with locked(first, "trains"):
+        found = papers.collect(args)
+    assert [rows[-1].force_rmse_test for rows in found.of("A", "adam")] == [1.0]
+    assert found.missing == {("A", "adam"): [1]}
+    assert found.failures == ["A, adam, 1: not enough memory"]
 
 
 def test_times_to_the_limit(script: Import) -> None:
