@@ -17,10 +17,14 @@ PYTEST := -m pytest -n $(JOBS) --maxprocesses 4 --dist worksteal
 BENCH ?= time.*(numba|numpy).*float64|track_step.*numba|time_epoch.*numba|timeraw
 # The machine that `make bench-history` files its results under; those of runners that come and go share a name
 MACHINE ?= $(shell uname -n)
+# What `make papers` repeats, and the folder with its public data
+PAPERS := table1 figure4 figure5 figure2 rates accuracy_time
+DATA ?= ../shared/data
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-deepmd test-slurm test-lammps coverage lint format types docs tutorials
+.PHONY: papers papers-quick
 .PHONY: bench bench-docs bench-history bench-pages bench-check wheel wheel-test clean
 
 help:
@@ -64,6 +68,13 @@ docs: install-wheel ## build docs/_build/html; a warning is an error
 tutorials: ## follow the tutorials in an environment that they make themselves; a few minutes
 	$(call new-enough)
 	$(PYTHON) docs/run_tutorials.py
+
+papers: .venv/.stamp ## repeat the papers' tables and figures on the data in DATA; many hours, goes on after an interruption
+	for name in $(PAPERS); do .venv/bin/python docs/experiments/$$name.py '$(DATA)' || exit; done
+
+papers-quick: .venv-demo/.stamp ## see that these scripts run: a few built-in frames, a tiny network; two minutes
+	folder=$$(mktemp -d) && for name in $(PAPERS); do \
+	    .venv-demo/bin/python docs/experiments/$$name.py --quick --out $$folder || exit; done && rm -r $$folder
 
 bench bench-docs bench-history: export OMP_NUM_THREADS ?= 1
 bench bench-docs bench-history: export OPENBLAS_NUM_THREADS ?= 1

@@ -9,6 +9,7 @@ DeePMD-kit count steps, and seconds.csv tells how long one takes (see README.md 
 
 import argparse
 import csv
+import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
@@ -16,7 +17,10 @@ from statistics import median
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from time_to_accuracy import Row, time_to_accuracy
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "docs" / "experiments"))
+
+from curves import Row, reached, read_curve  # the one place where curves are trained and kept
 
 OURS = "ekfcore-filter"
 STYLES = {  # run: label, colour (of Okabe and Ito), line
@@ -46,24 +50,17 @@ def main() -> None:
 
 
 def read_curves(folder: Path) -> dict[str, list[list[Row]]]:
-    """Return for each run a curve for each seed: step, epoch, seconds, and the errors."""
+    """Return for each run a curve for each seed."""
     with (folder / "seconds.csv").open(newline="") as file:
         per_step = {row["run"]: float(row["seconds_per_step"]) for row in csv.DictReader(file)}
     runs: dict[str, list[list[Row]]] = defaultdict(list)
     for path in sorted(folder.glob("*-s[0-9].csv")):
-        with path.open(newline="") as file:
-            lines = list(csv.DictReader(file))
+        rows = read_curve(path)
         name = path.stem.rpartition("-s")[0]
         for run in [name, *(fast for fast, slow in SAME_CURVE.items() if slow == name and fast in per_step)]:
-            runs[run].append([_row(line, per_step.get(run)) for line in lines])
+            step = per_step.get(run)
+            runs[run].append(rows if step is None else [row._replace(seconds=row.frames * step) for row in rows])
     return runs
-
-
-def _row(line: dict[str, str], per_step: float | None) -> Row:
-    step = int(line["step"])
-    seconds = float(line["train_s"]) if per_step is None else step * per_step
-    errors = float(line["energy_rmse_meV_per_atom"]), float(line["force_rmse_meV_per_A"])
-    return step, float(line["epoch"]), seconds, *errors
 
 
 def tabulate(runs: dict[str, list[list[Row]]], energy: float, force: float) -> None:
@@ -71,13 +68,13 @@ def tabulate(runs: dict[str, list[list[Row]]], energy: float, force: float) -> N
 
     Of ours it is the median of the seeds that counts, of the others the best.
     """
-    times = {run: [time_to_accuracy(curve, energy, force) for curve in curves] for run, curves in runs.items()}
-    ours = median(found[2] if found else float("inf") for found in times[OURS])
+    times = {run: [reached(curve, energy=energy, force=force) for curve in curves] for run, curves in runs.items()}
+    ours = median(found.seconds if found else float("inf") for found in times[OURS])
     print(f"test errors below {energy:g} meV/atom and {force:g} meV/Å")
     print(f"{'run':<24}{'steps, seed by seed':<22}{'best [s]':>10}{'median [s]':>12}{'times longer':>14}")
     for run, found in sorted(times.items()):
-        steps = ", ".join(str(row[0]) if row else "-" for row in found)
-        seconds = [row[2] if row else float("inf") for row in found]
+        steps = ", ".join(str(row.frames) if row else "-" for row in found)
+        seconds = [row.seconds if row else float("inf") for row in found]
         taken = median(seconds) if run == OURS else min(seconds)
         print(f"{run:<24}{steps:<22}{min(seconds):10.1f}{median(seconds):12.1f}{taken / ours:14.1f}")
 
@@ -86,13 +83,14 @@ def draw(runs: dict[str, list[list[Row]]], energy: float, force: float, picture:
     """Draw force and energy errors against the seconds of training."""
     figure = Figure(figsize=(9.0, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for axes, column, limit, label in ((left, 4, force, "force [meV/Å]"), (right, 3, energy, "energy [meV/atom]")):
+    for axes, limit, label in ((left, force, "force [meV/Å]"), (right, energy, "energy [meV/atom]")):
+        quantity = label.partition(" ")[0]
         for run, (name, colour, line) in STYLES.items():
             for number, curve in enumerate(runs.get(run, [])):
-                points = [row for row in curve if row[2] > 0]
+                points = [row for row in curve if row.seconds > 0]
                 axes.plot(
-                    [row[2] for row in points],
-                    [row[column] for row in points],
+                    [row.seconds for row in points],
+                    [getattr(row, f"{quantity}_rmse_test") for row in points],
                     line,
                     color=colour,
                     linewidth=1.8 if run == OURS else 1.1,

@@ -12,28 +12,13 @@ medians over the seeds. One thread.
 """
 
 import argparse
-import os
-import tempfile
-import time
-import tomllib
-from collections.abc import Iterator
-from importlib.resources import files
+import math
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import numpy as np  # after the number of threads has been set
-from ase.io import read, write
-from numpy.typing import NDArray
-
-from ekfcore.settings.toml import set_key
-from ekfcore.training import Settings, Trainer, prepare
+from curves import Run, train
 
 SETS = ("Cu_pwmat", "Mo", "Si", "NaCl", "H2O", "HfO2", "AgAu", "LiSiC", "built-in")
-MOST = 200  # frames to learn from where settings are compared: some sets have a thousand
-BUILT_IN = Path(str(files("ekfcore.demo")))
 
 
 def main() -> None:
@@ -65,48 +50,22 @@ def run(args: argparse.Namespace, name: str, variant: str, seed: int) -> list[tu
 
     The errors are of energy [meV/atom], forces [meV/Å] and, where the frames have one, virial [meV/atom].
     """
-    folder, prefix = (BUILT_IN, "silicon_") if name == "built-in" else (args.data / name, "")
-    judged: dict[str, Any] = {"test": [str(folder / f"{prefix}test.xyz.xz")]} if args.test else {"test_fraction": 0.2}
-    settings: dict[str, Any] = {
-        "data": judged,
-        "training": {"epochs": args.epochs, "seed": seed},
-    }
-    if name == "built-in":
-        settings["model"] = tomllib.loads((BUILT_IN / "demo.toml").read_text())["model"]
-    for item in variant.split():
-        set_key(settings, item if "." in item.partition("=")[0] else f"optimizer.{item}")
-    with tempfile.TemporaryDirectory() as scratch:
-        train = folder / f"{prefix}train.xyz.xz"
-        if args.frames:
-            frames = read(train, ":")
-            train = Path(scratch) / "train.xyz"
-            write(train, [frames[k] for k in np.linspace(0, len(frames) - 1, args.frames).round().astype(int)])
-        settings["data"]["train"] = [str(train)]
-        trainer = prepare(Settings.from_json(settings), Path(scratch) / "run")
-        n = len(trainer.train) if args.test else min(len(trainer.train), MOST)
-        marks = {int(mark[:-1]) if mark.endswith("f") else round(float(mark) * n) for mark in args.marks}
-        chosen = np.linspace(0, len(trainer.train) - 1, n).round().astype(int)  # frames of one kind may stand together
-        found = list(steps(trainer, chosen, args.epochs, seed, marks | {n * args.epochs}))
+    marks = tuple(args.marks)
+    wanted = Run(
+        set=name,
+        settings=variant,
+        epochs=args.epochs,
+        seed=seed,
+        marks=marks,
+        frames=args.frames,
+        held_out=not args.test,
+    )
+    found = []
+    for row in train(wanted, args.data):
+        virial = () if math.isnan(row.virial_rmse_test) else (row.virial_rmse_test,)
+        found.append((row.epoch, row.seconds, row.energy_rmse_test, row.force_rmse_test, *virial))
     print(f"  {name} {variant} seed {seed}: {[tuple(round(x, 3) for x in row) for row in found]}", flush=True)
     return found
-
-
-def steps(
-    trainer: Trainer, chosen: NDArray[Any], epochs: int, seed: int, marks: set[int]
-) -> Iterator[tuple[float, ...]]:
-    """Train on these frames as `ekfcore train` does, and judge after so many of them."""
-    seen, seconds, n = 0, 0.0, len(chosen)
-    for epoch in range(epochs):
-        trainer.refine()
-        for index, k in enumerate(np.random.default_rng([seed, epoch]).permutation(n)):
-            start = time.process_time()
-            trainer.optimizer.step([trainer.train[chosen[k]]], np.random.default_rng([seed, epoch, index]))
-            seconds += time.process_time() - start
-            seen += 1
-            if seen in marks:
-                errors = trainer.test.errors(trainer.weights)
-                virial = () if errors.virial_rmse is None else (errors.virial_rmse,)
-                yield seen / n, seconds, errors.energy_rmse, errors.force_rmse, *virial
 
 
 if __name__ == "__main__":
