@@ -112,8 +112,8 @@ def _updates(ranks: _Counted, config: Any, block_size: int, m: int, count: int) 
     rng = np.random.default_rng(0)
     state = ek.init(np.zeros(layout.n_params), layout, config, backend="numba", share=share)
     gradients = [rng.standard_normal((m, layout.n_params)) for _ in range(3)]
-    for H in gradients:  # kernels are compiled, buffers made
-        state, _ = ek.update(state, H, np.ones(m), config=config, donate=True)
+    for k in range(max(3, config.rows // m + 1)):  # kernels are compiled, buffers made, rows full
+        state, _ = ek.update(state, gradients[k % 3], np.ones(m), config=config, donate=True)
     ranks.gather(np.zeros(1))
     ranks.bytes = ranks.messages = 0
     start, cpu = time.perf_counter(), time.process_time()
@@ -137,6 +137,8 @@ def _update(args: argparse.Namespace) -> dict[str, float]:
             ("recommended, m = 24", preset("recommended").config, 256, 24),
             ("rlekf, m = 1", preset("rlekf").config, 5120, 1),
         ):
+            if block_size == 5120 and ranks.size > 7:
+                continue  # there are seven such blocks
             for what, value in _updates(ranks, config, block_size, m, 48).items():
                 found[f"{name}: {what}"] = value
     return found
