@@ -57,6 +57,9 @@ def main() -> None:
     """Train, tabulate, draw."""
     args = parsed(options(__doc__, sets=PUBLISHED, methods=("recommended", "adam"), epochs=EPOCHS[-1]))
     found = collect(args)
+    if not found.curves:
+        write_page(args, "accuracy-time", [found.count()], found.footer())
+        return
     curves = {name: _curves(args, found, name) for name in args.systems}
     figure = Figure(figsize=(2.6 * len(args.systems) + 0.6, 5.4), layout="constrained")
     grid = figure.subplots(2, len(args.systems), squeeze=False, sharex=True)
@@ -69,7 +72,7 @@ def main() -> None:
         grid[1][column].set_xlabel("processor seconds")
     drawn = {label: line for axes in grid[0] for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=len(drawn) or 1, frameon=False, fontsize=9)
-    shown = save(args, figure, "accuracy-time", ALT) if found.curves else ""
+    shown = save(args, figure, "accuracy-time", ALT)
     header = ".set | .potential | epochs | energy [meV/atom] | forces [meV/Å] | processor s"
     rest = f"{shown}Medians of {args.seeds} seeds with their range.\n\n{table(header, _rows(args, curves))}"
     write_page(args, "accuracy-time", [*verdicts(found, args.systems), found.count()], f"{rest}\n{found.footer()}")

@@ -55,6 +55,9 @@ def main() -> None:
         options(__doc__, sets=["Cu_pwmat", "Si_pwmat"], epochs=10, methods=BLOCKS, known=BLOCKS, settings=SMALL)
     )
     found = collect(args, BLOCKS)
+    if not found.curves:
+        write_page(args, "figure2", [found.count()], found.footer())
+        return
     figure = Figure(figsize=(10.0, 3.6), layout="constrained")
     columns = [(f"{q}_rmse_test", f"{word}, test RMSE [{unit}]") for q, (word, unit) in QUANTITIES.items()]
     for axes, (column, title) in zip(
@@ -63,7 +66,7 @@ def main() -> None:
         draw(axes, found, args.systems, args.methods, column, args.epochs)
         axes.set_title(title, loc="left", fontsize=10)
     figure.legend(loc="outside lower center", ncols=len(args.systems), frameon=False, fontsize=9)
-    shown = save(args, figure, "figure2", ALT) if found.curves else ""
+    shown = save(args, figure, "figure2", ALT)
     header = ".system | .blocks | energy [meV/atom] | forces [meV/Å] | s per epoch"
     rest = f"{shown}Test errors after {args.epochs} epochs; medians of {args.seeds} seeds with their range.\n\n"
     rest += f"{table(header, _rows(found, args.systems, args.methods, args.epochs))}\n{found.footer()}"

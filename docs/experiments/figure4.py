@@ -42,6 +42,9 @@ def main() -> None:
     """Look up, tabulate, draw."""
     args = parsed(options(__doc__, sets=(system.set for system in SYSTEMS)))
     found = collect(args)
+    if not found.curves:
+        write_page(args, "figure4", [found.count()], found.footer())
+        return
     held: list[str] = []
     tables = ""
     figure = Figure(figsize=(9.0, 1.6 + 0.26 * len(args.systems)), layout="constrained")
@@ -60,7 +63,7 @@ def main() -> None:
         axes.set_title(f"{word} within {MARGIN} times the best", loc="left", fontsize=10)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels) or 1, frameon=False, fontsize=9)
-    shown = save(args, figure, "figure4", ALT) if found.curves else ""
+    shown = save(args, figure, "figure4", ALT)
     rest = f"{shown}Epochs and processor seconds to {MARGIN} times the lower final test error; medians of the seeds.\n"
     write_page(args, "figure4", [*held, found.count()], f"{rest}{tables}\n{found.footer()}")
 

@@ -38,13 +38,16 @@ def main() -> None:
     """Train, tabulate, draw."""
     args = parsed(options(__doc__, sets=["Cu_pwmat"], seeds=10, methods=("recommended", "adam")))
     found = collect(args)
+    if not found.curves:
+        write_page(args, "figure5", [found.count()], found.footer())
+        return
     pairs = [(name, method) for name in args.systems for method in args.methods]
     header = ".system | .optimizer | energy [meV/atom] | largest over smallest | forces [meV/Å] | largest over smallest"
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     for axes, (quantity, (word, unit)) in zip(figure.subplots(1, 2), QUANTITIES.items(), strict=True):
         draw(axes, found, pairs, quantity)
         axes.set_title(f"{word}, test RMSE [{unit}]", loc="left", fontsize=10)
-    shown = save(args, figure, "figure5", ALT) if found.curves else ""
+    shown = save(args, figure, "figure5", ALT)
     rest = f"{shown}Test errors after {args.epochs} epochs: the median of the initialisations, with the range.\n\n"
     rest += f"{table(header, _rows(found, pairs))}\n{found.footer()}"
     write_page(args, "figure5", [*verdicts(found, pairs), found.count()], rest)

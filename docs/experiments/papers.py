@@ -65,11 +65,18 @@ class Found:
     def footer(self) -> str:
         """Return what made the curves, and what is missing of them."""
         text = f"Curves by {', '.join(sorted(self.makers))}.\n" if self.makers else ""
-        if self.missing:
-            each = {(name, m): f"{m} ({', '.join(map(str, seeds))})" for (name, m), seeds in self.missing.items()}
-            text += "\nMissing, shown as …, with their seeds:\n\n" + items(
-                f"{name}: {', '.join(said for (n, _), said in each.items() if n == name)}"
-                for name in dict.fromkeys(name for name, _ in each)
+        there = dict.fromkeys(name for name, _ in self.curves)
+        absent = [name for name in dict.fromkeys(name for name, _ in self.missing) if name not in there]
+        partly = {
+            name: [f"{m} ({', '.join(map(str, k))})" for (n, m), k in self.missing.items() if n == name]
+            for name in there
+        }
+        partly = {name: said for name, said in partly.items() if said}
+        if absent:
+            text += f"\nNot run yet: {', '.join(absent)}.\n"
+        if partly:
+            text += "\nMissing, with their seeds:\n\n" + items(
+                f"{name}: {', '.join(said)}" for name, said in partly.items()
             )
         return text + (f"\nWhat could not be trained:\n\n{items(self.failures)}" if self.failures else "")
 
@@ -120,7 +127,7 @@ def collect(args: argparse.Namespace, methods: dict[str, Method] = METHODS) -> F
     """Return the curves of all systems, methods and seeds; train what is not there, the first seed of everything first.
 
     What cannot be trained is noted, so that hours of other runs are not lost with it. What another process was training
-    is read in the end, if it is done by then.
+    is read in the end, if it is done by then. Systems without any curve leave `args.systems`: the footer names them.
     """
     wanted = [(name, method, seed) for seed in range(args.seeds) for name in args.systems for method in args.methods]
     runs = {(name, method, seed): _run(args, name, methods[method], seed) for name, method, seed in wanted}
@@ -138,6 +145,7 @@ def collect(args: argparse.Namespace, methods: dict[str, Method] = METHODS) -> F
         else:
             found.curves.setdefault(key[:2], []).append(rows)
             found.makers.add(maker(path))
+    args.systems = [name for name in args.systems if any(there == name for there, _ in found.curves)]
     return found
 
 

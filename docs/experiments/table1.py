@@ -86,6 +86,9 @@ def main() -> None:
     """Train, tabulate, judge."""
     args = parsed(options(__doc__, sets=(system.set for system in SYSTEMS)))
     found = collect(args)
+    if not found.curves:
+        write_page(args, "table1", [found.count()], found.footer())
+        return
     known = {system.set: system for system in SYSTEMS}
     systems = [known.get(name, System(name, "", "a set of yours")) for name in args.systems]
     equal = {system.set: at_equal_time(found, system.set, args.methods) for system in systems}

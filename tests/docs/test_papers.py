@@ -241,8 +241,8 @@ def test_what_is_missing_is_said(script: Import, tmp_path: Path, capsys: pytest.
         set="",
         no_training=True,
     )
-    assert "A: adam (0, 1)\n- B: adam (0, 1)" in papers.collect(args).footer()
-    args.no_training = False
+    assert "Not run yet: A, B." in papers.collect(args).footer()
+    args.systems, args.no_training = ["A", "B"], False
     found = papers.collect(args)
     assert found.count() == "4 of 4 runs are missing."
     assert re.search(r"A, adam, 0: .*A/train.xyz.xz is not there", found.footer())
