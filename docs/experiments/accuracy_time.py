@@ -74,7 +74,7 @@ def main() -> None:
     figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=len(drawn) or 1, frameon=False, fontsize=9)
     shown = save(args, figure, "accuracy-time", ALT)
     header = ".set | .potential | epochs | energy [meV/atom] | forces [meV/Å] | processor s"
-    rest = f"{shown}Medians of {args.seeds} seeds with their range.\n\n{table(header, _rows(args, curves))}"
+    rest = f"{shown}Medians of the seeds that are there, with the range.\n\n{table(header, _rows(args, curves))}"
     write_page(args, "accuracy-time", [*verdicts(found, args.systems), found.count()], f"{rest}\n{found.footer()}")
 
 

@@ -68,7 +68,7 @@ def main() -> None:
     figure.legend(loc="outside lower center", ncols=len(args.systems), frameon=False, fontsize=9)
     shown = save(args, figure, "figure2", ALT)
     header = ".system | .blocks | energy [meV/atom] | forces [meV/Å] | s per epoch"
-    rest = f"{shown}Test errors after {args.epochs} epochs; medians of {args.seeds} seeds with their range.\n\n"
+    rest = f"{shown}Test errors after {args.epochs} epochs; medians of the seeds that are there, with the range.\n\n"
     rest += f"{table(header, _rows(found, args.systems, args.methods, args.epochs))}\n{found.footer()}"
     write_page(args, "figure2", [*verdicts(found, args.systems), found.count()], rest)
 
