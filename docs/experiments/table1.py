@@ -102,8 +102,8 @@ def _rest(args: argparse.Namespace, found: Found, systems: Sequence[System], equ
     about = items(f"**{system.set}**: {system.about}." for system in systems)
     return (
         f"Root mean square errors, energies in meV/atom and forces in meV/Å, after {args.epochs} epochs{learned}, of "
-        f"Adam {METHODS['adam'].times} times as many; medians of the seeds that are there, with the range. The paper's rows "
-        "are of its own data.\n\n"
+        f"Adam {METHODS['adam'].times} times as many; medians of the seeds that are there, with the range. The paper's "
+        "rows are of its own data.\n\n"
         + table(HEADER, _rows(found, systems, args.methods))
         + "\nAfter equal processor time, that of the run that ends first:\n\n"
         + table(header, _equal_rows(equal, args.methods))
