@@ -33,7 +33,6 @@ UPDATES = 2  # of a batch
 class Machine:
     """What one rank has: operations, bytes read from memory and bytes sent [1/s], and the wait for a message [s]."""
 
-    name: str
     flops: float
     memory: float
     link: float
@@ -98,7 +97,7 @@ class Update:
 
 # NVIDIA's data sheet: 34 TFLOPS without tensor cores, 4.8 TB/s, NVLink 450 GB/s each way. Half of each is taken,
 # which large products and copies usually reach.
-H200 = Machine("H200", 17e12, 2.4e12, 225e9, 20e-6)
+H200 = Machine(17e12, 2.4e12, 225e9, 20e-6)
 
 
 def main() -> None:
@@ -133,7 +132,7 @@ def _this_machine() -> Machine:
     A, B = np.ones((64, 26551)), np.ones((256, 26551))
     flops = 2 * A.size * B.shape[0] / _best(lambda: A @ B.T)
     x = np.ones(2 * 10**7)
-    return Machine("here", flops, x.nbytes / _best(x.sum), 1e9, 1e-4)
+    return Machine(flops, x.nbytes / _best(x.sum), 1e9, 1e-4)
 
 
 def _best(work: Callable[[], object]) -> float:

@@ -128,6 +128,7 @@ def _updates(ranks: _Counted, config: Any, block_size: int, m: int, count: int) 
 def _update(args: argparse.Namespace) -> dict[str, float]:
     from threadpoolctl import threadpool_limits
 
+    from ekfcore import partition
     from ekfcore.presets import preset
 
     ranks, found = _Counted(), {}
@@ -137,8 +138,8 @@ def _update(args: argparse.Namespace) -> dict[str, float]:
             ("recommended, m = 24", preset("recommended").config, 256, 24),
             ("rlekf, m = 1", preset("rlekf").config, 5120, 1),
         ):
-            if block_size == 5120 and ranks.size > 7:
-                continue  # there are seven such blocks
+            if ranks.size > len(partition(PARTS, block_size=block_size).sizes):
+                continue  # fewer blocks than ranks
             for what, value in _updates(ranks, config, block_size, m, 48).items():
                 found[f"{name}: {what}"] = value
     return found

@@ -8,9 +8,9 @@ DATA is a folder with train.xyz.xz and test.xyz.xz. The time to accuracy is that
 for which the mean of it and of the next two is below both thresholds; evaluations are not counted. It is processor time
 of one thread, which other work on the machine disturbs least. --relative adds the measure of the paper's Figure 4: when
 the error of energy and that of forces, each for itself, is at most 1.2 times the lower one that the filter and the best
-schedule of Adam end with. --frames learns fewer frames of large sets. Curves go to --out, one file a run; one
-that is there already is read instead of trained again. README.md beside this file tells what DeePMD-kit's curves beside
-them are.
+schedule of Adam end with. --frames learns from and tests on fewer frames of large sets. Curves go to --out, one file a
+run; one that is there already is read instead of trained again. README.md beside this file tells what DeePMD-kit's
+curves beside them are.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--energy", type=float, default=1.0, help="threshold [meV/atom] (default 1)")
     parser.add_argument("--force", type=float, default=30.0, help="threshold [meV/Å] (default 30)")
     parser.add_argument("--relative", action="store_true", help=f"also tell when {MARGIN} times the best is reached")
-    parser.add_argument("--frames", type=int, help="learn so many at most, evenly spaced")
+    parser.add_argument("--frames", type=int, help="of each of the two files at most, evenly spaced")
     parser.add_argument("--backend", default="auto", help="as of ekfcore train")
     parser.add_argument("--out", type=Path, help="folder for the curves (default: one of that name in curves/)")
     args = parser.parse_args()
@@ -85,6 +85,7 @@ def _run(args: argparse.Namespace, name: str, seed: int) -> Run:
         seed=seed,
         marks=marks,
         frames=args.frames,
+        judged=args.frames,
     )
 
 

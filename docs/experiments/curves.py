@@ -58,6 +58,8 @@ class Run:
         Epochs to train, if they are fewer than those of the schedule.
     frames : int, optional
         Learn so many of the frames at most, evenly spaced.
+    judged : int, optional
+        Judge by so many of the test frames at most, evenly spaced.
     held_out : bool
         Learn from four fifths of train.xyz.xz, `MOST` frames at most, and judge by the other fifth.
     """
@@ -69,12 +71,15 @@ class Run:
     marks: tuple[str, ...] = ()
     stop: int | None = None
     frames: int | None = None
+    judged: int | None = None
     held_out: bool = False
 
     @property
     def path(self) -> Path:
         """Where the curve stands in the folder of all curves."""
-        folder = "-".join([self.set, *([str(self.frames)] if self.frames else []), *["held-out"] * self.held_out])
+        few = [str(self.frames)] if self.frames else []
+        few += [f"by-{self.judged}"] if self.judged else []
+        folder = "-".join([self.set, *few, *["held-out"] * self.held_out])
         items = self.settings.split()
         presets = [item.partition("=")[2] for item in items if item.startswith("preset=")] or ["recommended"]
         others = [item for item in items if not item.startswith("preset=")]
@@ -220,11 +225,11 @@ def _settings(run: Run, data: Path, scratch: Path) -> dict[str, Any]:
     known = {part: folder / f"{prefix}{part}.xyz.xz" for part in ("train", "test")}
     if not known["train"].is_file():
         raise InputError(f"{known['train']} is not there; give the folder of the sets, or the set built-in")
-    if run.frames:
-        frames = read(known["train"], ":")
-        if len(frames) > run.frames:
-            known["train"] = scratch / "train.xyz"
-            write(known["train"], [frames[k] for k in np.linspace(0, len(frames) - 1, run.frames).round().astype(int)])
+    for part, most in (("train", run.frames), ("test", run.judged)):
+        frames = read(known[part], ":") if most else []
+        if most and len(frames) > most:
+            known[part] = scratch / f"{part}.xyz"
+            write(known[part], [frames[k] for k in np.linspace(0, len(frames) - 1, most).round().astype(int)])
     settings: dict[str, Any] = {
         "data": {
             "train": [str(known["train"])],

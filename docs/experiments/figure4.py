@@ -47,7 +47,8 @@ def main() -> None:
         return
     held: list[str] = []
     tables = ""
-    figure = Figure(figsize=(9.0, 1.6 + 0.26 * len(args.systems)), layout="constrained")
+    drawn = [name for name in args.systems if limit_of(found, name, "force") is not None]
+    figure = Figure(figsize=(9.0, 1.6 + 0.26 * len(drawn)), layout="constrained")
     for axes, (quantity, (word, unit)) in zip(figure.subplots(1, 2, sharey=True), QUANTITIES.items(), strict=True):
         limits = {name: limit for name in args.systems if (limit := limit_of(found, name, quantity)) is not None}
         times = {
@@ -59,11 +60,11 @@ def main() -> None:
         held += verdicts(times, word)
         header = f".{word} | limit [{unit}] | {' | '.join(map(NAMES.__getitem__, args.methods))} | s, Adam over default"
         tables += "\n" + table(header, _rows(args, limits, times))
-        draw(axes, args.systems, times)
+        draw(axes, drawn, times)
         axes.set_title(f"{word} within {MARGIN} times the best", loc="left", fontsize=10)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels) or 1, frameon=False, fontsize=9)
-    shown = save(args, figure, "figure4", ALT)
+    shown = save(args, figure, "figure4", ALT) if drawn else ""
     rest = f"{shown}Epochs and processor seconds to {MARGIN} times the lower final test error; medians of the seeds.\n"
     write_page(args, "figure4", [*held, found.count()], f"{rest}{tables}\n{found.footer()}")
 
@@ -129,7 +130,7 @@ def draw(axes: Axes, systems: Sequence[str], times: Times) -> None:
     axes.set_xscale("log")
     axes.set_xlabel("processor seconds of training (crosses: never)")
     axes.set_yticks(range(len(systems)), systems)
-    axes.set_ylim(len(systems) - 0.5, -0.5)
+    axes.set_ylim(max(len(systems), 1) - 0.5, -0.5)
     plain(axes.xaxis)
     clean(axes)
 

@@ -50,6 +50,16 @@ def _run(curves: ModuleType, **changed: Any) -> Any:
     return curves.Run(**{**kind, **changed})
 
 
+def test_fewer_frames_to_learn_from_and_to_judge_by(curves: ModuleType, tmp_path: Path) -> None:
+    """Each part has its own limit; the first and the last frame stay, as the others are evenly spaced."""
+    trainer = curves.trainer_of(_run(curves, frames=4, judged=3), Path(), tmp_path)
+    assert (len(trainer.train), len(trainer.test)) == (4, 3)
+    (tmp_path / "all").mkdir()
+    whole = curves.trainer_of(_run(curves, frames=4), Path(), tmp_path / "all").test.frames
+    assert [frame.energy for frame in trainer.test.frames][::2] == [whole[0].energy, whole[-1].energy]
+    assert _run(curves, judged=3).path != _run(curves).path
+
+
 @pytest.mark.slow
 def test_curve_is_what_the_command_trains(curves: ModuleType, tmp_path: Path) -> None:
     """The errors after whole epochs are those of `ekfcore train` to the digits that are kept; it trains only once."""
