@@ -1,4 +1,7 @@
-"""One run of ``ekfcore learn`` on processes of this machine, on Dask and on SLURM: the same in every respect."""
+"""One run of ``ekfcore learn`` on processes of this machine, on Dask and on SLURM: the same in every respect.
+
+On SLURM, its calls are jobs, or steps of the job in which it runs itself.
+"""
 
 import csv
 import json
@@ -8,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +79,20 @@ explore = true
 judge = true
 """
 
+_STEPS = """\
+[label.executor]
+kind = "executorlib"
+workers = 2
+[label.executor.options]
+class = "SlurmJobExecutor"
+resource_dict = {slurm_cmd_args = ["--quiet"]}
+[offload]
+explore = true
+judge = true
+"""
+# srun counts the steps of a job: the one after all others tells how many there were.
+_JOB = ["salloc", "--quiet", "--ntasks=2", "sh", "-c", '"$@" && srun --ntasks=1 printenv SLURM_STEP_ID >steps', "sh"]
+
 
 _MAIN = "import sys; from ekfcore.cli import main; sys.exit(main())"
 
@@ -92,10 +109,12 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faulty: "Faulty", wit
     for name, value in without_torch.items():  # beside the folder of the faulty calculator
         monkeypatch.setenv(name, value, prepend=os.pathsep)
 
-    def run(out: str, executor: str, *words: str, calculator: str = 'calculator = "emt"') -> "subprocess.Popen[str]":
+    def run(
+        out: str, executor: str, *words: str, calculator: str = 'calculator = "emt"', before: Sequence[str] = ()
+    ) -> "subprocess.Popen[str]":
         config = tmp_path / f"{out}.toml"
         config.write_text(_CONFIG.replace('calculator = "emt"', calculator) + executor)
-        command = [sys.executable, "-c", _MAIN, "learn", str(config), "--out", out, *words]
+        command = [*before, sys.executable, "-c", _MAIN, "learn", str(config), "--out", out, *words]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True)
 
@@ -160,6 +179,16 @@ def test_clusters_give_the_same(tmp_path: Path, start: Start, cluster: str) -> N
     for run in runs:
         _finish(run)
     assert _everything(tmp_path / "there") == _everything(tmp_path / "here")
+
+
+@pytest.mark.slurm
+def test_steps_of_a_job_give_the_same(tmp_path: Path, start: Start) -> None:
+    """Each call is a step of the job that the run is in, whether it is a label, dynamics or a share of the judging."""
+    runs = [start("here", _PROCESSES), start("there", _STEPS, before=_JOB)]
+    for run in runs:
+        _finish(run)
+    assert _everything(tmp_path / "there") == _everything(tmp_path / "here")
+    assert int((tmp_path / "steps").read_text()) == 6 + 2 + 2  # labels, dynamics, shares
 
 
 def test_a_run_that_is_killed_on_a_cluster(tmp_path: Path, start: Start, faulty: "Faulty", cluster: str) -> None:

@@ -40,6 +40,17 @@ def test_each_kind_computes(kind: Any) -> None:
             executor.submit(divmod, 1, 0).result(timeout=300)
 
 
+@pytest.mark.filterwarnings("default")  # executorlib leaves sockets to the garbage collector
+def test_options_stay_as_they_were() -> None:
+    """executorlib writes into the table that it is given; a run compares and keeps its settings afterwards."""
+    pytest.importorskip("executorlib", reason='executorlib is not installed: pip install "ekfcore[cluster]"')
+    options = {"resource_dict": {"threads_per_core": 1}}
+    settings = ExecutorSettings(kind="executorlib", workers=1, options=options)
+    with open_executor(settings) as executor:
+        assert executor.submit(abs, -3).result(timeout=300) == 3
+    assert settings.model_dump(mode="json")["options"] == {"resource_dict": {"threads_per_core": 1}}
+
+
 def test_a_dead_process_takes_nothing_with_it() -> None:
     """Its call fails and says how; calls beside and after it do not notice."""
     with open_executor(ExecutorSettings(workers=2)) as executor:
