@@ -369,6 +369,20 @@ def test_leaving_the_block_ends_programs_of_executorlib() -> None:
     assert not _exists(pid)
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_program_that_ends_before_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As srun does where it gets no step: its call fails, the next one is computed, and no thread is left behind."""
+    pytest.importorskip("executorlib", reason='executorlib is not installed: pip install "ekfcore[cluster]"')
+    before = threading.active_count()
+    with open_executor(ExecutorSettings(kind="executorlib", workers=1)) as executor:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", "/bin/false")
+            with pytest.raises(RuntimeError, match="ended before it could be told"):
+                executor.submit(abs, -3).result(timeout=60)
+        assert executor.submit(abs, -3).result(timeout=300) == 3
+    _wait_for(lambda: threading.active_count() <= before)
+
+
 def test_what_a_batch_system_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pysqa, and with cores that would compute each label several times."""
     pytest.importorskip("executorlib", reason='executorlib is not installed: pip install "ekfcore[cluster]"')
