@@ -143,14 +143,14 @@ def _everything(run: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def dask(tmp_path: Path) -> Iterator[str]:
-    """Start a scheduler and two workers of Dask, each a process of its own; return the address."""
+    """Start a scheduler and two workers of Dask with three threads each; return the address."""
     pytest.importorskip("distributed", reason='distributed is not installed: pip install "ekfcore[cluster]"')
     file, log = tmp_path / "scheduler.json", (tmp_path / "dask.log").open("w")
     dask = [sys.executable, "-m", "dask"]
     place = ["--scheduler-file", str(file)]
     with ExitStack() as stack:
         stack.enter_context(log)
-        for words in (["scheduler", "--port", "0", "--no-dashboard"], *(["worker", "--nthreads", "1"],) * 2):
+        for words in (["scheduler", "--port", "0", "--no-dashboard"], *(["worker", "--nthreads", "3"],) * 2):
             process = subprocess.Popen([*dask, *words, *place], stdout=log, stderr=log, cwd=tmp_path)
             stack.callback(process.wait)
             stack.callback(process.terminate)
@@ -193,18 +193,21 @@ def test_steps_of_a_job_give_the_same(tmp_path: Path, start: Start) -> None:
 
 def test_a_run_that_is_killed_on_a_cluster(tmp_path: Path, start: Start, faulty: "Faulty", cluster: str) -> None:
     """First it loses a worker, then itself, while calculations go on; none of them is begun or ended once more."""
-    calculator = f'calculator = "faulty:Faulty"\nparameters = {{calls = "{faulty.calls}", seconds = 15.0}}'
+    calculator = f'calculator = "faulty:Faulty"\nparameters = {{calls = "{faulty.calls}", seconds = 20.0}}'
+    # Fewer than the cluster has places for, so that another one for the same label could begin beside each.
+    at_once = 2 if cluster == _SLURM else 4
     run = start("run", cluster, calculator=calculator)
-    _wait_for(lambda: bool(faulty.lines("start")))
-    victim = faulty.lines("start")[0]
-    os.kill(_parent(victim[2]), signal.SIGKILL)  # the worker, or the program of the job
-    _wait_for(lambda: len(faulty.lines("start")) == 3)
+    _wait_for(lambda: len(faulty.lines("start")) == at_once)
+    worker = _parent(faulty.lines("start")[0][2])
+    victims = [words for words in faulty.lines("start") if _parent(words[2]) == worker]
+    os.kill(worker, signal.SIGKILL)  # the worker, or the program of the job
+    _wait_for(lambda: len(faulty.lines("start")) == at_once + len(victims))
     run.kill()
     run.communicate()
     _finish(start("run", cluster, "--resume", calculator=calculator))
     assert len(_everything(tmp_path / "run")["labels"]) == 6
     assert set(faulty.count("end").values()) == {1}
-    assert faulty.count("start") == faulty.count("end") + Counter([victim[1] + victim[3]])
+    assert faulty.count("start") == faulty.count("end") + Counter(words[1] + words[3] for words in victims)
 
 
 def _parent(pid: str) -> int:
