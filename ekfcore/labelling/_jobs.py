@@ -68,7 +68,7 @@ class JobExecutor(Executor):
         closing.start()
         end = time.monotonic() + (_ANSWER if cancel_futures else math.inf)
         while not self._broken and (closing.is_alive() or (self._calls and cancel_futures)) and time.monotonic() < end:
-            if cancel_futures:
+            if cancel_futures and self._calls:  # those whose calls have ended are about to end
                 _end_programs()
             closing.join(_POLL)
             futures.wait(list(self._calls.values()), timeout=_POLL)
@@ -120,18 +120,19 @@ def _notice_early_ends() -> None:
 
     executorlib would wait for its connection for ever, in a thread that keeps Python from ending.
     """
-    from executorlib.standalone.interactive.communication import ExecutorlibSocketError, SocketInterface
-    from zmq import POLLOUT
+    from executorlib.standalone.interactive import communication
 
-    send = SocketInterface.send_dict
+    send, writable = communication.SocketInterface.send_dict, communication.zmq.POLLOUT
 
     def send_to_program(self: Any, input_dict: dict[str, Any]) -> None:
-        while self._socket is None or not self._socket.poll(round(1000 * _POLL), POLLOUT):
+        while self._socket is None or not self._socket.poll(round(1000 * _POLL), writable):
             if not self._spawner.poll():
-                raise ExecutorlibSocketError("the program of the call ended before it could be told what to compute")
+                raise communication.ExecutorlibSocketError(
+                    "the program of the call ended before it could be told what to compute"
+                )
         send(self, input_dict)
 
-    SocketInterface.send_dict = send_to_program
+    communication.SocketInterface.send_dict = send_to_program
 
 
 def _end_programs() -> None:
