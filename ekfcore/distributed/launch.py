@@ -8,7 +8,8 @@ from ekfcore.errors import InputError
 
 __all__ = ["Launch", "find_launch"]
 
-_PORT, _PORTS = 20_000, 20_000  # a port for each job of a queue system, below those that the system gives away
+_PORT, _PORTS = 20_000, 12_000  # of the jobs of a queue system, below those that Linux gives away, from 32 768 on
+_STRIDE = 101  # ports for the steps of a job, which may run at a time; a prime, so that 12 000 jobs in a row differ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +65,7 @@ def find_launch(environment: Mapping[str, str]) -> Launch | None:
     rank = _number(environment, names[0], below=size)
     local_rank = _number(environment, names[2]) if names[2] in environment else 0
     address = environment.get("MASTER_ADDR") or _first_node(environment)
-    job = _number(environment, "SLURM_JOB_ID") if "SLURM_JOB_ID" in environment else 0
-    port = _number(environment, "MASTER_PORT", below=2**16) if "MASTER_PORT" in environment else _PORT + job % _PORTS
+    port = _number(environment, "MASTER_PORT", below=2**16) if "MASTER_PORT" in environment else _own_port(environment)
     return Launch(rank=rank, size=size, local_rank=local_rank, address=address, port=port)
 
 
@@ -80,6 +80,12 @@ def _in_a_step(environment: Mapping[str, str]) -> bool:
 def _tasks(environment: Mapping[str, str]) -> str:
     """Return the variable with the number of tasks: in the shell of salloc, SLURM_NTASKS is that of steps to come."""
     return "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environment else "SLURM_NTASKS"
+
+
+def _own_port(environment: Mapping[str, str]) -> int:
+    """Return a port that no other step of this job or its neighbours has: the ranks of two would meet each other."""
+    job, step = (_number(environment, name) if name in environment else 0 for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    return _PORT + (_STRIDE * job + step) % _PORTS
 
 
 def _number(environment: Mapping[str, str], name: str, *, at_least: int = 0, below: int | None = None) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import BrokenExecutor, Executor, Future, InvalidStateError
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +21,6 @@ from ekfcore.errors import one_line
 __all__ = ["JobExecutor", "check_scheduler"]
 
 _ANSWER = 120.0  # [s] for a batch system to answer a question, or to cancel jobs
-_START = 10.0  # [s] for a program of executorlib to start Python and connect
 _POLL = 0.2  # [s] between two looks at what is ending
 _OUTPUT = "time.out"  # of a job, in the template of pysqa
 
@@ -41,6 +40,7 @@ class JobExecutor(Executor):
     """
 
     def __init__(self, executor: Any, folder: Path | None) -> None:
+        _notice_early_ends()
         self._executor, self._folder = executor, folder
         self._calls: dict[Future[Any], Future[Any]] = {}
         self._broken = ""
@@ -68,7 +68,7 @@ class JobExecutor(Executor):
         closing.start()
         end = time.monotonic() + (_ANSWER if cancel_futures else math.inf)
         while not self._broken and (closing.is_alive() or (self._calls and cancel_futures)) and time.monotonic() < end:
-            if cancel_futures:
+            if cancel_futures and self._calls:  # those whose calls have ended are about to end
                 _end_programs()
             closing.join(_POLL)
             futures.wait(list(self._calls.values()), timeout=_POLL)
@@ -114,15 +114,34 @@ class JobExecutor(Executor):
                 call.set_exception(BrokenExecutor(self._broken))
 
 
+@cache
+def _notice_early_ends() -> None:
+    """Let a call fail whose program ends before it has connected, as srun does where it gets no step.
+
+    executorlib would wait for its connection for ever, in a thread that keeps Python from ending.
+    """
+    from executorlib.standalone.interactive import communication
+
+    send, writable = communication.SocketInterface.send_dict, communication.zmq.POLLOUT
+
+    def send_to_program(self: Any, input_dict: dict[str, Any]) -> None:
+        while self._socket is None or not self._socket.poll(round(1000 * _POLL), writable):
+            if not self._spawner.poll():
+                raise communication.ExecutorlibSocketError(
+                    "the program of the call ended before it could be told what to compute"
+                )
+        send(self, input_dict)
+
+    communication.SocketInterface.send_dict = send_to_program
+
+
 def _end_programs() -> None:
     """End the programs that executorlib has started here, srun among them, which it waits for otherwise."""
     import psutil
 
     for program in psutil.Process().children():
         with suppress(psutil.Error):
-            ours = any(os.path.join("executorlib", "backend", "") in word for word in program.cmdline())
-            # One that has not connected yet must not die: executorlib would wait for its connection for ever.
-            if ours and time.time() - program.create_time() > _START:
+            if any(os.path.join("executorlib", "backend", "") in word for word in program.cmdline()):
                 program.terminate()
 
 

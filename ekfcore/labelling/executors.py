@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -196,7 +197,7 @@ def _processes(settings: ExecutorSettings) -> tuple[Executor, Callable[[], None]
 
 
 def _executorlib(settings: ExecutorSettings, folder: Path) -> tuple[Executor, Callable[[], None]]:
-    options = dict(settings.options)
+    options = deepcopy(settings.options)  # executorlib writes into its resource_dict, what no file of settings can hold
     name = str(options.pop("class", "SingleNodeExecutor"))
     library = _load("executorlib")
     if name not in library.__all__ or not name.endswith("Executor"):

@@ -56,6 +56,7 @@ class FlatParameters:
         self._shapes = tuple(p.shape for p in self._all)
         self._trained = tuple(p for p in self._all if p.requires_grad and p.numel())
         self._required = tuple(p.requires_grad for p in self._all)
+        _check_whole(p for p in self._all if p.requires_grad)
         _check_kinds(self._trained)
         self.device = self._trained[0].device
 
@@ -120,15 +121,25 @@ def _members(groups: Iterable[Mapping[str, Any]]) -> Iterator[Tensor]:
     return (p for group in groups for p in group["params"])
 
 
+def _check_whole(parameters: Iterable[Tensor]) -> None:
+    """Refuse parameters of which each process has a part, which may hold no number at all."""
+    for p in parameters:
+        if hasattr(p, "full_tensor"):  # by fully_shard or for parallel layers
+            found, cause = "a DTensor", "fully_shard"
+        elif hasattr(p, "_fsdp_flattened"):  # nothing public tells it
+            found, cause = "one that was flattened", "FullyShardedDataParallel"
+        else:
+            continue
+        raise InputError(
+            f"the parameters must be whole in every process, got {found}: a filter needs their gradients side by "
+            f"side; leave out {cause}, and let the processes share P with EKF(..., shard=True)"
+        )
+
+
 def _check_kinds(trained: Sequence[Tensor]) -> None:
     if not trained:
         raise InputError("the parameters must hold at least one number that requires a gradient, got none")
     for p in trained:
-        if hasattr(p, "full_tensor"):  # a DTensor, by fully_shard or for parallel layers
-            raise InputError(
-                "the parameters must be whole in every process, got a DTensor: a filter needs their gradients side by "
-                "side; leave out fully_shard, and let the processes share P with EKF(..., shard=True)"
-            )
         if p.layout is not torch.strided:
             raise InputError(f"the parameters must be dense, got {p.layout}; use .to_dense()")
         if p.is_meta:

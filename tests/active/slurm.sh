@@ -3,12 +3,16 @@
 #
 # Only root can start it; where root may install, what is missing comes from the packages slurm-wlm and munge of Debian.
 # It listens on the loopback address, knows no systemd and no cgroups, and keeps all that it writes in a new folder.
-# Where none can be started, one line says why, and the command does not run.
+# Where none can be started, one line says why, the command does not run, and the exit code is 1.
 set -euo pipefail
 
 leave() {
-    echo "slurm: not run: $1"
-    exit 0
+    echo "slurm: not run: $1" >&2
+    exit 1
+}
+
+launch() {
+    "$@" || leave "$1 does not start: $(tail -n 1 "$folder/$1.log" 2>/dev/null)"
 }
 
 install() {
@@ -51,21 +55,21 @@ SlurmdParameters=config_overrides
 NodeName=$(hostname) NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
 PartitionName=short Nodes=ALL Default=YES MaxTime=60 OverTimeLimit=0 State=UP
 CONF
-    munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munge.pid" \
-        --log-file="$folder/munge.log" --seed-file="$folder/munge.seed"
+    launch munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munge.pid" \
+        --log-file="$folder/munged.log" --seed-file="$folder/munge.seed"
     export SLURM_CONF=$folder/slurm.conf
-    slurmctld
-    slurmd
+    launch slurmctld
+    launch slurmd
     for _ in {1..100}; do
         if [[ $(sinfo --noheader --format=%t 2>/dev/null) == idle ]]; then return; fi
         sleep 0.2
     done
-    leave "it does not start: $(tail -n 1 "$folder/slurmctld.log")"
+    leave "no node is ready: $(tail -n 1 "$folder/slurmctld.log")"
 }
 
 stop() {
-    # Never without a file of our own: it might be a SLURM that others use.
-    if [[ -f $folder/slurm.conf ]]; then SLURM_CONF=$folder/slurm.conf scancel --user=root 2>/dev/null || true; fi
+    # Never without a SLURM of our own: it might be one that others use.
+    if [[ -f $folder/slurmctld.pid ]]; then SLURM_CONF=$folder/slurm.conf scancel --user=root 2>/dev/null || true; fi
     for daemon in slurmd slurmctld munge; do
         [[ -f $folder/$daemon.pid ]] || continue
         process=$(<"$folder/$daemon.pid")

@@ -1,4 +1,7 @@
-"""One run of ``ekfcore learn`` on processes of this machine, on Dask and on SLURM: the same in every respect."""
+"""One run of ``ekfcore learn`` on processes of this machine, on Dask and on SLURM: the same in every respect.
+
+On SLURM, its calls are jobs, or steps of the job in which it runs itself.
+"""
 
 import csv
 import json
@@ -8,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +79,20 @@ explore = true
 judge = true
 """
 
+_STEPS = """\
+[label.executor]
+kind = "executorlib"
+workers = 2
+[label.executor.options]
+class = "SlurmJobExecutor"
+resource_dict = {slurm_cmd_args = ["--quiet"]}
+[offload]
+explore = true
+judge = true
+"""
+# srun counts the steps of a job: the one after all others tells how many there were.
+_JOB = ["salloc", "--quiet", "--ntasks=2", "sh", "-c", '"$@" && srun --ntasks=1 printenv SLURM_STEP_ID >steps', "sh"]
+
 
 _MAIN = "import sys; from ekfcore.cli import main; sys.exit(main())"
 
@@ -92,10 +109,12 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faulty: "Faulty", wit
     for name, value in without_torch.items():  # beside the folder of the faulty calculator
         monkeypatch.setenv(name, value, prepend=os.pathsep)
 
-    def run(out: str, executor: str, *words: str, calculator: str = 'calculator = "emt"') -> "subprocess.Popen[str]":
+    def run(
+        out: str, executor: str, *words: str, calculator: str = 'calculator = "emt"', before: Sequence[str] = ()
+    ) -> "subprocess.Popen[str]":
         config = tmp_path / f"{out}.toml"
         config.write_text(_CONFIG.replace('calculator = "emt"', calculator) + executor)
-        command = [sys.executable, "-c", _MAIN, "learn", str(config), "--out", out, *words]
+        command = [*before, sys.executable, "-c", _MAIN, "learn", str(config), "--out", out, *words]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True)
 
@@ -124,14 +143,14 @@ def _everything(run: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def dask(tmp_path: Path) -> Iterator[str]:
-    """Start a scheduler and two workers of Dask, each a process of its own; return the address."""
+    """Start a scheduler and two workers of Dask with three threads each; return the address."""
     pytest.importorskip("distributed", reason='distributed is not installed: pip install "ekfcore[cluster]"')
     file, log = tmp_path / "scheduler.json", (tmp_path / "dask.log").open("w")
     dask = [sys.executable, "-m", "dask"]
     place = ["--scheduler-file", str(file)]
     with ExitStack() as stack:
         stack.enter_context(log)
-        for words in (["scheduler", "--port", "0", "--no-dashboard"], *(["worker", "--nthreads", "1"],) * 2):
+        for words in (["scheduler", "--port", "0", "--no-dashboard"], *(["worker", "--nthreads", "3"],) * 2):
             process = subprocess.Popen([*dask, *words, *place], stdout=log, stderr=log, cwd=tmp_path)
             stack.callback(process.wait)
             stack.callback(process.terminate)
@@ -162,20 +181,33 @@ def test_clusters_give_the_same(tmp_path: Path, start: Start, cluster: str) -> N
     assert _everything(tmp_path / "there") == _everything(tmp_path / "here")
 
 
+@pytest.mark.slurm
+def test_steps_of_a_job_give_the_same(tmp_path: Path, start: Start) -> None:
+    """Each call is a step of the job that the run is in, whether it is a label, dynamics or a share of the judging."""
+    runs = [start("here", _PROCESSES), start("there", _STEPS, before=_JOB)]
+    for run in runs:
+        _finish(run)
+    assert _everything(tmp_path / "there") == _everything(tmp_path / "here")
+    assert int((tmp_path / "steps").read_text()) == 6 + 2 + 2  # labels, dynamics, shares
+
+
 def test_a_run_that_is_killed_on_a_cluster(tmp_path: Path, start: Start, faulty: "Faulty", cluster: str) -> None:
     """First it loses a worker, then itself, while calculations go on; none of them is begun or ended once more."""
-    calculator = f'calculator = "faulty:Faulty"\nparameters = {{calls = "{faulty.calls}", seconds = 15.0}}'
+    calculator = f'calculator = "faulty:Faulty"\nparameters = {{calls = "{faulty.calls}", seconds = 20.0}}'
+    # Fewer than the cluster has places for, so that another one for the same label could begin beside each.
+    at_once = 2 if cluster == _SLURM else 4
     run = start("run", cluster, calculator=calculator)
-    _wait_for(lambda: bool(faulty.lines("start")))
-    victim = faulty.lines("start")[0]
-    os.kill(_parent(victim[2]), signal.SIGKILL)  # the worker, or the program of the job
-    _wait_for(lambda: len(faulty.lines("start")) == 3)
+    _wait_for(lambda: len(faulty.lines("start")) == at_once)
+    worker = _parent(faulty.lines("start")[0][2])
+    victims = [words for words in faulty.lines("start") if _parent(words[2]) == worker]
+    os.kill(worker, signal.SIGKILL)  # the worker, or the program of the job
+    _wait_for(lambda: len(faulty.lines("start")) == at_once + len(victims))
     run.kill()
     run.communicate()
     _finish(start("run", cluster, "--resume", calculator=calculator))
     assert len(_everything(tmp_path / "run")["labels"]) == 6
     assert set(faulty.count("end").values()) == {1}
-    assert faulty.count("start") == faulty.count("end") + Counter([victim[1] + victim[3]])
+    assert faulty.count("start") == faulty.count("end") + Counter(words[1] + words[3] for words in victims)
 
 
 def _parent(pid: str) -> int:

@@ -40,6 +40,17 @@ def test_each_kind_computes(kind: Any) -> None:
             executor.submit(divmod, 1, 0).result(timeout=300)
 
 
+@pytest.mark.filterwarnings("default")  # executorlib leaves sockets to the garbage collector
+def test_options_stay_as_they_were() -> None:
+    """executorlib writes into the table that it is given; a run compares and keeps its settings afterwards."""
+    pytest.importorskip("executorlib", reason='executorlib is not installed: pip install "ekfcore[cluster]"')
+    options = {"resource_dict": {"threads_per_core": 1}}
+    settings = ExecutorSettings(kind="executorlib", workers=1, options=options)
+    with open_executor(settings) as executor:
+        assert executor.submit(abs, -3).result(timeout=300) == 3
+    assert settings.model_dump(mode="json")["options"] == {"resource_dict": {"threads_per_core": 1}}
+
+
 def test_a_dead_process_takes_nothing_with_it() -> None:
     """Its call fails and says how; calls beside and after it do not notice."""
     with open_executor(ExecutorSettings(workers=2)) as executor:
@@ -356,6 +367,20 @@ def test_leaving_the_block_ends_programs_of_executorlib() -> None:
         time.sleep(0.5)
     assert running.done()
     assert not _exists(pid)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_program_that_ends_before_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As srun does where it gets no step: its call fails, the next one is computed, and no thread is left behind."""
+    pytest.importorskip("executorlib", reason='executorlib is not installed: pip install "ekfcore[cluster]"')
+    before = threading.active_count()
+    with open_executor(ExecutorSettings(kind="executorlib", workers=1)) as executor:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", "/bin/false")
+            with pytest.raises(RuntimeError, match="ended before it could be told"):
+                executor.submit(abs, -3).result(timeout=60)
+        assert executor.submit(abs, -3).result(timeout=300) == 3
+    _wait_for(lambda: threading.active_count() <= before)
 
 
 def test_what_a_batch_system_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:

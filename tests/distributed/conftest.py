@@ -144,6 +144,30 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def config(tmp_path: Path, data: Path) -> Path:
+    """Write a CONFIG; return its path."""
+    text = f'[data]\ntrain = "{data}/three.xyz"\n'
+    text += "[model]\ncutoff = 4.0\nembedding = [4]\naxis = 2\nfitting = [6]\n"
+    text += "[optimizer]\nblock_size = 40\n[training]\nepochs = 2\nbatch = 4\n"
+    (tmp_path / "config.toml").write_text(text, encoding="utf-8")
+    return tmp_path / "config.toml"
+
+
+@pytest.fixture(scope="session")
+def assert_same_model() -> Callable[[Path, Path], None]:
+    """Return a function that compares the models of two runs, with all that their training keeps, to the bit."""
+
+    def check(one: Path, other: Path) -> None:
+        from ekfcore.training import load_model
+
+        first, second = load_model(one), load_model(other)
+        for name in first.arrays:
+            assert np.array_equal(first.arrays[name], second.arrays[name]), name
+
+    return check
+
+
 def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -62,6 +62,19 @@ def _in_parts() -> None:
     EKF(net.parameters())
 
 
+def _flattened() -> None:
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    # Each of the two ranks has parts of parameters, and none of some.
+    EKF(FullyShardedDataParallel(_net(), use_orig_params=True, device_id=torch.device("cpu")).parameters())
+
+
+def _flattened_into_one() -> None:
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    EKF(FullyShardedDataParallel(_net(), device_id=torch.device("cpu")).parameters())
+
+
 def _of_rank_1(closure: Callable[[nn.Module], Any]) -> Callable[[], None]:
     """Return a mishap: rank 1 measures something else; afterwards both go on as if it had not."""
 
@@ -109,6 +122,8 @@ MISHAPS = {
     "parameters": _other_parameters,
     "few blocks": _few_blocks,
     "in parts": _in_parts,
+    "flattened": _flattened,
+    "flattened into one": _flattened_into_one,
     "nothing": _of_rank_1(lambda net: []),
     "no tensors": _of_rank_1(lambda net: 3),
     "fails": _of_rank_1(_fails),

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 RunRanks = Callable[..., list[tuple[int, str, str]]]
 StartRanks = Callable[..., "list[subprocess.Popen[str]]"]
+AssertSame = Callable[[Path, Path], None]
 
 pytestmark = pytest.mark.slow
 
@@ -49,26 +49,8 @@ if rank == {victim}:
 """
 
 
-@pytest.fixture
-def config(tmp_path: Path, data: Path) -> Path:
-    """Write a CONFIG; return its path."""
-    text = f'[data]\ntrain = "{data}/three.xyz"\n'
-    text += "[model]\ncutoff = 4.0\nembedding = [4]\naxis = 2\nfitting = [6]\n"
-    text += "[optimizer]\nblock_size = 40\n[training]\nepochs = 2\nbatch = 4\n"
-    (tmp_path / "config.toml").write_text(text, encoding="utf-8")
-    return tmp_path / "config.toml"
-
-
 def _words(config: Path, *words: object, before: str = "") -> list[object]:
     return ["-c", _CODE.format(before=before), "train", config, "--out", config.parent / "run", *words]
-
-
-def _assert_same(one: Path, other: Path) -> None:
-    from ekfcore.training import load_model
-
-    first, second = load_model(one), load_model(other)
-    for name in first.arrays:
-        assert np.array_equal(first.arrays[name], second.arrays[name]), name
 
 
 def test_rank_0_talks_and_writes(tmp_path: Path, config: Path, run_ranks: RunRanks) -> None:
@@ -131,7 +113,9 @@ def test_a_rank_is_missing(config: Path, start_ranks: StartRanks) -> None:
 
 
 @pytest.mark.parametrize("victim", [0, 2])
-def test_a_rank_dies(tmp_path: Path, config: Path, run_ranks: RunRanks, victim: int) -> None:
+def test_a_rank_dies(
+    tmp_path: Path, config: Path, run_ranks: RunRanks, assert_same_model: AssertSame, victim: int
+) -> None:
     """The others end with a line, and what was saved goes on to the same bits, with as many ranks or fewer."""
     ended = run_ranks(_words(config, before=_DIE.format(victim=victim)), 3)
     assert ended[victim][0] == -signal.SIGKILL
@@ -144,11 +128,11 @@ def test_a_rank_dies(tmp_path: Path, config: Path, run_ranks: RunRanks, victim: 
         assert (code, err) == (0, "")
     died = (tmp_path / "run").rename(tmp_path / "died")
     run_ranks(_words(config), 3)
-    _assert_same(died, tmp_path / "run")
+    assert_same_model(died, tmp_path / "run")
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_ctrl_c(tmp_path: Path, config: Path, run_ranks: RunRanks, victim: int) -> None:
+def test_ctrl_c(tmp_path: Path, config: Path, run_ranks: RunRanks, assert_same_model: AssertSame, victim: int) -> None:
     """A signal to one rank stops all after the same step, with a checkpoint."""
     ended = run_ranks(_words(config, before=_INTERRUPT.format(victim=victim)), 2)
     assert [code for code, _, _ in ended] == [128 + signal.SIGINT] * 2
@@ -157,7 +141,7 @@ def test_ctrl_c(tmp_path: Path, config: Path, run_ranks: RunRanks, victim: int) 
         assert (code, err) == (0, "")
     stopped = (tmp_path / "run").rename(tmp_path / "stopped")
     run_ranks(_words(config), 1)
-    _assert_same(stopped, tmp_path / "run")
+    assert_same_model(stopped, tmp_path / "run")
 
 
 def test_torchrun(tmp_path: Path, config: Path) -> None:

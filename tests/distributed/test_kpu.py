@@ -136,6 +136,33 @@ def test_a_rank_dies(model: Path, data: Path, run_ranks: RunRanks, tmp_path: Pat
     assert "rank 0 has lost the others" in err
 
 
+_TERMINATED = """\
+import os, runpy, signal, sys, time
+from ekfcore.errors import InputError
+from ekfcore.potentials.kpu import KalmanUncertainty
+def many(*args):
+    if {fails} and os.environ["RANK"] == "1":
+        raise InputError("what went wrong")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(3000)
+KalmanUncertainty.many = many
+sys.argv[0] = "ekfcore"
+runpy.run_module("ekfcore", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("fails", "told"), [(False, "rank 0 was told to end, by SIGTERM"), (True, "rank 1: what went wrong")]
+)
+def test_sigterm(model: Path, data: Path, run_ranks: RunRanks, tmp_path: Path, fails: bool, told: str) -> None:
+    """From a queue system it ends all; from a launcher, which sends it when a rank has failed, the reason is told."""
+    code = _TERMINATED.format(fails=fails)
+    (code0, _, err), other = run_ranks(["-c", code, *_words(model, data, tmp_path / "kpu")[2:]], 2)
+    assert (code0, err.count("\n")) == (2, 1)
+    assert err.startswith(f"ekfcore: error: {told}")
+    assert other == (2, "", "")
+
+
 @pytest.mark.parametrize("words", [["learn", "config.toml"], ["test", "run", "x.xyz"], ["info"]])
 def test_commands_of_one_process(run_ranks: RunRanks, words: list[str]) -> None:
     """They say so in one line, whatever else is wrong."""

@@ -17,11 +17,22 @@ def test_torchrun() -> None:
 
 
 def test_srun() -> None:
-    """All ranks of a job find the same place to meet, another than those of other jobs."""
+    """All ranks find the same place to meet."""
     assert find_launch(SRUN) == Launch(rank=2, size=3, local_rank=0, address="127.0.0.1", port=20000)
     step = SRUN | {"SLURM_JOB_ID": "123456", "SLURM_STEP_ID": "0", "SLURM_LOCALID": "1"}
     found = find_launch(step | {"SLURM_STEP_NODELIST": "a[07-08]"})
-    assert found == Launch(rank=2, size=3, local_rank=1, address="a07", port=20000 + 123456 % 20000)
+    assert found == Launch(rank=2, size=3, local_rank=1, address="a07", port=20000 + 101 * 123456 % 12000)
+
+
+def test_ports_of_steps() -> None:
+    """Steps that run at a time on one machine meet at ports of their own, which Linux does not give away."""
+    places = [{"SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(step)} for job in range(900, 1900) for step in range(20)]
+    ports = [found.port for place in places if (found := find_launch(SRUN | place))]
+    assert len(ports) == 20_000
+    assert len(set(ports[:2000])) == 2000  # a hundred jobs with all their steps
+    assert len(set(ports[::20])) == 1000  # a thousand with one each
+    assert min(ports) >= 20_000
+    assert max(ports) < 32_768  # where net.ipv4.ip_local_port_range begins
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,8 @@ _TOLD = {
     "blocks": ("InputError", "rank 1 has other `block_size` than rank 0: 11, and not 10; "),
     "parameters": ("InputError", "rank 1 has other parameters than rank 0: 9 numbers "),
     "few blocks": ("InputError", "2 ranks are more than the 1 parts of P "),
-    "in parts": ("InputError", "must be whole in every process, got a DTensor"),
+    "flattened": ("InputError", "got one that was flattened"),
+    "flattened into one": ("InputError", "got one that was flattened"),
     "nothing": ("InputError", "the closure of rank 1 has returned nothing to learn from"),
     "no tensors": ("InputError", "the closure of rank 1 has returned nothing to learn from"),
     "fails": ("InputError", "the closure of rank 1 has returned nothing to learn from"),
@@ -117,6 +118,17 @@ def test_mishaps_are_told_on_all_ranks(run_ranks: RunRanks) -> None:
             expected = (_TOLD | (_OF_RANK_1 if rank else {}))[name]
             assert kind == expected[0], message
             assert expected[1] in message
+
+
+def test_a_module_that_is_fully_sharded(run_ranks: RunRanks) -> None:
+    """Each process has a part of every parameter."""
+    import torch.distributed.fsdp
+
+    if not hasattr(torch.distributed.fsdp, "fully_shard"):
+        pytest.skip("fully_shard needs PyTorch 2.6")
+    for code, told, err in run_ranks([MISHAPS, "in parts"], 2):
+        assert code == 0, err
+        assert told.startswith("in parts\tInputError\tthe parameters must be whole in every process, got a DTensor: ")
 
 
 def test_a_process_dies(run_ranks: RunRanks) -> None:
