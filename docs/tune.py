@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 PICTURE, TABLE = HERE / "_static" / "tune-the-filter.png", HERE / "how-to" / "_tune-the-filter.md"
 DEFAULTS = {
     "fitting_gain": 10.0,
-    "p0": 5.0,
+    "p0": 1.0,
     "noise_factor": 0.1,
     "noise_power": 3.0,
     "energy_noise": 0.03,
@@ -38,7 +38,7 @@ DEFAULTS = {
 }
 OTHERS = {
     "fitting_gain": (1.0, 30.0),
-    "p0": (0.3, 1.0, 30.0),
+    "p0": (0.1, 10.0, 100.0),
     "noise_factor": (0.01, 1.0),
     "noise_power": (2.0, 4.0),
     "energy_noise": (0.01, 0.1),

@@ -110,7 +110,7 @@ def preset(name: str, *, measurements_per_epoch: int = 1000) -> Recipe:
     if name == "recommended":
         noise = AdaptiveNoise(factor=0.1, power=3.0)
         return Recipe(
-            config=EKFConfig(memory=MemoryFactor(1.0), noise=noise, p0=5.0, rows=128, averaging=0.1),
+            config=EKFConfig(memory=MemoryFactor(1.0), noise=noise, rows=128, averaging=0.1),
             block_size=256,
             mode="pinned",
             group_size=None,
