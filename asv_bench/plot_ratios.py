@@ -48,16 +48,16 @@ def read_ratios(text: str) -> Iterator[Ratio]:
         if cells[0] == "ekfcore":
             longer = "times as long" in cells
         elif len(cells) > 5 and cells[2].startswith(RIVAL):
-            low, high = (float(x) for x in re.findall(r"[\d.]+", cells[5]))
-            values = (float(cells[4]), low, high)
-            middle, low, high = (1 / x for x in (values[0], high, low)) if longer else values
-            yield Ratio(cells[0], cells[2].removeprefix(RIVAL), middle, low, high)
+            lowest, median, highest = sorted(float(x) for x in re.findall(r"[\d.]+", f"{cells[4]} {cells[5]}"))
+            if longer:
+                lowest, median, highest = 1 / highest, 1 / median, 1 / lowest
+            yield Ratio(cells[0], cells[2].removeprefix(RIVAL), median, lowest, highest)
 
 
 def draw(ratios: dict[int, list[Ratio]], picture: Path) -> None:
     """Draw a bar for each comparison and number of threads, the fastest at the top, with a whisker over all turns."""
-    best = {(r.ours, r.rival): r.median for some in ratios.values() for r in some}
-    rows = sorted(best, key=lambda pair: best[pair])
+    medians = {(r.ours, r.rival): r.median for some in ratios.values() for r in some}
+    rows = sorted(medians, key=lambda pair: medians[pair])
     figure = Figure(figsize=(8.0, 1.2 + 0.55 * len(rows)), layout="constrained")
     axes = figure.subplots()
     height = 0.8 / len(ratios)

@@ -57,42 +57,36 @@ _PROCESSES = """\
 workers = 2
 """
 
-_DASK = """\
+_OFFLOAD = """\
+[offload]
+explore = true
+judge = true
+"""
+
+_DASK = f"""\
 [label.executor]
 kind = "dask"
 [label.executor.options]
-address = "{address}"
-[offload]
-explore = true
-judge = true
-"""
+address = "{{address}}"
+{_OFFLOAD}"""
 
-_SLURM = """\
+
+def _executorlib(name: str, resources: str) -> str:
+    """Return the tables for an executor of executorlib."""
+    return f"""\
 [label.executor]
 kind = "executorlib"
 workers = 2
 [label.executor.options]
-class = "SlurmClusterExecutor"
-resource_dict = {partition = "short", threads_per_core = 1, run_time_max = 600}
-[offload]
-explore = true
-judge = true
-"""
+class = "{name}"
+resource_dict = {resources}
+{_OFFLOAD}"""
 
-_STEPS = """\
-[label.executor]
-kind = "executorlib"
-workers = 2
-[label.executor.options]
-class = "SlurmJobExecutor"
-resource_dict = {slurm_cmd_args = ["--quiet"]}
-[offload]
-explore = true
-judge = true
-"""
+
+_SLURM = _executorlib("SlurmClusterExecutor", '{partition = "short", threads_per_core = 1, run_time_max = 600}')
+_STEPS = _executorlib("SlurmJobExecutor", '{slurm_cmd_args = ["--quiet"]}')
 # srun counts the steps of a job: the one after all others tells how many there were.
 _JOB = ["salloc", "--quiet", "--ntasks=2", "sh", "-c", '"$@" && srun --ntasks=1 printenv SLURM_STEP_ID >steps', "sh"]
-
 
 _MAIN = "import sys; from ekfcore.cli import main; sys.exit(main())"
 
