@@ -148,9 +148,7 @@ class Ledger:
         if key not in self._rows:
             self._rows[key] = _append(self.path, frame, {"frame_key": key, "seconds": float(seconds)}, {})
             self._seconds[key] = float(seconds)
-        self.result_file(key).unlink(missing_ok=True)
-        sweep(self.result_file(key))
-        order_of(self.result_file(key)).unlink(missing_ok=True)
+        self._close(key)
         return key
 
     def quarantine(self, frame: Frame, reason: str, log: str = "") -> str:
@@ -175,8 +173,15 @@ class Ledger:
             bare = replace(frame, energy=None, forces=None, virial=None)
             _append(self._quarantine, bare, {"frame_key": key}, {"reason": reason, "log": log})
             self._refused[key] = (reason, log)
-        order_of(self.result_file(key)).unlink(missing_ok=True)
+        self._close(key)
         return key
+
+    def _close(self, key: str) -> None:
+        """Remove the files of an order that is settled, the order last: while it is there, something may be left."""
+        if key in self:
+            self.result_file(key).unlink(missing_ok=True)
+            sweep(self.result_file(key))
+        order_of(self.result_file(key)).unlink(missing_ok=True)
 
     def result_file(self, key: str) -> Path:
         """Return the file in the folder ``NAME.inbox`` where a worker leaves a result until the ledger has it."""
@@ -252,6 +257,9 @@ class Ledger:
             raise InputError(f"{self.path}: cannot be made ({error.strerror}); name another file") from None
         with locked(self.path, "labels into"):
             self._load()  # another process may have added labels since
+            for order in self._inbox.glob("f*.order"):
+                if order.stem in self or order.stem in self._refused:  # the program ended before it closed the order
+                    self._close(order.stem)
             yield
 
 

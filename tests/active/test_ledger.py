@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -167,6 +168,40 @@ def test_unfinished_result_files_go_with_the_label(tmp_path: Path, rattled: "Mak
         (result_file.parent / f".{result_file.name}.x7d.part").touch()
         ledger.add(frame, seconds=1.0)
     assert not list(result_file.parent.iterdir())
+
+
+class _KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("settle", ["add", "quarantine"])
+@pytest.mark.parametrize("n_removed", range(4))
+def test_killed_while_an_order_is_closed(
+    settle: str, n_removed: int, tmp_path: Path, rattled: "MakeFrames", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever that is, the next process clears the rest away and keeps the outcome."""
+    frame = _labelled(rattled(["Cu"])[0])
+    ledger, key = Ledger(tmp_path / "labels.db"), frame_key(frame)
+    whole, removed = Path.unlink, []
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.parent.name == "labels.inbox" and len(removed) == n_removed:
+            raise _KilledError
+        removed.append(path)
+        whole(path, missing_ok)
+
+    with ledger.locked():
+        left = ledger.order(key)
+        if settle == "add":
+            left.write_text("{}")
+            left.with_name(f".{left.name}.x7d.part").touch()
+        with monkeypatch.context() as patch, suppress(_KilledError):
+            patch.setattr(Path, "unlink", unlink)
+            ledger.add(frame, seconds=1.0) if settle == "add" else ledger.quarantine(frame, "failed")
+    later = Ledger(tmp_path / "labels.db")
+    with later.locked():
+        assert list((tmp_path / "labels.inbox").iterdir()) == []
+    assert key in (later if settle == "add" else later.quarantined)
 
 
 def test_results_left_in_the_inbox_are_taken_in(tmp_path: Path, rattled: "MakeFrames") -> None:
