@@ -192,20 +192,21 @@ def _train(run: Run, data: Path) -> Iterator[Row]:
         chosen = np.linspace(0, len(trainer.train) - 1, n).round().astype(int)
         last = n * (run.stop or run.epochs)
         marks = {int(mark[:-1]) if mark.endswith("f") else round(float(mark) * n) for mark in run.marks} | {last}
-        seen, seconds = 0, 0.0
+        seen, seconds, batches = 0, 0.0, -(-n // trainer.batch)
         for epoch in range(run.stop or run.epochs):
             trainer.refine()
-            for index, k in enumerate(np.random.default_rng([run.seed, epoch]).permutation(n)):
-                rng = np.random.default_rng([run.seed, epoch, index])
+            order = np.random.default_rng([run.seed, epoch]).permutation(n)
+            for index in range(batches):
+                batch = [trainer.train[chosen[k]] for k in order[index * trainer.batch :][: trainer.batch]]
                 start = time.process_time()
                 try:
-                    trainer.optimizer.step([trainer.train[chosen[k]]], rng)
+                    trainer.optimizer.step(batch, np.random.default_rng([run.seed, epoch, index]))
                 except FilterError:
                     yield Row(seen / n, seen, seconds)
                     return
                 seconds += time.process_time() - start
-                seen += 1
-                if seen in marks:
+                before, seen = seen, seen + len(batch)
+                if any(before < mark <= seen for mark in marks):
                     yield Row(seen / n, seen, seconds, **_errors(trainer, whole=seen % n == 0))
 
 

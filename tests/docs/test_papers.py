@@ -61,20 +61,21 @@ def test_fewer_frames_to_learn_from_and_to_judge_by(curves: ModuleType, tmp_path
 
 
 @pytest.mark.slow
-def test_curve_is_what_the_command_trains(curves: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [1, 5])
+def test_curve_is_what_the_command_trains(batch: int, curves: ModuleType, tmp_path: Path) -> None:
     """The errors after whole epochs are those of `ekfcore train` to the digits that are kept; it trains only once."""
     from ekfcore.training import load_settings, prepare
 
-    run = _run(curves, frames=None, settings=f"{curves.TINY} preset=adam", epochs=2)
+    run = _run(curves, frames=None, settings=f"{curves.TINY} training.batch={batch}", epochs=2)
     rows = curves.curve(run, Path(), tmp_path / run.path)
     overrides = [f"model.{key}" for key in ("embedding=[4,8]", "axis=4", "fitting=[8]")]
     settings = load_settings(
-        BUILT_IN / "demo.toml", [*overrides, "optimizer.preset=adam", "training.epochs=2", "training.seed=3"]
+        BUILT_IN / "demo.toml", [*overrides, f"training.batch={batch}", "training.epochs=2", "training.seed=3"]
     )
     trainer = prepare(settings, tmp_path / "run")
     trainer.run()
     whole = [row for row in rows if row.epoch == int(row.epoch)]
-    assert [row.frames for row in rows] == [2, 96, 192]
+    assert [row.frames for row in rows] == [batch * -(-2 // batch), 96, 192]
     for row, record in zip(whole, trainer.records, strict=True):
         for column in row._fields[3:]:
             assert getattr(row, column) == pytest.approx(getattr(record, column), rel=1e-5)
