@@ -18,7 +18,7 @@ BENCH ?= time.*(numba|numpy).*float64|track_step.*numba|time_epoch.*numba|timera
 # The machine that `make bench-history` files its results under; those of runners that come and go share a name
 MACHINE ?= $(shell uname -n)
 # What `make papers` repeats, and the folder with its public data
-PAPERS := table1 figure4 figure5 figure2 rates accuracy_time
+PAPERS := table1 figure4 figure5 figure2 rates accuracy_time uncertainty
 DATA ?= ../shared/data
 
 .NOTPARALLEL:

@@ -199,14 +199,14 @@ def _fitted(
         atoms, rounded = batch_atoms
         frames_of_batch = max(1, rounded(atoms / max(frame.n_atoms for frame in frames)))
         training = training.model_copy(update={"batch": frames_of_batch})
-    batches = math.ceil(n_train / training.batch)
+    batches = math.ceil(n_train / training.frames_a_step)
     if "epochs" not in given:
         wanted, unit = length
         epochs = math.ceil(wanted if unit == "epochs" else wanted / batches)
         training = training.model_copy(update={"epochs": epochs})
         if unit == "steps":
             notes.append(f"{wanted:.0f} steps are {epochs} epochs of {batches} steps")
-    if optimizer.preset == "deepmd-lkf" and training.batch > 1 and "mode" not in optimizer.given:
+    if optimizer.preset == "deepmd-lkf" and training.frames_a_step > 1 and "mode" not in optimizer.given:
         optimizer = optimizer.model_copy(update={"mode": "batch"})
     steps = training.epochs * batches
     if optimizer.given.get("decay_steps", 0) >= steps:

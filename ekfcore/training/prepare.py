@@ -41,6 +41,9 @@ __all__ = ["prepare"]
 
 # Factor on initial weights: a filter then needs fewer steps, see docs/explanation/differences.md; Adam ends higher.
 _GAIN = 10.0
+# Frames of a batch that several ranks share: a frame teaches the filter about as much as alone, see
+# docs/how-to/several-machines.md.
+_SHARED = 4
 
 
 def prepare(
@@ -84,6 +87,7 @@ def prepare(
     begun = out.is_dir() and is_vacant(out)
     saved = load_model(out / MODEL_FILE) if resume and not begun else None
     start = None if saved else start
+    settings = _with_batch(settings, saved, ranks)
     train, test, note = read_data(settings, saved=saved, start=start)
     frames = Fingerprint.of(train, test)
     _agree(ranks, settings, frames, saved or start)
@@ -126,7 +130,7 @@ def prepare(
         train=datasets[0],
         test=datasets[1],
         epochs=settings.training.epochs,
-        batch=settings.training.batch,
+        batch=settings.training.frames_a_step,
         seed=settings.training.seed,
         settings=settings.as_json(),
         out=out,
@@ -137,6 +141,26 @@ def prepare(
         inputs=inputs,
         ranks=ranks,
     )
+
+
+def _with_batch(settings: Settings, saved: LoadedModel | None, ranks: Ranks) -> Settings:
+    """Return CONFIG with the frames of a batch; a training goes on with as many as before, on any number of ranks."""
+    training, before = settings.training, dict(saved.settings["training"]) if saved else {}
+    if training.batch is None:
+        shared = ranks.size > 1 and settings.optimizer.preset != "adam"  # whose steps would be fewer, and no longer
+        batch = before.get("batch", _SHARED if shared else 1)
+        training = training.model_copy(update={"batch": batch})
+    if saved is not None and saved.position.batch:
+        # Batch and seed say which frames of the epoch were learned: with others, some would be left out unnoticed.
+        for key in ("batch", "seed"):
+            value = getattr(training, key)
+            if value != before[key]:
+                raise InputError(
+                    f"training.{key} = {value} differs from {before[key]} of this training, which stopped within an "
+                    f"epoch; go on to the end of it with --set training.{key}={before[key]} and "
+                    f"--set training.epochs={saved.position.epoch + 1}, and change it then"
+                )
+    return settings.model_copy(update={"training": training})
 
 
 def _agree(ranks: Ranks, settings: Settings, frames: Fingerprint, origin: LoadedModel | None) -> None:
@@ -237,13 +261,13 @@ def _optimizer(
             f"{saved.optimizer.get('type')}; start anew in another folder"
         )
     if layout is None:
-        batches = -(-len(train) // settings.training.batch)
+        batches = -(-len(train) // settings.training.frames_a_step)
         total_steps = settings.training.epochs * batches
         adam = AdamOptimizer(model, settings.optimizer.adam(), weights, total_steps=total_steps, ranks=ranks)
         if saved is not None:
             adam.restore(saved.optimizer, saved.arrays)
         return adam
-    per_epoch = measurements(settings.optimizer.recipe(1), train, batch=settings.training.batch)
+    per_epoch = measurements(settings.optimizer.recipe(1), train, batch=settings.training.frames_a_step)
     recipe = settings.optimizer.recipe(per_epoch)
     if saved is None:
         state = init(weights, layout, recipe.config, backend=settings.run.backend, share=share)

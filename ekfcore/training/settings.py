@@ -63,13 +63,21 @@ class DataSettings(Table):
 
 
 class TrainingSettings(Table):
-    """``[training]``: epochs, frames a step, and the seed of all random choices."""
+    """``[training]``: epochs, frames a step, and the seed of all random choices.
+
+    Without `batch`, one process takes one frame a step; several that train with a filter share four.
+    """
 
     epochs: Count = 10
-    batch: Count = 1
+    batch: Count | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     lcurve: str = ""  # name of a second table of the errors, in the layout of DeePMD-kit's lcurve.out
     tensorboard: bool = False  # also write the errors for TensorBoard
+
+    @property
+    def frames_a_step(self) -> int:
+        """`batch`; one frame if it is not set."""
+        return 1 if self.batch is None else self.batch
 
     @field_validator("lcurve")
     @classmethod

@@ -182,7 +182,8 @@ def test_killed_while_an_order_is_closed(
     """Wherever that is, the next process clears the rest away and keeps the outcome."""
     frame = _labelled(rattled(["Cu"])[0])
     ledger, key = Ledger(tmp_path / "labels.db"), frame_key(frame)
-    whole, removed = Path.unlink, []
+    whole = Path.unlink
+    removed: list[Path] = []
 
     def unlink(path: Path, missing_ok: bool = False) -> None:
         if path.parent.name == "labels.inbox" and len(removed) == n_removed:

@@ -100,6 +100,27 @@ def test_more_frames_within_an_epoch(config: Path, refuse: Refuse, copper_text: 
     assert "training.epochs=2" in line
 
 
+@pytest.mark.parametrize(("key", "before", "after"), [("batch", 1, 4), ("batch", 4, 1), ("seed", 0, 7)])
+def test_another_order_within_an_epoch(
+    config: Path, cli: Cli, refuse: Refuse, key: str, before: int, after: int
+) -> None:
+    """With another batch or seed, some frames of the epoch would be left out; after the epoch nothing is wrong."""
+    from ekfcore.training import load_model, load_settings, prepare
+
+    known, new = f"training.{key}={before}", f"training.{key}={after}"
+    trainer = prepare(load_settings(config, [known]), config.parent / "run")
+    within = trainer.batches + 1
+    assert not trainer.run(should_stop=lambda: trainer.position.step >= within)
+    line = refuse(*_resume(config), "--set", new)
+    assert f"training.{key} = {after} differs from {before} of this training" in line
+    words = [word for item in (known, "training.epochs=2") for word in ("--set", item)]
+    assert all(word in line for word in words)
+    assert cli(*_resume(config), *words)[0] == 0
+    assert cli(*_resume(config), "--set", new, "--set", "training.epochs=3")[0] == 0
+    position = load_model(config.parent / "run").position
+    assert position.step == 2 * trainer.batches + -(-len(trainer.train) // (after if key == "batch" else 1))
+
+
 def test_test_frames_do_not_become_training_frames(config: Path, cli: Cli, refuse: Refuse, copper_text: str) -> None:
     """With files for either, a frame that changes sides is missed on its own."""
     frames = _frames(copper_text)

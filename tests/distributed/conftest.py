@@ -149,7 +149,7 @@ def config(tmp_path: Path, data: Path) -> Path:
     """Write a CONFIG; return its path."""
     text = f'[data]\ntrain = "{data}/three.xyz"\n'
     text += "[model]\ncutoff = 4.0\nembedding = [4]\naxis = 2\nfitting = [6]\n"
-    text += "[optimizer]\nblock_size = 40\n[training]\nepochs = 2\nbatch = 4\n"
+    text += "[optimizer]\nblock_size = 40\n[training]\nepochs = 2\n"
     (tmp_path / "config.toml").write_text(text, encoding="utf-8")
     return tmp_path / "config.toml"
 

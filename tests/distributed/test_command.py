@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ekfcore.training import load_model
+
 RunRanks = Callable[..., list[tuple[int, str, str]]]
 StartRanks = Callable[..., "list[subprocess.Popen[str]]"]
 AssertSame = Callable[[Path, Path], None]
@@ -60,6 +62,17 @@ def test_rank_0_talks_and_writes(tmp_path: Path, config: Path, run_ranks: RunRan
     assert "Model, metrics and plots are in" in out
     assert others == [(0, "", "")] * 2
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["metrics.csv", "model.npz"]
+    assert load_model(tmp_path / "run").settings["training"]["batch"] == 4
+
+
+def test_goes_on_alone(tmp_path: Path, config: Path, run_ranks: RunRanks) -> None:
+    """One process goes on with the batch that several had, which alone it would not have taken."""
+    run_ranks(_words(config), 2)
+    steps = load_model(tmp_path / "run").position.step
+    words = ["train", str(config), "--out", str(tmp_path / "run"), "--resume", "--set", "training.epochs=3"]
+    subprocess.run([sys.executable, "-m", "ekfcore", *words], check=True, capture_output=True)
+    last = load_model(tmp_path / "run")
+    assert (last.settings["training"]["batch"], last.position.step) == (4, steps // 2 * 3)
 
 
 _OTHER = {
@@ -140,7 +153,7 @@ def test_ctrl_c(tmp_path: Path, config: Path, run_ranks: RunRanks, assert_same_m
     for code, _, err in run_ranks(_words(config, "--resume"), 2):
         assert (code, err) == (0, "")
     stopped = (tmp_path / "run").rename(tmp_path / "stopped")
-    run_ranks(_words(config), 1)
+    run_ranks(_words(config, "--set", "training.batch=4"), 1)  # as several ranks have it
     assert_same_model(stopped, tmp_path / "run")
 
 
