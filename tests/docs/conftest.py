@@ -1,12 +1,15 @@
-"""The script that follows the tutorials, as a module."""
+"""Scripts of the documentation, as modules."""
 
-from collections.abc import Callable
+import importlib
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-_SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "run_tutorials.py"
+_DOCS = Path(__file__).resolve().parents[2] / "docs"
+_SCRIPT, _EXPERIMENTS = _DOCS / "run_tutorials.py", _DOCS / "experiments"
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +18,14 @@ def runner(load_test_file: Callable[[Path], ModuleType]) -> ModuleType:
     if not _SCRIPT.is_file():
         pytest.skip("docs/run_tutorials.py is not beside the tests")
     return load_test_file(_SCRIPT)
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Return a function that imports a script of docs/experiments; all is forgotten afterwards."""
+    if not _EXPERIMENTS.is_dir():
+        pytest.skip("docs/experiments is not beside the tests")
+    monkeypatch.syspath_prepend(_EXPERIMENTS)
+    yield importlib.import_module
+    for path in _EXPERIMENTS.glob("*.py"):
+        sys.modules.pop(path.stem, None)

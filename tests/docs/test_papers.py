@@ -1,10 +1,8 @@
 """The curves that the scripts of docs/experiments keep, and what these make of curves whose answers are known."""
 
 import csv
-import importlib
 import math
 import re
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,17 +23,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "docs" / "experiments"
 BUILT_IN = ROOT / "ekfcore" / "demo"
 Import = Callable[[str], ModuleType]
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Import]:
-    """Return a function that imports a script, which stands outside every package; all is forgotten afterwards."""
-    if not SCRIPTS.is_dir():
-        pytest.skip("docs/experiments is not beside the tests")
-    monkeypatch.syspath_prepend(SCRIPTS)
-    yield importlib.import_module
-    for path in SCRIPTS.glob("*.py"):
-        sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture
