@@ -81,7 +81,7 @@ def _train(arguments: argparse.Namespace, ranks: "Ranks") -> int:
         )
         warn_of_faults(trainer)
         if trainer.position.epoch >= trainer.epochs:
-            print(f"All {trainer.epochs} epochs are done; set training.epochs to more to go on.")
+            print(f"{trainer.position.epoch} epochs are done already; set training.epochs to more to go on.")
             trainer.run()  # trains nothing, but completes tables that a kill left behind the model
         elif code := run_training(trainer, resume_with=resume_command("train", arguments)):
             return code

@@ -24,6 +24,7 @@ from ekfcore.ranks import ALONE, Ranks
 from ekfcore.share import Share
 
 from ._layout import fitting_layout
+from ._resume import with_batch, with_beginning
 from .adam import AdamOptimizer
 from .bias import refit_bias
 from .data import read_data
@@ -41,9 +42,6 @@ __all__ = ["prepare"]
 
 # Factor on initial weights: a filter then needs fewer steps, see docs/explanation/differences.md; Adam ends higher.
 _GAIN = 10.0
-# Frames of a batch that several ranks share: a frame teaches the filter about as much as alone, see
-# docs/how-to/several-machines.md.
-_SHARED = 4
 
 
 def prepare(
@@ -87,13 +85,14 @@ def prepare(
     begun = out.is_dir() and is_vacant(out)
     saved = load_model(out / MODEL_FILE) if resume and not begun else None
     start = None if saved else start
-    settings = _with_batch(settings, saved, ranks)
+    settings = with_batch(settings, saved, ranks)
+    settings, unheard = with_beginning(settings, saved) if saved else (settings, "")
     train, test, note = read_data(settings, saved=saved, start=start)
     frames = Fingerprint.of(train, test)
     _agree(ranks, settings, frames, saved or start)
     given = settings.model.given_energies
     optimizer, doubt = without_doubtful_virials(settings.optimizer, train)
-    notes = [note, *label_notes(train, test, settings.optimizer, given, doubt), unseen_inputs(train)]
+    notes = [note, *label_notes(train, test, settings.optimizer, given, doubt), unseen_inputs(train), unheard]
     if resume and saved is None:
         begun_with = "" if start else "; if it was to start from another model, give that beside --resume"
         notes.append(f"{out} holds no model yet: the training starts from the beginning{begun_with}")
@@ -141,26 +140,6 @@ def prepare(
         inputs=inputs,
         ranks=ranks,
     )
-
-
-def _with_batch(settings: Settings, saved: LoadedModel | None, ranks: Ranks) -> Settings:
-    """Return CONFIG with the frames of a batch; a training goes on with as many as before, on any number of ranks."""
-    training, before = settings.training, dict(saved.settings["training"]) if saved else {}
-    if training.batch is None:
-        shared = ranks.size > 1 and settings.optimizer.preset != "adam"  # whose steps would be fewer, and no longer
-        batch = before.get("batch", _SHARED if shared else 1)
-        training = training.model_copy(update={"batch": batch})
-    if saved is not None and saved.position.batch:
-        # Batch and seed say which frames of the epoch were learned: with others, some would be left out unnoticed.
-        for key in ("batch", "seed"):
-            value = getattr(training, key)
-            if value != before[key]:
-                raise InputError(
-                    f"training.{key} = {value} differs from {before[key]} of this training, which stopped within an "
-                    f"epoch; go on to the end of it with --set training.{key}={before[key]} and "
-                    f"--set training.epochs={saved.position.epoch + 1}, and change it then"
-                )
-    return settings.model_copy(update={"training": training})
 
 
 def _agree(ranks: Ranks, settings: Settings, frames: Fingerprint, origin: LoadedModel | None) -> None:

@@ -121,6 +121,20 @@ def test_another_order_within_an_epoch(
     assert position.step == 2 * trainer.batches + -(-len(trainer.train) // (after if key == "batch" else 1))
 
 
+def test_keys_without_effect(run: Path, config: Path, cli: Cli) -> None:
+    """What counts at the beginning alone is told each time, and the model file keeps what was true."""
+    from ekfcore.training import load_model
+
+    before = load_model(run).settings
+    for epochs in (3, 4):
+        changes = ["optimizer.p0=5", "model.fitting_gain=1", f"training.epochs={epochs}"]
+        out = cli(*_resume(config), *(word for change in changes for word in ("--set", change)))[1]
+        assert "model.fitting_gain and optimizer.p0 counted when this training began" in out
+        after = load_model(run).settings
+        assert {**after, "training": {**after["training"], "epochs": 2}} == before
+    assert "counted when" not in cli(*_resume(config), "--set", "training.epochs=5")[1]
+
+
 def test_test_frames_do_not_become_training_frames(config: Path, cli: Cli, refuse: Refuse, copper_text: str) -> None:
     """With files for either, a frame that changes sides is missed on its own."""
     frames = _frames(copper_text)

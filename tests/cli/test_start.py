@@ -98,7 +98,7 @@ def test_killed_before_the_first_model(trained: Path, config: Path, cli: Cli) ->
     np.testing.assert_array_equal(weights["killed"], weights["whole"])
     code, out, _ = cli("train", config, "--start", trained, "--resume", "--out", folder / "killed")
     assert code == 0
-    assert "All 2 epochs are done" in out
+    assert "2 epochs are done already" in out
     (folder / "forgotten").mkdir()
     assert "give that beside --resume" in cli("train", config, "--resume", "--out", folder / "forgotten")[1]
 
