@@ -74,7 +74,7 @@ ESPRESSO: dict[str, Any] = {
     "koffset": [1, 1, 1],
     "input_data": {
         "control": {"tprnfor": True, "tstress": False, "disk_io": "none", "outdir": "."},
-        "system": {"ecutwfc": 15, "nosym": True, "occupations": "smearing", "smearing": "mv", "degauss": 0.05},
+        "system": {"ecutwfc": 15, "nosym": True, "occupations": "smearing", "smearing": "mv", "degauss": 0.15},
         "electrons": {"conv_thr": 1e-5, "mixing_mode": "TF", "mixing_beta": 0.7},
     },
 }
@@ -96,7 +96,7 @@ SYSTEMS = {
         lattice=3.957,
         temperatures=(300, 500, 800, 1000),
         validation=(1000,),
-        frames=40,
+        frames=20,
         apart=200,
         label={"calculator": "espresso", "parameters": ESPRESSO, "executor": {"workers": 1}},
         steps=("train", "explore", "judge", "label"),
