@@ -6,9 +6,9 @@
 
 The stages are those of the ALKPU paper's Table 2, scaled to an afternoon: a supercell of 32 atoms, a small network,
 tens of labels a round. Copper is labelled by ASE's EMT potential, so that everything can be repeated anywhere;
-`--system aluminium` is labelled by Quantum ESPRESSO, and needs pw.x and a day. The test sets are molecular dynamics
-with EMT. A run that was stopped goes on where it was. `keep OUT` copies the labels and what `report` needs
-into the repository, to docs/experiments/SYSTEM.
+`--system aluminium` is labelled by Quantum ESPRESSO: pw.x takes most of an hour for each method and seed. The test
+sets are molecular dynamics with EMT. A run that was stopped goes on where it was. `keep OUT` copies the labels of
+aluminium, and what `report` reads, into docs/experiments/dft.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main() -> None:
             for method in args.methods:
                 _run(system, args.out, method, seed)
     elif args.what == "keep":
-        _keep(args.out, HERE / args.system)
+        _keep(args.out, HERE / "dft")
     else:
         picture = "active-learning.png" if args.system == "copper" else f"active-learning-{args.system}.png"
         _report(system, args.out, HERE.parent / "_static" / picture)
@@ -106,14 +106,15 @@ def _report(system: System, out: Path, picture: Path) -> None:
     for temperature in system.validation:
         print(f"\nForce RMSE at {temperature} K [meV/Å]: median (lowest to highest) of the seeds\n")
         _table_of_errors(runs, f"force_rmse {temperature} K")
-    done = {
-        method: {seed: rows for seed, rows in several.items() if is_finished(rows)} for method, several in runs.items()
-    }
+    done = {m: {seed: rows for seed, rows in several.items() if is_finished(rows)} for m, several in runs.items()}
     done = {method: several for method, several in done.items() if several}
-    print(f"\nLabels and processor seconds until the force RMSE at {system.validation[-1]} K stays below a threshold\n")
-    _table_of_thresholds(done, system)
-    print("\nProcessor seconds of a whole run: median of the seeds\n")
-    _table_of_costs(done, system)
+    if done:
+        print(
+            f"\nLabels and processor seconds until the force RMSE at {system.validation[-1]} K stays below a threshold\n"
+        )
+        _table_of_thresholds(done, system)
+        print("\nProcessor seconds of a whole run: median of the seeds\n")
+        _table_of_costs(done, system)
     for line in missing(runs, system):
         print(f"\n{line}")
     _draw(runs, system, picture)

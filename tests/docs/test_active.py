@@ -118,7 +118,7 @@ def test_labels_of_the_repository(active: ModuleType) -> None:
     """Each run has kept as many labels as its last model was trained on, or more, with the round of each."""
     from ase.io import read
 
-    kept = SCRIPTS / "aluminium"
+    kept = SCRIPTS / "dft"
     runs = active.read_runs(kept)
     assert runs
     for method, several in runs.items():
