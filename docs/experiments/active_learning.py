@@ -109,9 +109,8 @@ def _report(system: System, out: Path, picture: Path) -> None:
     done = {m: {seed: rows for seed, rows in several.items() if is_finished(rows)} for m, several in runs.items()}
     done = {method: several for method, several in done.items() if several}
     if done:
-        print(
-            f"\nLabels and processor seconds until the force RMSE at {system.validation[-1]} K stays below a threshold\n"
-        )
+        hottest = f"{system.validation[-1]} K"
+        print(f"\nLabels and processor seconds until the force RMSE at {hottest} stays below a threshold\n")
         _table_of_thresholds(done, system)
         print("\nProcessor seconds of a whole run: median of the seeds\n")
         _table_of_costs(done, system)

@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -101,6 +102,26 @@ def test_settings(active: ModuleType, name: str, tmp_path: Path) -> None:
     crystal = system.crystal
     assert len(crystal) == 32
     assert crystal.cell.lengths().min() > config.model.cutoff
+
+
+# What ASE advises against stays: with other velocities, the sets would not be those of the tables.
+@pytest.mark.filterwarnings("ignore:Use thermalize_momenta", "ignore:The implementation of `fixcm=True`")
+def test_test_set_is_labelled(active: ModuleType, tmp_path: Path) -> None:
+    """By what labels the runs, here EMT; it is made once."""
+    from ase.calculators.emt import EMT
+    from ase.io import read
+
+    system = replace(active.SYSTEMS["copper"], frames=2, apart=1)
+    active.write_test_set(system, 1200, tmp_path)
+    frames: Any = read(tmp_path / "md-1200.xyz", ":")
+    assert len(frames) == 2
+    for frame in frames:
+        forces = frame.get_forces()
+        frame.calc = EMT()
+        assert abs(forces - frame.get_forces()).max() < 1e-6
+    (tmp_path / "md-1200.db").unlink()
+    active.write_test_set(system, 1200, tmp_path)
+    assert not (tmp_path / "md-1200.db").exists()
 
 
 def test_espresso_writes_what_is_asked(active: ModuleType, tmp_path: Path) -> None:
