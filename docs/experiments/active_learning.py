@@ -158,7 +158,7 @@ def _table_of_errors(runs: Runs, key: str) -> None:
     print(_line(["labels", *(NAMES[method] for method in runs)]))
     print(f"|---|{'---|' * len(runs)}")
     most = max(rows[-1]["trained_on"] for several in runs.values() for rows in several.values())
-    for budget in range(START, int(most) + 1, MAXIMUM):
+    for budget in range(START, int(most) + MAXIMUM, MAXIMUM):
         # A run that ended with fewer labels has nothing to say about this number.
         reached = [[r for r in runs[method].values() if r[-1]["trained_on"] > budget - MAXIMUM] for method in runs]
         print(_line([str(budget), *(spread([_at(rows, key, budget) for rows in several]) for several in reached)]))

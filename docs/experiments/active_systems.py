@@ -65,13 +65,18 @@ class System:
         return crystal
 
 
-def espresso(*, cutoff: float = 15.0, mesh: int = 2, smearing: float = 0.15, threshold: float = 1e-5) -> dict[str, Any]:
+def espresso(
+    *, cutoff: float = 15.0, mesh: int = 2, smearing: float = 0.15, threshold: float = 1e-5, bands: int | None = None
+) -> dict[str, Any]:
     """Return the parameters of Quantum ESPRESSO for aluminium; `aluminium_dft.py` tells what each of them costs.
 
     A coarse mesh wants a wide smearing, whose cold electrons hardly change the forces. The stress is left out: at this
     cutoff it contradicts the energies of strained cells, and its error is larger than those of the models. Thomas-Fermi
-    screening lets the electrons of a metal converge in fewer steps.
+    screening lets the electrons of a metal converge in fewer steps. The `bands` that pw.x takes by itself, 58, are few
+    for this smearing: in a crystal at rest they end amid equal energies, and its electrons do not converge.
     """
+    electrons = {"conv_thr": threshold, "mixing_mode": "TF", "mixing_beta": 0.7}
+    system = {"ecutwfc": cutoff, "nosym": True, "occupations": "smearing", "smearing": "mv", "degauss": smearing}
     return {
         "profile": {
             "object": "ase.calculators.espresso:EspressoProfile",
@@ -83,14 +88,8 @@ def espresso(*, cutoff: float = 15.0, mesh: int = 2, smearing: float = 0.15, thr
         "koffset": [1, 1, 1],
         "input_data": {
             "control": {"tprnfor": True, "tstress": False, "disk_io": "none", "outdir": "."},
-            "system": {
-                "ecutwfc": cutoff,
-                "nosym": True,
-                "occupations": "smearing",
-                "smearing": "mv",
-                "degauss": smearing,
-            },
-            "electrons": {"conv_thr": threshold, "mixing_mode": "TF", "mixing_beta": 0.7},
+            "system": system if bands is None else system | {"nbnd": bands},
+            "electrons": electrons,
         },
     }
 

@@ -89,7 +89,7 @@ def _phonons(out: Path) -> None:
     crystal = Frame.from_ase(bulk(ALUMINIUM.element, cubic=True, a=ALUMINIUM.lattice), "aluminium")
     models = {path.parents[1].name: EKFCalculator(path) for path in sorted(out.glob("*-*/final/model"))}
     with tempfile.TemporaryDirectory() as folder:
-        reference = make_calculator("espresso", espresso(threshold=1e-9) | {"directory": folder})
+        reference = make_calculator("espresso", espresso(threshold=1e-9, bands=80) | {"directory": folder})
         bands = find_phonons(crystal, {"DFT": reference, **models}, supercell=[2, 2, 2]).bands
     print(f"Highest frequency with Quantum ESPRESSO: {bands['DFT'].max():.2f} THz\n")
     print("| model | RMS difference [THz] | largest [THz] | highest frequency [THz] |\n|---|---|---|---|")

@@ -1,5 +1,8 @@
 """What the comparison of active learning makes of rounds whose outcome is known, and the settings of its runs."""
 
+# ASE is only partly typed.
+# mypy: disable-error-code="no-untyped-call"
+
 import importlib
 import sys
 from collections.abc import Iterator
