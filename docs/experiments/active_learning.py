@@ -88,11 +88,13 @@ def _keep(out: Path, kept: Path) -> None:
         shutil.copyfile(table, folder / table.name)
         reports = [read_report(path) for path in sorted(table.parent.glob("round-*/report.json"))]
         rounds = {key: report.round for report in reports for key in report.labelled}
-        ledger = Ledger(table.with_name("labels.db"))
+        seed = folder.name.rpartition("-")[2]
+        ledger, start = Ledger(table.with_name("labels.db")), Ledger(out / f"start-{seed}.db")
         frames = []
         for key in ledger:
             frames.append(ledger.get(key).to_ase())
-            frames[-1].info["round"] = rounds.get(key, 0)
+            unfinished = len(reports) + 1  # a round that was stopped has labels, but no report yet
+            frames[-1].info["round"] = 0 if key in start else rounds.get(key, unfinished)
         write(folder / "labels.xyz.xz", frames)
 
 
