@@ -1,28 +1,36 @@
 #!/usr/bin/env python3
-"""Compare ALKPU with a committee and with random selection, on copper from 500 to 1400 K.
+"""Compare ALKPU with a committee and with random selection, on a crystal that gets hotter from stage to stage.
 
     python docs/experiments/active_learning.py run OUT           # all methods and seeds; an hour on two cores
     python docs/experiments/active_learning.py report OUT        # tables on the terminal, the picture in docs/_static
 
 The stages are those of the ALKPU paper's Table 2, scaled to an afternoon: a supercell of 32 atoms, a small network,
-tens of labels a round. Labels come from ASE's EMT potential, so that everything can be repeated anywhere; the
-validation sets are molecular dynamics with EMT itself at 1200 and 1400 K. A run that was stopped goes on where it was.
+tens of labels a round. Copper is labelled by ASE's EMT potential, so that everything can be repeated anywhere;
+`--system aluminium` is labelled by Quantum ESPRESSO: pw.x takes half an hour for each method and seed, and twice that
+where it is linked with a slow BLAS. The test sets are molecular dynamics with EMT. A run that was stopped goes on where
+it was. `keep OUT` copies the labels of aluminium, and what `report` reads, into docs/experiments/dft.
 """
 
 import argparse
-import json
+import csv
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
+from active_systems import MAXIMUM, ROUNDS, START, SYSTEMS, System, label_into, settings_of, write_test_set
+from ase.io import read, write
+from matplotlib.figure import Figure
+
+from ekfcore.active.learner import Learner
+from ekfcore.active.rattle import rattled
+from ekfcore.active.report import read_report
+from ekfcore.atoms import read_frames
+from ekfcore.labelling.ledger import Ledger
 
 HERE = Path(__file__).resolve().parent
-METHODS = ("kpu", "committee", "random", "sparse")
 NAMES = {"kpu": "ALKPU", "committee": "committee of four", "random": "random", "sparse": "random, one a round"}
-VALIDATION = (1200, 1400)
-MAXIMUM, START = 4, 10  # labels a round, and before the first
-STAGES = [{"temperatures": [float(t)], "rounds": 3} for t in (500, 800, 1200, 1400)]
 SELECT: dict[str, dict[str, Any]] = {
     "kpu": {"method": "kpu"},
     "committee": {"method": "committee"},
@@ -34,134 +42,159 @@ SELECT: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Run the experiment, or tell what it brought."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("what", choices=("run", "report", "keep"))
     parser.add_argument("out", type=Path, help="folder of the runs")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--system", choices=SYSTEMS, default="copper", help="crystal (default: %(default)s)")
+    parser.add_argument("--methods", nargs="+", choices=SELECT, default=list(SELECT))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     args = parser.parse_args()
+    system = SYSTEMS[args.system]
     if args.what == "run":
         args.out.mkdir(parents=True, exist_ok=True)
-        _write_data(args.out)
+        write(args.out / "crystal.xyz", system.crystal)
+        for temperature in system.validation:
+            write_test_set(system, temperature, args.out)
         for seed in args.seeds:
             for method in args.methods:
-                _run(args.out, method, seed)
+                _run(system, args.out, method, seed)
+    elif args.what == "keep":
+        _keep(args.out, HERE / "dft")
     else:
-        _report(args.out)
+        picture = "active-learning.png" if args.system == "copper" else f"active-learning-{args.system}.png"
+        _report(system, args.out, HERE.parent / "_static" / picture)
 
 
-def _write_data(out: Path) -> None:
-    """Write the structure and the validation sets."""
-    from ase import units
-    from ase.build import bulk
-    from ase.calculators.emt import EMT
-    from ase.io import write
-    from ase.md.langevin import Langevin
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
-
-    crystal = bulk("Cu", cubic=True).repeat(2)
-    write(out / "copper.xyz", crystal)
-    for temperature in VALIDATION:
-        path = out / f"md-{temperature}.xyz"
-        if path.exists():
-            continue
-        atoms, rng = crystal.copy(), np.random.default_rng(temperature)
-        atoms.calc = EMT()
-        MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
-        dynamics = Langevin(atoms, 2 * units.fs, temperature_K=temperature, friction=0.01 / units.fs, rng=rng)
-        dynamics.run(500)
-        frames = []
-        for _ in range(100):
-            dynamics.run(50)
-            frames.append(atoms.copy())
-            frames[-1].calc = EMT()
-            frames[-1].get_forces()
-        write(path, frames)
-
-
-def _settings(out: Path, method: str, seed: int) -> dict[str, Any]:
-    validation = {f"{t} K": [str(out.resolve() / f"md-{t}.xyz")] for t in VALIDATION}
-    return {
-        "data": {"structures": [str(out.resolve() / "copper.xyz")], "rattled": START, "validation": validation},
-        "stages": STAGES,
-        "explore": {"time_step": 2.0, "steps": 2000, "every": 10},
-        "select": {"maximum": MAXIMUM, **SELECT[method]},
-        "label": {"calculator": "emt"},
-        "model": {"cutoff": 5.0, "embedding": [8, 16], "axis": 8, "fitting": [32, 32], "fitting_gain": 1.0},
-        "training": {"epochs": 20, "seed": seed},
-        "run": {"threads": 1},
-    }
-
-
-def _run(out: Path, method: str, seed: int) -> None:
-    from ekfcore.active.learner import Learner
-    from ekfcore.active.settings import LearnSettings
-
+def _run(system: System, out: Path, method: str, seed: int) -> None:
     folder = out / f"{method}-{seed}"
-    folder.mkdir(exist_ok=True)
-    if (folder / "rows.json").exists():
+    if (folder / "final" / "report.json").exists():
         return
     print(f"=== {NAMES[method]}, seed {seed}", flush=True)
-    learner = Learner(LearnSettings.model_validate(_settings(out, method, seed)), folder)
-    learner.run()
-    (folder / "rows.json").write_text(json.dumps([report.row() for report in learner.reports]))
+    config = settings_of(system, SELECT[method], seed, out)
+    folder.mkdir(exist_ok=True)
+    start = out / f"start-{seed}.db"  # all methods begin with the same labels
+    label_into(start, rattled(read_frames(config.data.structures, require=()), config.data, seed), system)
+    if not (folder / "labels.db").exists():
+        shutil.copyfile(start, folder / "labels.db")
+    Learner(config, folder, on_message=lambda line: print(line, flush=True)).run()
 
 
-def _report(out: Path) -> None:
+def _keep(out: Path, kept: Path) -> None:
+    """Copy what the report needs, the labels with the round that asked for them, and the test sets."""
+    for path in out.glob("md-*.xyz"):
+        write(kept / f"{path.name}.xz", read(path, ":"))
+    for table in sorted(out.glob("*-*/report.csv")):
+        folder = kept / table.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(table, folder / table.name)
+        reports = [read_report(path) for path in sorted(table.parent.glob("round-*/report.json"))]
+        rounds = {key: report.round for report in reports for key in report.labelled}
+        seed = folder.name.rpartition("-")[2]
+        ledger, start = Ledger(table.with_name("labels.db")), Ledger(out / f"start-{seed}.db")
+        frames = []
+        for key in ledger:
+            frames.append(ledger.get(key).to_ase())
+            unfinished = len(reports) + 1  # a round that was stopped has labels, but no report yet
+            frames[-1].info["round"] = 0 if key in start else rounds.get(key, unfinished)
+        write(folder / "labels.xyz.xz", frames)
+
+
+Row = dict[str, float]
+Runs = dict[str, dict[str, list[Row]]]  # by method and seed
+
+
+def _report(system: System, out: Path, picture: Path) -> None:
     """Print tables, and draw errors against labels."""
-    runs = {
-        method: [json.loads(path.read_text()) for path in sorted(out.glob(f"{method}-*/rows.json"))]
-        for method in METHODS
-    }
-    for temperature in VALIDATION:
-        key = f"force_rmse {temperature} K"
+    runs = read_runs(out)
+    for temperature in system.validation:
         print(f"\nForce RMSE at {temperature} K [meV/Å]: median (lowest to highest) of the seeds\n")
-        _table_of_errors(runs, key)
-    print("\nLabels and processor seconds until the force RMSE at 1400 K stays below a threshold\n")
-    _table_of_thresholds(runs)
-    print("\nProcessor seconds of a whole run: median of the seeds\n")
-    _table_of_costs(runs)
-    _draw(runs, HERE.parent / "_static" / "active-learning.png")
+        _table_of_errors(runs, f"force_rmse {temperature} K")
+    done = {m: {seed: rows for seed, rows in several.items() if is_finished(rows)} for m, several in runs.items()}
+    done = {method: several for method, several in done.items() if several}
+    if done:
+        hottest = f"{system.validation[-1]} K"
+        print(f"\nLabels and processor seconds until the force RMSE at {hottest} stays below a threshold\n")
+        _table_of_thresholds(done, system)
+        print("\nProcessor seconds of a whole run: median of the seeds\n")
+        _table_of_costs(done, system)
+    for line in missing(runs, system):
+        print(f"\n{line}")
+    _draw(runs, system, picture)
 
 
-Runs = dict[str, list[list[dict[str, Any]]]]
+def read_runs(out: Path) -> Runs:
+    """Return the rounds of all runs that are there, by method and seed."""
+    runs: Runs = {}
+    for method in SELECT:
+        for path in sorted(out.glob(f"{method}-*/report.csv")):
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = [
+                    {key: float(value) for key, value in row.items() if key != "temperatures"}
+                    for row in csv.DictReader(file)
+                ]
+            runs.setdefault(method, {})[path.parent.name.removeprefix(f"{method}-")] = rows
+    return runs
+
+
+def is_finished(rows: list[Row]) -> bool:
+    """Return whether the last model was trained on all labels."""
+    return rows[-1]["stage"] == 0
+
+
+def missing(runs: Runs, system: System) -> list[str]:
+    """Return what the tables lack, in sentences."""
+    rounds = ROUNDS * len(system.temperatures)
+    said = []
+    for method, several in runs.items():
+        for seed, rows in several.items():
+            if not is_finished(rows):
+                said.append(f"Not finished: {NAMES[method]}, seed {seed}, after {len(rows)} of {rounds} rounds.")
+    failed = sum(row["quarantined"] for several in runs.values() for rows in several.values() for row in rows)
+    return [*said, f"Frames that could not be labelled: {failed:.0f}."] if "label" in system.steps else said
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _table_of_errors(runs: Runs, key: str) -> None:
-    budgets = sorted({b for rows in runs["random"] for b in (row["trained_on"] for row in rows)})
-    print(f"| labels | {' | '.join(NAMES[method] for method in METHODS)} |")
-    print(f"|---|{'---|' * len(METHODS)}")
-    for budget in budgets:
+    print(_line(["labels", *(NAMES[method] for method in runs)]))
+    print(f"|---|{'---|' * len(runs)}")
+    most = max(rows[-1]["trained_on"] for several in runs.values() for rows in several.values())
+    for budget in range(START, int(most) + MAXIMUM, MAXIMUM):
         # A run that ended with fewer labels has nothing to say about this number.
-        reached = {method: [r for r in runs[method] if r[-1]["trained_on"] > budget - MAXIMUM] for method in METHODS}
-        cells = [[_at(rows, key, budget) for rows in reached[method]] for method in METHODS]
-        print(f"| {budget} | {' | '.join(_spread(values) for values in cells)} |")
+        reached = [[r for r in runs[method].values() if r[-1]["trained_on"] > budget - MAXIMUM] for method in runs]
+        print(_line([str(budget), *(spread([_at(rows, key, budget) for rows in several]) for several in reached)]))
 
 
-def _at(rows: list[dict[str, Any]], key: str, budget: int) -> float:
+def _at(rows: list[Row], key: str, budget: int) -> float:
     """Return the error of the last model that had at most so many labels."""
     return [row[key] for row in rows if row["trained_on"] <= budget][-1]
 
 
-def _spread(values: list[float]) -> str:
-    return f"{median(values):.1f} ({min(values):.1f} to {max(values):.1f})" if values else ""
+def spread(values: list[float]) -> str:
+    """Return the median with the extremes."""
+    if len(values) < 2:
+        return "".join(f"{value:.1f}" for value in values)
+    return f"{median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
-def _table_of_thresholds(runs: Runs) -> None:
-    print(f"| below [meV/Å] | {' | '.join(NAMES[method] for method in METHODS)} |")
-    print(f"|---|{'---|' * len(METHODS)}")
-    for threshold in (100, 50, 40, 30, 25, 20):
-        cells = [[_reach(rows, threshold) for rows in runs[method]] for method in METHODS]
-        print(f"| {threshold} | {' | '.join(_reached(found) for found in cells)} |")
+def _table_of_thresholds(runs: Runs, system: System) -> None:
+    print(_line(["below [meV/Å]", *(NAMES[method] for method in runs)]))
+    print(f"|---|{'---|' * len(runs)}")
+    for threshold in system.thresholds:
+        cells = [[reach(rows, threshold, system) for rows in several.values()] for several in runs.values()]
+        print(_line([str(threshold), *(_reached(found) for found in cells)]))
 
 
-def _reach(rows: list[dict[str, Any]], threshold: float) -> tuple[int, float] | None:
-    """Return labels and processor seconds after which the error stays below a threshold."""
-    above = [k for k, row in enumerate(rows) if row["force_rmse 1400 K"] > threshold]
+def reach(rows: list[Row], threshold: float, system: System) -> tuple[int, float] | None:
+    """Return labels and processor seconds after which the error at the last temperature stays below a threshold."""
+    key = f"force_rmse {system.validation[-1]} K"
+    above = [k for k, row in enumerate(rows) if row[key] > threshold]
     first = above[-1] + 1 if above else 0
     if first == len(rows):
         return None
-    seconds = sum(row[f"{step}_cpu_s"] for row in rows[:first] for step in ("train", "explore", "judge"))
-    return rows[first]["trained_on"], seconds + rows[first]["train_cpu_s"]
+    seconds = sum(row[f"{step}_cpu_s"] for row in rows[:first] for step in system.steps)
+    return int(rows[first]["trained_on"]), seconds + rows[first]["train_cpu_s"]
 
 
 def _reached(found: list[tuple[int, float] | None]) -> str:
@@ -171,24 +204,25 @@ def _reached(found: list[tuple[int, float] | None]) -> str:
     return f"{median(f[0] for f in hit):.0f} labels, {median(f[1] for f in hit):.0f} s"
 
 
-def _table_of_costs(runs: Runs) -> None:
-    steps = ("train", "explore", "judge")
-    print(f"| | {' | '.join(steps)} | labels |")
-    print(f"|---|{'---|' * len(steps)}---|")
-    for method in METHODS:
-        costs = [median(sum(row[f"{step}_cpu_s"] for row in rows) for rows in runs[method]) for step in steps]
-        labels = median(rows[-1]["trained_on"] for rows in runs[method])
-        print(f"| {NAMES[method]} | {' | '.join(f'{cost:.0f}' for cost in costs)} | {labels:.0f} |")
+def _table_of_costs(runs: Runs, system: System) -> None:
+    print(_line(["", *system.steps, "labels"]))
+    print(f"|---|{'---|' * len(system.steps)}---|")
+    for method, several in runs.items():
+        costs = [
+            median(sum(row[f"{step}_cpu_s"] for row in rows) for rows in several.values()) for step in system.steps
+        ]
+        labels = median(rows[-1]["trained_on"] for rows in several.values())
+        print(_line([NAMES[method], *(f"{cost:.0f}" for cost in [*costs, labels])]))
 
 
-def _draw(runs: Runs, path: Path) -> None:
-    from matplotlib.figure import Figure
-
+def _draw(runs: Runs, system: System, path: Path) -> None:
     colours = {"kpu": "#0072b2", "committee": "#d55e00", "random": "#666666", "sparse": "#cc79a7"}
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    for axes, temperature in zip(figure.subplots(1, 2, sharey=True), VALIDATION, strict=True):
+    count = len(system.validation)
+    figure = Figure(figsize=(1.0 + 4.0 * count, 3.6), layout="constrained")
+    (panels,) = figure.subplots(1, count, sharey=True, squeeze=False)
+    for axes, temperature in zip(panels, system.validation, strict=True):
         for method, several in runs.items():
-            for k, rows in enumerate(several):
+            for k, rows in enumerate(several.values()):
                 labels = [row["trained_on"] for row in rows]
                 errors = [row[f"force_rmse {temperature} K"] for row in rows]
                 name = NAMES[method] if k == 0 else None

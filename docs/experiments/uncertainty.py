@@ -142,7 +142,8 @@ def main() -> None:
         if system.folder in args.sets and not args.no_training and not path.exists():
             with one_thread():
                 keep(path, list(judge(system, args)))
-    page(args, {s: read_findings(path) for s in systems if (path := findings_file(args.out, s)).exists()})
+    there = {s: read_findings(path) for s in systems if (path := findings_file(args.out, s)).exists()}
+    page(args, there, [system.name for system in systems if system not in there])
 
 
 def findings_file(out: Path, system: System) -> Path:
@@ -350,8 +351,8 @@ def miscalibration(size: NDArray[np.float64]) -> float:
     return float(np.mean([abs(share_within(size, level) - level) for level in levels]))
 
 
-def page(args: argparse.Namespace, findings: dict[System, list[Finding]]) -> None:
-    """Write what held, a table for each set, and the picture."""
+def page(args: argparse.Namespace, findings: dict[System, list[Finding]], missing: Sequence[str]) -> None:
+    """Write what held, what is missing, a table for each set, and the picture."""
     if not findings:
         write_page(args, "uncertainty", ["Nothing was run yet."], "")
         return
@@ -364,7 +365,8 @@ def page(args: argparse.Namespace, findings: dict[System, list[Finding]]) -> Non
         text += f"### {system.name[0].upper()}{system.name[1:]}\n\n"
         text += f"{first.n_train} frames to train on, {first.n_test} to test on, force RMSE {errors:.1f} meV/Å, "
         text += f"{len({one.seed for one in found})} models.\n\n{table(header, rows(found))}\n"
-    write_page(args, "uncertainty", list(verdicts(findings)), text)
+    absent = [f"Not run yet: {', '.join(missing)}."] if missing else []
+    write_page(args, "uncertainty", [*verdicts(findings), *absent], text)
 
 
 def rows(found: Sequence[Finding]) -> Iterator[list[str]]:

@@ -3,7 +3,9 @@
 # ASE is only partly typed.
 # mypy: disable-error-code="no-untyped-call"
 
+import re
 import shutil
+import subprocess
 import tempfile
 import time
 import traceback
@@ -29,6 +31,7 @@ from .calculators import make_calculator
 __all__ = ["Outcome", "Task", "run_alone", "run_in"]
 
 _TAIL = 20_000  # [bytes] kept from the end of each file of a failed calculation
+_COMPLAINT = re.compile(r"\berror\b|convergence not|not converge", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -130,7 +133,9 @@ def _calculate(task: Task, folder: Path) -> Outcome:
     except Exception as error:  # a calculator may raise anything
         traceback.print_exc()
         text = one_line(error, 200)
-        if isinstance(error, SCFError) or "converge" in str(error).lower():
+        if isinstance(error, subprocess.CalledProcessError):  # it tells the exit code and not the reason
+            text += _complaint(folder)
+        if isinstance(error, SCFError) or "converge" in f"{error} {text}".lower():
             return Outcome(status="not converged", reason=f"did not converge: {text}")
         return Outcome(status="failed", reason=f"failed: {text}")
 
@@ -157,10 +162,19 @@ def _labelled(frame: Frame, results: Mapping[str, Any]) -> Frame:
     names = ("energy", "free_energy", "forces", "stress")
     atoms.calc = SinglePointCalculator(atoms, **{name: results.get(name) for name in names})
     found = Frame.from_ase(atoms, "the result")
-    if found.energy is None or found.forces is None:
-        raise EKFError("the calculator gives no energy or no forces")
+    if missing := [name for name in ("energy", "forces") if getattr(found, name) is None]:
+        raise EKFError(f"the calculator gives no {' and no '.join(missing)}; ask it for them in label.parameters")
     validate_frame(found)
     return replace(frame, energy=found.energy, forces=found.forces, virial=found.virial)
+
+
+def _complaint(folder: Path) -> str:
+    """Return the last line of a program's files that tells of an error, and the next one where it ends with a colon."""
+    lines = [line.strip() for line in _tails(folder).splitlines()]
+    last = max((k for k, line in enumerate(lines) if _COMPLAINT.search(line)), default=None)
+    if last is None:
+        return ""
+    return f" {' '.join(lines[last : last + 1 + lines[last].endswith(':')])[:200]}"
 
 
 def _tails(folder: Path) -> str:

@@ -5,6 +5,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -130,6 +131,46 @@ def test_an_scf_that_does_not_converge(tmp_path: Path) -> None:
     report = label([frame], settings, Ledger(tmp_path / "labels.db"), log_dir=tmp_path / "log")
     assert report.labelled == []
     assert report.quarantined[0][1].startswith("did not converge: ")
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            " convergence threshold = 1e-6\n convergence NOT achieved after   2 iterations: stopping\n writing all\n",
+            r"did not converge: .* status 2\. convergence NOT achieved after   2 iterations: stopping$",
+        ),
+        (
+            " Error in routine set_cutoff (1):\n      ecutwfc not set\n %%%%\n stopping ...\n",
+            r"failed: .* status 2\. Error in routine set_cutoff \(1\): ecutwfc not set$",
+        ),
+        (" the end\n", r"failed: .* status 2\.$"),
+    ],
+)
+def test_a_program_that_fails_has_the_last_word(said: str, reason: str, tmp_path: Path) -> None:
+    """Its exit code alone tells nothing; the lines are those of pw.x 6.7."""
+    from ase.build import bulk
+
+    (tmp_path / "said").write_text(said)
+    program = tmp_path / "pw.x"
+    program.write_text(f"#!/bin/sh\ncat '{tmp_path / 'said'}'\nexit 2\n")
+    program.chmod(0o755)
+    profile = {"object": "ase.calculators.espresso:EspressoProfile", "command": str(program), "pseudo_dir": "."}
+    parameters = {"profile": profile, "pseudopotentials": {"Al": "Al.UPF"}}
+    settings = LabelSettings(calculator="espresso", parameters=parameters, retries=0)
+    frame = Frame.from_ase(bulk("Al"), "aluminium")
+    report = label([frame], settings, Ledger(tmp_path / "labels.db"), log_dir=tmp_path / "log")
+    assert re.match(reason, report.quarantined[0][1])
+
+
+def test_a_calculator_without_forces(tmp_path: Path) -> None:
+    """As Espresso without `tprnfor`: the reason names what is missing."""
+    from ase.build import bulk
+
+    settings = LabelSettings(calculator="ase.calculators.calculator:Calculator", retries=0)
+    frame = Frame.from_ase(bulk("Al"), "aluminium")
+    report = label([frame], settings, Ledger(tmp_path / "labels.db"), log_dir=tmp_path / "log")
+    assert "gives no energy and no forces; ask it for them in label.parameters" in report.quarantined[0][1]
 
 
 def test_nothing_is_computed_twice(run: "Run", rattled: "MakeFrames", faulty: "Faulty") -> None:
