@@ -404,15 +404,20 @@ def verdicts(findings: dict[System, list[Finding]]) -> Iterator[str]:
         }
         name = f"the {rival}" if rival == COMMITTEE else rival
         yield (
-            f"KPU ranks as well as {name}, or better, in {won['rank_frames']} of {len(sets)} sets over frames, and in "
-            f"{won['rank_atoms']} over atoms; a difference of {_AS_GOOD} is none."
+            f"KPU ranks frames as well as {name}, or better, in {won['rank_frames']} of {len(sets)} sets, and atoms in "
+            f"{won['rank_atoms']}" + (f" (to {_AS_GOOD} of the correlation)." if rival == COMMITTEE else ".")
         )
     for method in (OWN, COMMITTEE):
         ratios, shares = ([middle[s, method][name] for s in sets] for name in ("ratio", "within_90"))
         yield (
-            f"Errors are {min(ratios):.2f} to {max(ratios):.2f} times the bars of {method}, whose 90 % intervals hold "
-            f"{min(shares):.0f} to {max(shares):.0f} % of them; no factor was fitted to them."
+            f"Errors are {extremes(ratios, '.2f')} times the bars of {method}, whose 90 % intervals hold "
+            f"{extremes(shares, '.0f')} % of them; no factor was fitted to them."
         )
+
+
+def extremes(values: Sequence[float], form: str) -> str:
+    """Return the smallest and the largest, once if they are the same."""
+    return " to ".join(dict.fromkeys(format(value, form) for value in (min(values), max(values))))
 
 
 def numbers(text: str) -> NDArray[np.float64]:
