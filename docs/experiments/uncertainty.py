@@ -402,17 +402,21 @@ def verdicts(findings: dict[System, list[Finding]]) -> Iterator[str]:
             name: sum(middle[s, OWN][name] >= middle[s, rival][name] - _AS_GOOD for s in sets)
             for name in ("rank_frames", "rank_atoms")
         }
-        name = f"the {rival}" if rival == COMMITTEE else rival
         yield (
-            f"KPU ranks frames as well as {name}, or better, in {won['rank_frames']} of {len(sets)} sets, and atoms in "
+            f"KPU ranks frames as well as {named(rival)}, or better, in {won['rank_frames']} of {len(sets)} sets, and atoms in "
             f"{won['rank_atoms']}" + (f" (to {_AS_GOOD} of the correlation)." if rival == COMMITTEE else ".")
         )
     for method in (OWN, COMMITTEE):
         ratios, shares = ([middle[s, method][name] for s in sets] for name in ("ratio", "within_90"))
         yield (
-            f"Errors are {extremes(ratios, '.2f')} times the bars of {method}, whose 90 % intervals hold "
+            f"Errors are {extremes(ratios, '.2f')} times the bars of {named(method)}, whose 90 % intervals hold "
             f"{extremes(shares, '.0f')} % of them; no factor was fitted to them."
         )
+
+
+def named(method: str) -> str:
+    """Return how a sentence calls an uncertainty."""
+    return f"the {method}" if method == COMMITTEE else method
 
 
 def extremes(values: Sequence[float], form: str) -> str:
