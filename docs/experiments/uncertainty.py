@@ -402,9 +402,10 @@ def verdicts(findings: dict[System, list[Finding]]) -> Iterator[str]:
             name: sum(middle[s, OWN][name] >= middle[s, rival][name] - _AS_GOOD for s in sets)
             for name in ("rank_frames", "rank_atoms")
         }
+        tail = f" (to {_AS_GOOD} of the correlation)." if rival == COMMITTEE else "."
         yield (
-            f"KPU ranks frames as well as {named(rival)}, or better, in {won['rank_frames']} of {len(sets)} sets, and atoms in "
-            f"{won['rank_atoms']}" + (f" (to {_AS_GOOD} of the correlation)." if rival == COMMITTEE else ".")
+            f"KPU ranks frames as well as {named(rival)}, or better, in {won['rank_frames']} of {len(sets)} sets, and "
+            f"atoms in {won['rank_atoms']}{tail}"
         )
     for method in (OWN, COMMITTEE):
         ratios, shares = ([middle[s, method][name] for s in sets] for name in ("ratio", "within_90"))
