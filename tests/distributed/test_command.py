@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from ekfcore.training import load_model
-
 RunRanks = Callable[..., list[tuple[int, str, str]]]
 StartRanks = Callable[..., "list[subprocess.Popen[str]]"]
 AssertSame = Callable[[Path, Path], None]
@@ -57,6 +55,8 @@ def _words(config: Path, *words: object, before: str = "") -> list[object]:
 
 def test_rank_0_talks_and_writes(tmp_path: Path, config: Path, run_ranks: RunRanks) -> None:
     """What a user sees, and finds, is what one process would have left."""
+    from ekfcore.training import load_model
+
     (code, out, err), *others = run_ranks(_words(config), 3)
     assert (code, err) == (0, "")
     assert "Model, metrics and plots are in" in out
@@ -67,6 +67,8 @@ def test_rank_0_talks_and_writes(tmp_path: Path, config: Path, run_ranks: RunRan
 
 def test_goes_on_alone(tmp_path: Path, config: Path, run_ranks: RunRanks) -> None:
     """One process goes on with the batch that several had, which alone it would not have taken."""
+    from ekfcore.training import load_model
+
     run_ranks(_words(config), 2)
     steps = load_model(tmp_path / "run").position.step
     words = ["train", str(config), "--out", str(tmp_path / "run"), "--resume", "--set", "training.epochs=3"]
