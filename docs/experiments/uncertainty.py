@@ -40,7 +40,7 @@ from ekfcore.potentials.model_file import LoadedModel
 from ekfcore.settings.toml import set_key
 from ekfcore.training import Settings, evaluate, load_model, prepare
 
-ALT = "Error bars of forces against the errors that were found, each on a logarithmic scale, for five materials."
+ALT = "Errors of forces against error bars: those of KPU follow the diagonal, those of a committee lie far above it."
 OWN, AFRESH, LAST_LAYER = "KPU", "KPU of P computed afresh", "KPU of the last layer"
 KPU = {OWN: "", AFRESH: "afresh", LAST_LAYER: "last layer"}
 COMMITTEE, DISTANCE = "committee", "distance in descriptor space"
