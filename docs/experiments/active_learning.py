@@ -6,9 +6,9 @@
 
 The stages are those of the ALKPU paper's Table 2, scaled to an afternoon: a supercell of 32 atoms, a small network,
 tens of labels a round. Copper is labelled by ASE's EMT potential, so that everything can be repeated anywhere;
-`--system aluminium` is labelled by Quantum ESPRESSO: pw.x takes half an hour for each method and seed, and twice that
-where it is linked with a slow BLAS. The test sets are molecular dynamics with EMT. A run that was stopped goes on where
-it was. `keep OUT` copies the labels of aluminium, and what `report` reads, into docs/experiments/dft.
+`--system aluminium` is labelled by Quantum ESPRESSO, whose pw.x should be linked with a fast BLAS. The test sets are
+molecular dynamics with EMT. A run that was stopped goes on where it was. `keep OUT` copies the labels of aluminium, and
+what `report` reads, into docs/experiments/dft.
 """
 
 import argparse
@@ -80,6 +80,7 @@ def _run(system: System, out: Path, method: str, seed: int) -> None:
 
 def _keep(out: Path, kept: Path) -> None:
     """Copy what the report needs, the labels with the round that asked for them, and the test sets."""
+    kept.mkdir(exist_ok=True)
     for path in out.glob("md-*.xyz"):
         write(kept / f"{path.name}.xz", read(path, ":"))
     for table in sorted(out.glob("*-*/report.csv")):

@@ -70,10 +70,10 @@ def espresso(
 ) -> dict[str, Any]:
     """Return the parameters of Quantum ESPRESSO for aluminium; `aluminium_dft.py` tells what each of them costs.
 
-    A coarse mesh wants a wide smearing, whose cold electrons hardly change the forces. The stress is left out: at this
-    cutoff it contradicts the energies of strained cells, and its error is larger than those of the models. Thomas-Fermi
-    screening lets the electrons of a metal converge in fewer steps. The 58 bands that pw.x takes by itself are too few
-    for this smearing: in a crystal at rest they end amid equal energies, and its electrons do not converge.
+    A coarse mesh wants a wide smearing, whose cold electrons hardly change the forces. The stress is left out: it needs
+    a higher cutoff than forces do. Thomas-Fermi screening lets the electrons of a metal converge in fewer steps. The 58
+    bands that pw.x takes by itself are too few for this smearing: in a crystal at rest they end amid equal energies,
+    and its electrons do not converge.
     """
     electrons = {"conv_thr": threshold, "mixing_mode": "TF", "mixing_beta": 0.7}
     system: dict[str, Any] = {"ecutwfc": cutoff, "nbnd": bands, "nosym": True}

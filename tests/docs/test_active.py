@@ -132,6 +132,16 @@ def test_espresso_writes_what_is_asked(active: ModuleType, tmp_path: Path) -> No
     assert {"tprnfor = .true.", "tstress = .false.", "ecutwfc = 17", "3 3 3 1 1 1", "nat = 32"} <= set(written)
 
 
+def test_test_sets_are_kept(active: ModuleType, tmp_path: Path) -> None:
+    """In a folder that is made where it is not there."""
+    from ase.build import bulk
+    from ase.io import read, write
+
+    write(tmp_path / "md-1000.xyz", bulk("Al"))
+    active._keep(tmp_path, tmp_path / "kept")
+    assert len(read(tmp_path / "kept/md-1000.xyz.xz", ":")) == 1
+
+
 def test_labels_of_the_repository(active: ModuleType) -> None:
     """Each run has kept as many labels as its last model was trained on, or more, with the round of each."""
     from ase.io import read
